@@ -1,0 +1,223 @@
+//! When a change to a NIC may be made again: repairs against an owner who keeps undoing them, and changes that failed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use multinic_core::MacAddr;
+use multinic_core::node::{Change, ChangeKind, NicTarget};
+
+/// So many repairs in a row are made at once: one act of somebody else is often several changes.
+const PROMPT_REPAIRS: u32 = 3;
+/// The wait after the last of them; doubled with each that follows soon.
+const FIRST_REPAIR_WAIT: Duration = Duration::from_secs(1);
+/// However stubborn the other owner is, drift is repaired this often.
+const LONGEST_REPAIR_WAIT: Duration = Duration::from_secs(60);
+/// A NIC that stayed as it was for this long is repaired at once again.
+const PEACE: Duration = Duration::from_secs(600);
+/// The wait after the first failure; doubled with each in a row.
+const FIRST_FAILURE_WAIT: Duration = Duration::from_secs(2);
+/// A failing change is tried again this often at least: what stands in its way may not announce its end.
+const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(300);
+
+/// The changes that were made or tried, by NIC. Times are since any fixed moment.
+#[derive(Debug, Clone, Default)]
+pub struct Attempts {
+    repairs: BTreeMap<MacAddr, Repaired>,
+    failures: BTreeMap<MacAddr, Failed>,
+}
+
+#[derive(Debug, Clone)]
+struct Repaired {
+    /// A NIC that was unplugged and plugged again is another link, and nobody's undoing.
+    link: Option<u32>,
+    count: u32,
+    last: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Failed {
+    /// What was tried; something else is tried at once.
+    target: Option<NicTarget>,
+    count: u32,
+    last: Duration,
+    error: String,
+}
+
+/// Why a change is not made now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// When it may be made.
+    pub until: Duration,
+    /// Why not now, for the report.
+    pub reason: String,
+}
+
+fn doubled(first: Duration, longest: Duration, count: u32) -> Duration {
+    let factor = 1_u32.checked_shl(count.saturating_sub(1)).unwrap_or(u32::MAX);
+    first.saturating_mul(factor).min(longest)
+}
+
+impl Attempts {
+    /// Whether this change may be made now.
+    pub fn admit(&self, change: &Change, now: Duration) -> Result<(), Hold> {
+        if let Some(failed) = self.failures.get(&change.mac).filter(|failed| failed.target == change.target) {
+            let until = failed.last + doubled(FIRST_FAILURE_WAIT, LONGEST_FAILURE_WAIT, failed.count);
+            if now < until {
+                return Err(Hold { until, reason: failed.error.clone() });
+            }
+        }
+        let repair = matches!(change.kind, ChangeKind::Repair(_));
+        let same_link = |repaired: &&Repaired| repair && repaired.link == change.link;
+        if let Some(repaired) = self.repairs.get(&change.mac).filter(same_link) {
+            let wait = match repaired.count {
+                0..PROMPT_REPAIRS => Duration::ZERO,
+                count => doubled(FIRST_REPAIR_WAIT, LONGEST_REPAIR_WAIT, count - PROMPT_REPAIRS + 1),
+            };
+            if now < repaired.last + wait {
+                let reason = format!(
+                    "Drift: somebody else keeps changing it; it was repaired {} times and is next in at most {}s",
+                    repaired.count,
+                    wait.as_secs()
+                );
+                return Err(Hold { until: repaired.last + wait, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// The change was made and verified. Returns how many repairs in a row that makes, 0 if it was none.
+    pub fn succeeded(&mut self, change: &Change, now: Duration) -> u32 {
+        self.failures.remove(&change.mac);
+        if !matches!(change.kind, ChangeKind::Repair(_)) {
+            self.repairs.remove(&change.mac);
+            return 0;
+        }
+        let fresh = Repaired { link: change.link, count: 0, last: now };
+        let repaired = self.repairs.entry(change.mac).or_insert_with(|| fresh.clone());
+        if repaired.link != change.link || now.saturating_sub(repaired.last) > PEACE {
+            *repaired = fresh;
+        }
+        repaired.count = repaired.count.saturating_add(1);
+        repaired.last = now;
+        repaired.count
+    }
+
+    /// The change failed and was rolled back. Returns how many failures in a row that makes.
+    pub fn failed(&mut self, change: &Change, now: Duration, error: String) -> u32 {
+        let before = self.failures.get(&change.mac).filter(|failed| failed.target == change.target);
+        let count = before.map_or(0, |failed| failed.count).saturating_add(1);
+        self.failures.insert(change.mac, Failed { target: change.target.clone(), count, last: now, error });
+        count
+    }
+
+    /// Forgets failures of NICs that need no change any more, and repairs that are long past.
+    pub fn settle(&mut self, changing: &dyn Fn(MacAddr) -> bool, now: Duration) {
+        self.failures.retain(|mac, _| changing(*mac));
+        self.repairs.retain(|_, repaired| now.saturating_sub(repaired.last) <= PEACE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use multinic_core::{Addresses, Mtu};
+
+    use super::*;
+
+    fn change(kind: ChangeKind, mtu: i64) -> Change {
+        let mac: MacAddr = "02:00:00:00:00:01".parse().unwrap();
+        let target = NicTarget {
+            mac,
+            name: "multinic0".parse().unwrap(),
+            addresses: Addresses::default(),
+            mtu: Mtu::new(mtu).unwrap(),
+        };
+        Change {
+            mac,
+            kind,
+            link: Some(2),
+            original_name: "eth1".to_owned(),
+            target: Some(target),
+            former: BTreeSet::new(),
+            steps: Vec::new(),
+            name_conflict: None,
+        }
+    }
+
+    fn seconds(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+
+    #[test]
+    fn the_first_repair_is_made_at_once_and_a_fight_is_slowed_down_to_once_a_minute() {
+        let repair = change(ChangeKind::Repair(Vec::new()), 1500);
+        let mut attempts = Attempts::default();
+        let mut now = seconds(0);
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            if let Err(hold) = attempts.admit(&repair, now) {
+                waits.push((hold.until - now).as_secs());
+                now = hold.until;
+            }
+            assert_eq!(attempts.admit(&repair, now), Ok(()));
+            attempts.succeeded(&repair, now);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32]);
+    }
+
+    #[test]
+    fn a_nic_that_was_plugged_again_is_repaired_at_once() {
+        let mut attempts = Attempts::default();
+        let mut repair = change(ChangeKind::Repair(Vec::new()), 1500);
+        for link in 3..100 {
+            repair.link = Some(link);
+            assert_eq!(attempts.admit(&repair, seconds(0)), Ok(()));
+            assert_eq!(attempts.succeeded(&repair, seconds(0)), 1);
+        }
+    }
+
+    #[test]
+    fn after_peace_a_repair_is_made_at_once_again() {
+        let repair = change(ChangeKind::Repair(Vec::new()), 1500);
+        let mut attempts = Attempts::default();
+        for now in 0..5 {
+            attempts.succeeded(&repair, seconds(now));
+        }
+        assert!(attempts.admit(&repair, seconds(6)).is_err());
+        assert_eq!(attempts.succeeded(&repair, seconds(1000)), 1);
+    }
+
+    #[test]
+    fn a_new_wish_does_not_wait_for_repairs() {
+        let mut attempts = Attempts::default();
+        attempts.succeeded(&change(ChangeKind::Repair(Vec::new()), 1500), seconds(0));
+        assert_eq!(attempts.admit(&change(ChangeKind::Update(Vec::new()), 1450), seconds(0)), Ok(()));
+    }
+
+    #[test]
+    fn a_failed_change_waits_longer_each_time_and_a_different_one_does_not() {
+        let create = change(ChangeKind::Create, 1500);
+        let mut attempts = Attempts::default();
+        assert_eq!(attempts.failed(&create, seconds(0), "ApplyFailed: busy".to_owned()), 1);
+        let hold = attempts.admit(&create, seconds(1)).unwrap_err();
+        assert_eq!((hold.until, hold.reason.as_str()), (seconds(2), "ApplyFailed: busy"));
+        assert_eq!(attempts.admit(&create, seconds(2)), Ok(()));
+        attempts.failed(&create, seconds(2), String::new());
+        assert_eq!(attempts.admit(&create, seconds(2)).unwrap_err().until, seconds(6));
+        assert_eq!(attempts.admit(&change(ChangeKind::Create, 1450), seconds(2)), Ok(()));
+        for _ in 0..40 {
+            attempts.failed(&create, seconds(10), String::new());
+        }
+        assert_eq!(attempts.admit(&create, seconds(10)).unwrap_err().until, seconds(310));
+    }
+
+    #[test]
+    fn what_needs_no_change_any_more_has_no_failures() {
+        let create = change(ChangeKind::Create, 1500);
+        let mut attempts = Attempts::default();
+        attempts.failed(&create, seconds(0), String::new());
+        attempts.settle(&|_| false, seconds(0));
+        assert_eq!(attempts.admit(&create, seconds(0)), Ok(()));
+    }
+}

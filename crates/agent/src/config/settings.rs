@@ -1,0 +1,179 @@
+//! What the rest of the agent sees of its configuration.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use multinic_core::NodeName;
+use multinic_core::node::absence::AbsenceRules;
+use multinic_core::node::poll::PollRules;
+use multinic_store::{DatabaseParts, DatabaseSettings};
+use multinic_telemetry::logs::{LogFormat, LogLevels};
+use secrecy::SecretString;
+
+use super::{ConfigError, Options};
+
+/// How many complete reads must have shown an absence, whatever the time between them.
+const ABSENCE_READS: u32 = 3;
+/// The longest wait after errors, as a multiple of the usual one, where none is given.
+const BACKOFF_FACTOR: u32 = 10;
+
+/// The checked configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The name under which the source knows this node.
+    pub node: NodeName,
+    /// Where that name comes from.
+    pub node_origin: NodeNameOrigin,
+    /// Addresses by which the cluster knows the node, as far as they were given.
+    pub node_addresses: Vec<IpAddr>,
+    /// The node's file system.
+    pub host_root: PathBuf,
+    /// How many slots the node may use where the source leaves the choice to it.
+    pub max_interfaces: u8,
+    /// How many copies are kept of each file.
+    pub backup_keep: usize,
+    /// Plan and log only.
+    pub dry_run: bool,
+    /// The parts of the database's address; put together only by the commands that need it.
+    pub database: DatabaseParts,
+    /// When to read the source.
+    pub poll: PollRules,
+    /// How often to check everything without any event.
+    pub full_pass: Duration,
+    /// How long an absence must last.
+    pub absence: AbsenceRules,
+    /// Where health and metrics are served.
+    pub health: (IpAddr, u16),
+    /// Which events are logged.
+    pub log_levels: LogLevels,
+    /// In which form.
+    pub log_format: LogFormat,
+    /// Variables and keys of the older programs that are set and have no effect.
+    pub ignored: Vec<String>,
+}
+
+/// Where the node's name comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeNameOrigin {
+    /// It was configured.
+    Configured,
+    /// It is the host name up to its first dot, as the older agents had it.
+    HostName,
+}
+
+/// What is read from the environment and the file only.
+#[derive(Debug, Clone, Default)]
+pub struct DatabaseSecrets {
+    /// `DATABASE_URL`.
+    pub url: Option<SecretString>,
+    /// `DB_PASSWORD`.
+    pub password: Option<SecretString>,
+}
+
+impl Settings {
+    /// Checks what the options' own parsers could not see.
+    pub fn new(
+        options: Options,
+        secrets: DatabaseSecrets,
+        ignored: Vec<String>,
+    ) -> Result<Self, ConfigError> {
+        let Options {
+            node_name,
+            node_ip,
+            host_root,
+            max_interfaces,
+            backup_keep,
+            dry_run,
+            db_host,
+            db_port,
+            db_user,
+            db_password_file,
+            db_name,
+            db_tls,
+            db_tls_ca,
+            db_connect_timeout,
+            db_statement_timeout,
+            poll_interval,
+            backoff_enabled,
+            backoff_max_interval,
+            backoff_multiplier,
+            full_pass_interval,
+            absence_confirm,
+            absence_confirm_all,
+            health_addr,
+            health_port,
+            log_level,
+            log_format,
+        } = options;
+        let DatabaseSecrets { url, password } = secrets;
+        let password = match (password, db_password_file) {
+            (Some(_), Some(_)) => return Err(ConfigError::TwoPasswords),
+            (password, None) => password,
+            (None, Some(path)) => match std::fs::read_to_string(&path) {
+                // Editors and `echo` end files with a line break, which is no part of a password.
+                Ok(text) => Some(SecretString::from(text.trim_end_matches(['\r', '\n']))),
+                Err(source) => return Err(ConfigError::PasswordFile { path, source }),
+            },
+        };
+        let (node, node_origin) = match node_name {
+            Some(node) => (node, NodeNameOrigin::Configured),
+            None => (short_host_name()?, NodeNameOrigin::HostName),
+        };
+        Ok(Self {
+            node,
+            node_origin,
+            node_addresses: node_ip,
+            host_root,
+            max_interfaces,
+            backup_keep,
+            dry_run,
+            database: DatabaseParts {
+                url,
+                host: db_host,
+                port: db_port,
+                user: db_user,
+                password,
+                name: db_name,
+                tls: db_tls,
+                tls_ca: db_tls_ca,
+                pool_size: None,
+                connect_timeout: db_connect_timeout,
+                statement_timeout: db_statement_timeout,
+            },
+            poll: PollRules {
+                base: poll_interval,
+                backoff: backoff_enabled,
+                multiplier: backoff_multiplier,
+                longest: backoff_max_interval.unwrap_or(poll_interval * BACKOFF_FACTOR),
+            },
+            full_pass: full_pass_interval,
+            absence: AbsenceRules {
+                some: absence_confirm,
+                all: absence_confirm_all.max(absence_confirm),
+                reads: ABSENCE_READS,
+            },
+            health: (health_addr, health_port),
+            log_levels: log_level,
+            log_format,
+            ignored,
+        })
+    }
+
+    /// The database, for the commands that need it.
+    pub fn database(&self) -> Result<DatabaseSettings, ConfigError> {
+        Ok(DatabaseSettings::from_parts(self.database.clone())?)
+    }
+}
+
+/// The host name up to its first dot: what the older agents took, and what the controller publishes for servers whose
+/// guests got their domain from elsewhere.
+fn short_host_name() -> Result<NodeName, ConfigError> {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let hostname = hostname.trim();
+    let short = hostname.split('.').next().unwrap_or_default();
+    short.parse().map_err(|error: multinic_core::NameError| ConfigError::NodeName {
+        hostname: hostname.to_owned(),
+        reason: error.to_string(),
+    })
+}

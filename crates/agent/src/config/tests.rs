@@ -1,0 +1,171 @@
+use std::time::Duration;
+
+use multinic_store::{DatabaseSettings, Target};
+use secrecy::ExposeSecret;
+
+use super::*;
+
+fn load_from(words: &[&str], variables: &[(&str, &str)]) -> Result<Request, ConfigError> {
+    let words = std::iter::once("multinic-agent").chain(words.iter().copied()).map(OsString::from);
+    load(words.collect::<Vec<_>>(), |name| {
+        variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    })
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+    let file = file("poll_interval: 10s\nmax_interfaces: 20\nhealth_port: 9000\n");
+    let config = file.path().to_str().unwrap();
+    let variables = [("POLL_INTERVAL", "20s"), ("MAX_INTERFACES", "30")];
+    for words in [
+        vec!["--config", config, "--poll-interval", "5s"],
+        vec!["--config", config, "once", "--poll-interval", "5s"],
+        vec!["once", "--poll-interval=5s", "--config", config],
+    ] {
+        let settings = load_from(&words, &variables).unwrap().settings;
+        assert_eq!(settings.poll.base, Duration::from_secs(5), "{words:?}");
+        assert_eq!(settings.max_interfaces, 30);
+        assert_eq!(settings.health.1, 9000);
+    }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let settings = load_from(&[], &[("NODE_NAME", "n")]).unwrap().settings;
+    assert_eq!(settings.poll.base, Duration::from_secs(30));
+    assert_eq!(settings.poll.longest, Duration::from_secs(300));
+    assert_eq!(settings.poll.multiplier, 2.0);
+    assert!(settings.poll.backoff);
+    assert_eq!(settings.health.1, 8080);
+    assert_eq!(settings.max_interfaces, 10);
+    assert_eq!(settings.absence, multinic_core::node::absence::AbsenceRules::default());
+    assert!(!settings.dry_run);
+}
+
+#[test]
+fn a_value_that_cannot_be_parsed_is_an_error_that_names_the_variable() {
+    for (variable, value) in [
+        ("POLL_INTERVAL", "30"),
+        ("POLL_INTERVAL", "0s"),
+        ("BACKOFF_MULTIPLIER", "0.5"),
+        ("BACKOFF_ENABLED", "perhaps"),
+        ("HEALTH_PORT", "70000"),
+        ("HEALTH_ADDR", "localhost"),
+        ("MAX_INTERFACES", "65"),
+        ("MAX_INTERFACES", "0"),
+        ("NODE_NAME", "a b"),
+        ("NODE_IP", "10.0.0.300"),
+        ("LOG_LEVEL", "inof"),
+        ("LOG_FORMAT", "xml"),
+        ("ABSENCE_CONFIRM", "later"),
+        ("DRY_RUN", "maybe"),
+        ("DB_PORT", "port"),
+    ] {
+        let error = load_from(&[], &[(variable, value)]).unwrap_err().to_string();
+        assert!(error.contains(variable) && error.contains(value), "{variable}={value}: {error}");
+        let flag = format!("--{}={value}", variable.replace('_', "-").to_lowercase());
+        let error = load_from(&[&flag], &[]).unwrap_err().to_string();
+        assert!(error.contains(variable), "{flag}: {error}");
+    }
+}
+
+#[test]
+fn a_wrong_value_in_the_file_names_the_key_and_the_file() {
+    let file = file("agent: {check_interval: soon}");
+    let path = file.path().to_str().unwrap();
+    let error = load_from(&["--config", path], &[]).unwrap_err().to_string();
+    assert!(error.contains("agent.check_interval") && error.contains(path), "{error}");
+}
+
+#[test]
+fn booleans_are_read_as_people_write_them() {
+    let dry =
+        |words: &[&str], variables: &[(&str, &str)]| load_from(words, variables).unwrap().settings.dry_run;
+    assert!(dry(&["--dry-run"], &[]));
+    assert!(dry(&["plan", "--dry-run"], &[]));
+    assert!(dry(&[], &[("DRY_RUN", "1")]));
+    assert!(!dry(&["--dry-run=false"], &[("DRY_RUN", "true")]));
+    assert!(!load_from(&[], &[("BACKOFF_ENABLED", "false")]).unwrap().settings.poll.backoff);
+}
+
+#[test]
+fn the_commands_are_those_of_the_help() {
+    let command = |words: &[&str]| load_from(words, &[]).map(|request| request.command);
+    assert_eq!(command(&[]).unwrap(), Command::Run);
+    assert_eq!(command(&["run"]).unwrap(), Command::Run);
+    assert_eq!(command(&["plan", "--output", "json"]).unwrap(), Command::Plan { output: PlanOutput::Json });
+    assert_eq!(command(&["cleanup", "--yes"]).unwrap(), Command::Cleanup { yes: true });
+    assert!(command(&["claenup"]).is_err());
+}
+
+#[test]
+fn the_database_is_named_by_any_of_its_contract_names() {
+    let variables = [
+        ("DB_HOST", "db"),
+        ("DB_PORT", "30305"),
+        ("DB_USERNAME", "u"),
+        ("DB_PASSWORD", "s3cret"),
+        ("DB_DATABASE", "multinic_db"),
+    ];
+    let database = load_from(&[], &variables).unwrap().settings.database().unwrap();
+    let Target::MySql { host, port, user, password, name } = database.target else { panic!() };
+    assert_eq!((host.as_str(), port, user.as_str(), name.as_str()), ("db", 30305, "u", "multinic_db"));
+    assert_eq!(password.expose_secret(), "s3cret");
+}
+
+#[test]
+fn a_password_may_come_from_a_file_without_its_line_break() {
+    let file = file("s3cret\n");
+    let variables =
+        [("DB_HOST", "db"), ("DB_USER", "u"), ("DB_PASSWORD_FILE", file.path().to_str().unwrap())];
+    let database = load_from(&[], &variables).unwrap().settings.database().unwrap();
+    let Target::MySql { password, .. } = database.target else { panic!() };
+    assert_eq!(password.expose_secret(), "s3cret");
+    let both = [variables.as_slice(), &[("DB_PASSWORD", "x")]].concat();
+    assert!(matches!(load_from(&[], &both), Err(ConfigError::TwoPasswords)));
+}
+
+#[test]
+fn secrets_show_neither_in_settings_nor_in_errors() {
+    let variables = [("DATABASE_URL", "mysql://u:s3cret@db:x/y"), ("DB_PASSWORD", "s3cret")];
+    let settings = load_from(&[], &variables).unwrap().settings;
+    assert!(!format!("{settings:?}").contains("s3cret"));
+    let error = settings.database().unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
+    assert!(error.to_string().contains("DATABASE_URL"), "{error}");
+}
+
+#[test]
+fn a_missing_database_is_named_only_by_the_commands_that_need_it() {
+    let settings = load_from(&["cleanup"], &[]).unwrap().settings;
+    assert!(settings.database().unwrap_err().to_string().contains("DB_HOST"));
+}
+
+#[test]
+fn another_data_source_is_refused_rather_than_ignored() {
+    assert!(load_from(&[], &[("DATA_SOURCE", "db")]).is_ok());
+    assert!(matches!(load_from(&[], &[("DATA_SOURCE", "nodecr")]), Err(ConfigError::DataSource(_))));
+}
+
+#[test]
+fn an_sqlite_url_is_a_database() {
+    let settings = load_from(&[], &[("DATABASE_URL", "sqlite:///tmp/x.db")]).unwrap().settings;
+    let DatabaseSettings { target: Target::Sqlite { path }, .. } = settings.database().unwrap() else {
+        panic!()
+    };
+    assert_eq!(path, PathBuf::from("/tmp/x.db"));
+}
+
+#[test]
+fn the_help_names_the_exit_codes_and_teaches_by_example() {
+    let help = CommandLine::command().render_long_help().to_string();
+    for text in ["Exit codes:", "multinic-agent plan --output json", "DB_PASSWORD", "<POLL_INTERVAL>"] {
+        assert!(help.contains(text), "{text}");
+    }
+}

@@ -1,0 +1,27 @@
+//! The agent of a node: it reads what the node is to have, looks at what the node has, makes the difference go away,
+//! and reports what it verified.
+//!
+//! * [`config`]: flags, environment and file.
+//! * [`commands`]: `run`, `once`, `plan`, `cleanup`.
+//! * [`service`]: the loop of `run`; [`watch`] says which events of the kernel wake it.
+//! * [`cycle`]: read, weigh, pass, report. [`wishes`] is what the last good read asks for.
+//! * [`node`]: one pass over the node. [`attempts`] says when a change may be made again, [`lifeline`] what is never cut.
+//! * [`reports`]: what the source does not know yet.
+//! * [`forecast`]: a plan in words. [`news`]: what was said already.
+//! * [`metrics`], [`status`]: what the agent tells about itself.
+
+pub mod attempts;
+pub mod commands;
+pub mod config;
+pub mod cycle;
+pub mod forecast;
+pub mod lifeline;
+pub mod metrics;
+pub mod news;
+pub mod node;
+pub mod os_type;
+pub mod reports;
+pub mod service;
+pub mod status;
+pub mod watch;
+pub mod wishes;

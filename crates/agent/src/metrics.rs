@@ -1,0 +1,360 @@
+//! The agent's metrics, under the names, types and labels that dashboards of the older agents know.
+
+use std::time::Duration;
+
+use multinic_core::InterfaceName;
+use multinic_core::node::Drift;
+use multinic_core::node::observed::Observed;
+use multinic_core::node::preflight::Obstacle;
+use multinic_telemetry::process::ProcessFigures;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Seconds; the default buckets of the older agents' library.
+const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// All labels of drift; `cidr` is an address with another prefix length, as the older agents had it.
+const DRIFT_LABELS: [&str; 8] =
+    ["name", "mtu", "missing_address", "ip_address", "cidr", "route", "link_down", "file"];
+
+/// How a change, or a report of it, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// As desired, and verified.
+    Success,
+    /// Not.
+    Failed,
+}
+
+impl Ending {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What went wrong, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorType {
+    /// An entry of the source, or a link's state, does not allow what is asked for.
+    Validation,
+    /// The kernel refused, or did not show what was asked for.
+    Network,
+    /// A file or the agent's own state.
+    System,
+    /// Something took too long.
+    Timeout,
+    /// A desired NIC is not on the node.
+    NotFound,
+    /// The source could not be read or written.
+    Database,
+}
+
+impl ErrorType {
+    /// The label, which is also the `error_type` of log lines.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Validation => "validation",
+            Self::Network => "network",
+            Self::System => "system",
+            Self::Timeout => "timeout",
+            Self::NotFound => "not_found",
+            Self::Database => "database",
+        }
+    }
+}
+
+/// What is asked of the database, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Query {
+    /// The read of the desired state; the older agents' word for it.
+    GetPending,
+    /// The report.
+    UpdateStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabel {
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InterfaceLabels {
+    interface_name: String,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueryLabel {
+    query_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DriftLabel {
+    drift_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabel {
+    error_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AgentLabels {
+    version: &'static str,
+    os_type: String,
+    node_name: String,
+}
+
+/// The metrics. Clones feed the same numbers.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    processed: Family<StatusLabel, Counter>,
+    processing_duration: Family<InterfaceLabels, Histogram, fn() -> Histogram>,
+    cycles: Counter,
+    cycle_duration: Histogram,
+    backoff_level: Gauge,
+    db_connected: Gauge,
+    query_duration: Family<QueryLabel, Histogram, fn() -> Histogram>,
+    concurrent_tasks: Gauge,
+    drifts: Family<DriftLabel, Counter>,
+    deleted: Counter,
+    errors: Family<ErrorLabel, Counter>,
+    preflight_blocks: Family<ReasonLabel, Counter>,
+    info: Family<AgentLabels, Gauge>,
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+impl Metrics {
+    /// All metrics, and the registry that shows them. Every label that is known beforehand is there from the start,
+    /// since a rate over a series that appears with its first event misses that event.
+    pub fn new(node: &str, os_type: &str) -> (Self, Registry) {
+        let metrics = Self {
+            processed: Family::default(),
+            processing_duration: Family::new_with_constructor(histogram),
+            cycles: Counter::default(),
+            cycle_duration: histogram(),
+            backoff_level: Gauge::default(),
+            db_connected: Gauge::default(),
+            query_duration: Family::new_with_constructor(histogram),
+            concurrent_tasks: Gauge::default(),
+            drifts: Family::default(),
+            deleted: Counter::default(),
+            errors: Family::default(),
+            preflight_blocks: Family::default(),
+            info: Family::default(),
+        };
+        metrics.touch(node, os_type);
+        let registry = metrics.register();
+        (metrics, registry)
+    }
+
+    fn touch(&self, node: &str, os_type: &str) {
+        for ending in [Ending::Success, Ending::Failed] {
+            drop(self.processed.get_or_create(&StatusLabel { status: ending.label() }));
+        }
+        for query in [Query::GetPending, Query::UpdateStatus] {
+            drop(self.query_duration.get_or_create(&query_label(query)));
+        }
+        for drift_type in DRIFT_LABELS {
+            drop(self.drifts.get_or_create(&DriftLabel { drift_type }));
+        }
+        for error in [
+            ErrorType::Validation,
+            ErrorType::Network,
+            ErrorType::System,
+            ErrorType::Timeout,
+            ErrorType::NotFound,
+            ErrorType::Database,
+        ] {
+            drop(self.errors.get_or_create(&ErrorLabel { error_type: error.label() }));
+        }
+        for obstacle in Obstacle::ALL {
+            drop(self.preflight_blocks.get_or_create(&ReasonLabel { reason: obstacle.label() }));
+        }
+        let labels = AgentLabels {
+            version: env!("CARGO_PKG_VERSION"),
+            os_type: os_type.to_owned(),
+            node_name: node.to_owned(),
+        };
+        self.info.get_or_create(&labels).set(1);
+    }
+
+    fn register(&self) -> Registry {
+        let Self {
+            processed,
+            processing_duration,
+            cycles,
+            cycle_duration,
+            backoff_level,
+            db_connected,
+            query_duration,
+            concurrent_tasks,
+            drifts,
+            deleted,
+            errors,
+            preflight_blocks,
+            info,
+        } = self.clone();
+        let mut whole = Registry::default();
+        whole.register_collector(Box::new(ProcessFigures));
+        let registry = whole.sub_registry_with_prefix("multinic");
+        registry.register("interfaces_processed", "Changes to interfaces, by how they ended", processed);
+        registry.register(
+            "interface_processing_duration_seconds",
+            "Time from the start of a change to its verification or rollback",
+            processing_duration,
+        );
+        registry.register("polling_cycles", "Reads of the desired state, with what followed", cycles);
+        registry.register("polling_cycle_duration_seconds", "Duration of such a cycle", cycle_duration);
+        registry.register("polling_backoff_level", "Failed reads in a row; 0 is normal", backoff_level);
+        registry.register(
+            "db_connection_status",
+            "Whether the last read of the database succeeded",
+            db_connected,
+        );
+        registry.register(
+            "db_query_duration_seconds",
+            "Duration of database work, connecting included",
+            query_duration,
+        );
+        registry.register("concurrent_tasks", "Changes being made right now", concurrent_tasks);
+        registry.register(
+            "configuration_drifts",
+            "Ways in which an interface differed from its verified state",
+            drifts,
+        );
+        registry.register("orphaned_interfaces_deleted", "Interfaces taken away", deleted);
+        registry.register("errors", "Errors by type", errors);
+        registry.register("preflight_up_block", "Links that were left alone, by reason", preflight_blocks);
+        registry.register("agent_info", "The agent; always 1", info);
+        whole
+    }
+
+    /// A change to an interface ended.
+    pub fn changed(&self, name: Option<InterfaceName>, ending: Ending, took: Duration) {
+        self.processed.get_or_create(&StatusLabel { status: ending.label() }).inc();
+        if let Some(name) = name {
+            let labels = InterfaceLabels { interface_name: name.to_string(), status: ending.label() };
+            self.processing_duration.get_or_create(&labels).observe(took.as_secs_f64());
+        }
+    }
+
+    /// A cycle of read, change and report ended.
+    pub fn cycle(&self, took: Duration) {
+        self.cycles.inc();
+        self.cycle_duration.observe(took.as_secs_f64());
+    }
+
+    /// So many reads in a row failed.
+    pub fn backoff(&self, level: u32) {
+        self.backoff_level.set(level.into());
+    }
+
+    /// Whether the last read succeeded.
+    pub fn database(&self, connected: bool) {
+        self.db_connected.set(connected.into());
+    }
+
+    /// The database was asked something.
+    pub fn query(&self, query: Query, took: Duration) {
+        self.query_duration.get_or_create(&query_label(query)).observe(took.as_secs_f64());
+    }
+
+    /// A change begins, or has ended.
+    pub fn tasks(&self, at_work: u32) {
+        self.concurrent_tasks.set(at_work.into());
+    }
+
+    /// An interface of ours differed from what was verified.
+    pub fn drift(&self, drift: &Drift, observed: &Observed, link: Option<u32>) {
+        let drift_type = drift_label(drift, observed, link);
+        self.drifts.get_or_create(&DriftLabel { drift_type }).inc();
+    }
+
+    /// An interface was taken away.
+    pub fn deletion(&self) {
+        self.deleted.inc();
+    }
+
+    /// Something went wrong.
+    pub fn error(&self, error: ErrorType) {
+        self.errors.get_or_create(&ErrorLabel { error_type: error.label() }).inc();
+    }
+
+    /// A link was left alone.
+    pub fn blocked(&self, obstacle: Obstacle) {
+        self.preflight_blocks.get_or_create(&ReasonLabel { reason: obstacle.label() }).inc();
+    }
+}
+
+fn query_label(query: Query) -> QueryLabel {
+    let query_type = match query {
+        Query::GetPending => "get_pending",
+        Query::UpdateStatus => "update_status",
+    };
+    QueryLabel { query_type }
+}
+
+fn drift_label(drift: &Drift, observed: &Observed, link: Option<u32>) -> &'static str {
+    match drift {
+        Drift::MissingAddress(net) => {
+            let mut present = link.into_iter().flat_map(|index| observed.addresses_of(index));
+            let other_prefix = present.any(|held| held.net.addr() == net.addr() && held.net != *net);
+            if other_prefix { "cidr" } else { drift.label() }
+        }
+        other => other.label(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_the_contract_is_there_before_anything_happens() {
+        let (metrics, registry) = Metrics::new("worker-1", "ubuntu");
+        metrics.changed("multinic0".parse().ok(), Ending::Success, Duration::from_millis(3));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for sample in [
+            "multinic_interfaces_processed_total{status=\"success\"} 1",
+            "multinic_interfaces_processed_total{status=\"failed\"} 0",
+            "multinic_interface_processing_duration_seconds_bucket{le=\"0.005\",interface_name=\"multinic0\",status=\"success\"} 1",
+            "multinic_polling_cycles_total 0",
+            "multinic_polling_cycle_duration_seconds_count 0",
+            "multinic_polling_backoff_level 0",
+            "multinic_db_connection_status 0",
+            "multinic_db_query_duration_seconds_count{query_type=\"get_pending\"} 0",
+            "multinic_concurrent_tasks 0",
+            "multinic_configuration_drifts_total{drift_type=\"missing_address\"} 0",
+            "multinic_configuration_drifts_total{drift_type=\"ip_address\"} 0",
+            "multinic_configuration_drifts_total{drift_type=\"cidr\"} 0",
+            "multinic_configuration_drifts_total{drift_type=\"mtu\"} 0",
+            "multinic_orphaned_interfaces_deleted_total 0",
+            "multinic_errors_total{error_type=\"validation\"} 0",
+            "multinic_agent_info{version=",
+            "multinic_preflight_up_block_total{reason=\"has_ipv4\"} 0",
+            "multinic_preflight_up_block_total{reason=\"enslaved\"} 0",
+            "multinic_preflight_up_block_total{reason=\"has_routes\"} 0",
+            "multinic_preflight_up_block_total{reason=\"default_route\"} 0",
+            "process_resident_memory_bytes ",
+        ] {
+            assert!(text.contains(sample), "{sample}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One pass over the node: look, plan, change, look again. Whatever happens to one NIC, the others are served.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use multinic_core::MacAddr;
+use multinic_core::node::observed::{NicFile, Observed};
+use multinic_core::node::{Change, ChangeKind, NodePlan, RefusalReason, plan};
+use multinic_host::{FailureKind, Host, HostError};
+use multinic_telemetry::shutdown::Shutdown;
+use tokio::time::Instant;
+
+use crate::attempts::Attempts;
+use crate::forecast;
+use crate::metrics::{Ending, ErrorType, Metrics};
+use crate::news::{News, Subject};
+use crate::reports::Unmade;
+use crate::status::StatusBoard;
+use crate::wishes::Wishes;
+
+/// How often a pass looks again at what it changed. A change can free what another one waits for (a name, a slot); more
+/// than a few rounds mean that somebody works against us, and then events and back-off take over.
+const ROUNDS: u32 = 3;
+
+/// The node and what is remembered about the work on it.
+#[derive(Debug)]
+pub struct Node {
+    /// The guest.
+    pub host: Host,
+    /// The name under which it is logged.
+    pub name: String,
+    slots: u8,
+    dry_run: bool,
+    attempts: Attempts,
+    news: News,
+    metrics: Metrics,
+    board: StatusBoard,
+    started: Instant,
+}
+
+/// How a pass ended.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// The last look.
+    pub observed: Observed,
+    /// The plan of the last look: what is settled in it is verified.
+    pub plan: NodePlan,
+    /// Changes that were not made, or failed.
+    pub unmade: Unmade,
+    /// How many changes were made.
+    pub made: usize,
+    /// When a change that was held back may be made.
+    pub retry_at: Option<Instant>,
+}
+
+impl Node {
+    /// Work on a node, with nothing remembered yet.
+    pub fn new(
+        host: Host,
+        name: String,
+        slots: u8,
+        dry_run: bool,
+        metrics: Metrics,
+        board: StatusBoard,
+    ) -> Self {
+        Self {
+            host,
+            name,
+            slots,
+            dry_run,
+            attempts: Attempts::default(),
+            news: News::default(),
+            metrics,
+            board,
+            started: Instant::now(),
+        }
+    }
+
+    /// The NICs that are ours: configured by us, or by an older program whose file names them.
+    pub fn ours(&self, observed: &Observed) -> BTreeSet<MacAddr> {
+        let in_files = observed.files.iter().filter_map(NicFile::mac);
+        self.host.owned().keys().copied().chain(in_files).collect()
+    }
+
+    /// Makes the node as wished. A stop that is requested meanwhile is heeded between two changes.
+    pub async fn pass(&mut self, wishes: &Wishes, shutdown: &Shutdown) -> Result<Passed, HostError> {
+        let releases = wishes.releases();
+        let mut passed = Passed::default();
+        for round in 0..=ROUNDS {
+            passed.observed = self.host.observe().await?;
+            passed.plan = plan(&wishes.nics, &releases, self.host.owned(), &passed.observed, self.slots);
+            self.say_findings(&passed.plan);
+            if round == ROUNDS
+                || shutdown.is_requested_by_now().await
+                || !self.make(&mut passed, shutdown).await
+            {
+                break;
+            }
+        }
+        Ok(passed)
+    }
+
+    /// Makes the changes of a plan that may be made now. Returns whether anything was tried, so that the node has to
+    /// be looked at again.
+    async fn make(&mut self, passed: &mut Passed, shutdown: &Shutdown) -> bool {
+        let changes = std::mem::take(&mut passed.plan.changes);
+        self.attempts.settle(&|mac| changes.iter().any(|change| change.mac == mac), self.started.elapsed());
+        let mut tried = false;
+        for change in &changes {
+            if shutdown.is_requested_by_now().await {
+                break;
+            }
+            if self.dry_run {
+                self.say_intention(change);
+                passed.unmade.insert(change.mac, "DryRun: it would be changed".to_owned());
+            } else if let Err(hold) = self.attempts.admit(change, self.started.elapsed()) {
+                let until = self.started + hold.until;
+                passed.retry_at = Some(passed.retry_at.map_or(until, |earlier| earlier.min(until)));
+                passed.unmade.insert(change.mac, hold.reason);
+            } else {
+                tried = true;
+                match self.change(change, &passed.observed).await {
+                    Ok(()) => {
+                        passed.made += 1;
+                        passed.unmade.remove(&change.mac);
+                    }
+                    Err(error) => {
+                        passed.unmade.insert(change.mac, error);
+                    }
+                }
+            }
+        }
+        passed.plan.changes = changes;
+        tried
+    }
+
+    async fn change(&mut self, change: &Change, observed: &Observed) -> Result<(), String> {
+        if let ChangeKind::Repair(drifts) = &change.kind {
+            for drift in drifts {
+                self.metrics.drift(drift, observed, change.link);
+            }
+        }
+        self.metrics.tasks(1);
+        let begun = Instant::now();
+        let result = self.host.apply(change).await;
+        let took = begun.elapsed();
+        self.metrics.tasks(0);
+        let name = change.target.as_ref().map(|target| target.name);
+        let now = self.started.elapsed();
+        match result {
+            Ok(()) => {
+                let repairs = self.attempts.succeeded(change, now);
+                self.metrics.changed(name, Ending::Success, took);
+                if change.kind == ChangeKind::Release {
+                    self.metrics.deletion();
+                    self.board.deletion();
+                }
+                self.say_success(change, took, repairs);
+                Ok(())
+            }
+            Err(error) => {
+                let kind = error_type(error.kind());
+                self.metrics.changed(name, Ending::Failed, took);
+                self.metrics.error(kind);
+                let text = format!("ApplyFailed: {error}");
+                let failures = self.attempts.failed(change, now, text.clone());
+                tracing::error!(
+                    node_name = %self.name,
+                    mac_address = %change.mac,
+                    interface_name = name.map(|name| name.to_string()),
+                    change = forecast::kind(&change.kind),
+                    error = %error,
+                    error_type = kind.label(),
+                    failures,
+                    as_before = error.is_as_before(),
+                    "interface could not be changed"
+                );
+                Err(text)
+            }
+        }
+    }
+
+    fn say_success(&self, change: &Change, took: Duration, repairs: u32) {
+        let message = match change.kind {
+            ChangeKind::Create => "interface configured",
+            ChangeKind::Adopt => "interface adopted from an earlier configuration",
+            ChangeKind::Update(_) => "interface updated",
+            ChangeKind::Repair(_) => "interface repaired",
+            ChangeKind::Release => "interface taken away",
+        };
+        let addresses = change.target.as_ref().map(|target| target.addresses.to_string());
+        let because = forecast::drifts(change).join(", ");
+        tracing::info!(
+            node_name = %self.name,
+            mac_address = %change.mac,
+            interface_name = %forecast::name_of(change),
+            change = forecast::kind(&change.kind),
+            addresses,
+            because = (!because.is_empty()).then_some(because),
+            repairs_in_a_row = (repairs > 1).then_some(repairs),
+            milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "{message}"
+        );
+    }
+
+    fn say_intention(&mut self, change: &Change) {
+        let text = format!("would {} {}", forecast::kind(&change.kind), forecast::name_of(change));
+        if self.news.is_new(Subject::Nic(change.mac), &text) {
+            tracing::info!(
+                node_name = %self.name,
+                mac_address = %change.mac,
+                interface_name = %forecast::name_of(change),
+                change = forecast::kind(&change.kind),
+                "dry run: interface would be changed"
+            );
+        }
+    }
+
+    /// Says, and counts, what is refused and what is missing, once each.
+    fn say_findings(&mut self, plan: &NodePlan) {
+        for refusal in &plan.refused {
+            let reason = refusal.reason.to_string();
+            if !self.news.is_new(Subject::Nic(refusal.mac), &reason) {
+                continue;
+            }
+            if let RefusalReason::InUse(obstacles) = &refusal.reason {
+                for obstacle in obstacles {
+                    self.metrics.blocked(*obstacle);
+                }
+            }
+            self.metrics.error(ErrorType::Validation);
+            tracing::warn!(
+                node_name = %self.name,
+                mac_address = %refusal.mac,
+                link = refusal.link,
+                error = reason,
+                error_type = ErrorType::Validation.label(),
+                "interface left alone"
+            );
+        }
+        for mac in &plan.absent {
+            if self.news.is_new(Subject::Nic(*mac), "absent") {
+                self.metrics.error(ErrorType::NotFound);
+                tracing::info!(node_name = %self.name, mac_address = %mac, "waiting for a link with this MAC");
+            }
+        }
+        for settled in &plan.settled {
+            let mac = settled.target.mac;
+            let text = match (settled.duplicates.first(), settled.name_conflict) {
+                (Some(net), _) => format!("another host has {} too", net.addr()),
+                (None, Some(slot)) => format!("another name was asked for: {}", slot.interface()),
+                (None, None) => continue,
+            };
+            if self.news.is_new(Subject::Nic(mac), &text) {
+                self.metrics.error(ErrorType::Validation);
+                tracing::warn!(
+                    node_name = %self.name,
+                    mac_address = %mac,
+                    interface_name = %settled.target.name,
+                    error = text,
+                    "interface works, but not as desired"
+                );
+            }
+        }
+        let spoken_of = |mac: MacAddr| {
+            plan.refused.iter().any(|refusal| refusal.mac == mac)
+                || plan.absent.contains(&mac)
+                || plan.changes.iter().any(|change| change.mac == mac)
+                || plan.settled.iter().any(|settled| {
+                    settled.target.mac == mac
+                        && (settled.name_conflict.is_some() || !settled.duplicates.is_empty())
+                })
+        };
+        self.news.keep(|subject| match subject {
+            Subject::Nic(mac) => spoken_of(mac),
+            Subject::Source | Subject::Entry(_) | Subject::Held(_) => true,
+        });
+    }
+}
+
+fn error_type(kind: FailureKind) -> ErrorType {
+    match kind {
+        FailureKind::Kernel => ErrorType::Network,
+        FailureKind::System => ErrorType::System,
+        FailureKind::Timeout => ErrorType::Timeout,
+        FailureKind::NotFound => ErrorType::NotFound,
+    }
+}

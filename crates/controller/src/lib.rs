@@ -1,0 +1,16 @@
+//! The controller: observe, plan, publish.
+//!
+//! * [`settings`]: every flag, environment variable and default.
+//! * [`observe`]: each configuration's cloud, read completely or not at all.
+//! * [`pass`]: one pass over the whole fleet: observe, plan (in `core`), prove removals, publish.
+//! * [`pulse`]: what probes see of the loop.
+//! * [`status`]: what a pass came to, as conditions for people and programs.
+//! * [`standalone`]: configurations as files of a directory, without Kubernetes.
+
+pub mod metrics;
+pub mod observe;
+pub mod pass;
+pub mod pulse;
+pub mod settings;
+pub mod standalone;
+pub mod status;

@@ -1,0 +1,134 @@
+//! Each configuration's cloud, read completely or not at all, through clients that are kept from pass to pass so that
+//! tokens are shared.
+
+use std::collections::HashMap;
+
+use futures_util::stream::{self, StreamExt};
+use multinic_core::cloud::PortProof;
+use multinic_core::config::{CloudAccess, Credentials, OpenstackConfig};
+use multinic_core::fleet::{Candidate, Selected, select};
+use multinic_core::published::{Published, PublishedInterface};
+use multinic_core::{ConfigKey, PortId};
+use multinic_openstack::{Cloud, CloudError, Gate, Observer, Options};
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
+
+/// How many configurations are read at once. Requests are bounded by the gate; this bounds the memory of answers.
+const CONFIGS_AT_ONCE: usize = 8;
+
+/// The clients of all clouds.
+pub struct Clouds {
+    gate: Gate,
+    observer: Observer,
+    known: HashMap<Identity, Cloud>,
+}
+
+impl std::fmt::Debug for Clouds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clouds").field("known", &self.known.len()).finish_non_exhaustive()
+    }
+}
+
+/// What two configurations must share to share a client and its token. Secrets are in it only as a digest.
+type Identity = [u8; 32];
+
+impl Clouds {
+    /// No client yet.
+    pub fn new(gate: Gate, observer: Observer) -> Self {
+        Self { gate, observer, known: HashMap::new() }
+    }
+
+    /// The client for a configuration's cloud.
+    pub fn client(&mut self, access: &CloudAccess) -> Result<Cloud, CloudError> {
+        let identity = identity(access);
+        if let Some(cloud) = self.known.get(&identity) {
+            return Ok(cloud.clone());
+        }
+        let options = Options { observer: Some(self.observer.clone()), ..Options::default() };
+        let cloud = Cloud::with(access, self.gate.clone(), options)?;
+        self.known.insert(identity, cloud.clone());
+        Ok(cloud)
+    }
+
+    /// Forgets the clients that no configuration uses any more, and with them their secrets.
+    pub fn retain<'a>(&mut self, used: impl Iterator<Item = &'a CloudAccess>) {
+        let used: std::collections::HashSet<Identity> = used.map(identity).collect();
+        self.known.retain(|identity, _| used.contains(identity));
+    }
+}
+
+fn identity(access: &CloudAccess) -> Identity {
+    let mut sha = Sha256::new();
+    let mut part = |text: &str| {
+        sha.update(text.len().to_le_bytes());
+        sha.update(text);
+    };
+    match &access.credentials {
+        Credentials::Password { auth_url, username, domain, password } => {
+            part("password");
+            [auth_url.as_str(), username, domain, password.expose_secret()].into_iter().for_each(&mut part);
+        }
+        Credentials::ApplicationCredential { auth_url, id, secret } => {
+            part("application credential");
+            [auth_url.as_str(), id, secret.expose_secret()].into_iter().for_each(&mut part);
+        }
+        Credentials::Provider { contrabass, provider_id, key, timeout, tls } => {
+            part("provider");
+            [contrabass.as_str(), provider_id, key.expose_secret()].into_iter().for_each(&mut part);
+            part(&format!("{timeout:?} {tls:?}"));
+        }
+    }
+    let CloudAccess { credentials: _, project, endpoints, tls, timeout } = access;
+    part(&format!("{project:?} {endpoints:?} {tls:?} {timeout:?}"));
+    sha.finalize().into()
+}
+
+/// Reads the clouds of these configurations.
+pub async fn observe(
+    clouds: &mut Clouds,
+    configs: Vec<&OpenstackConfig>,
+) -> HashMap<ConfigKey, Result<Selected, CloudError>> {
+    let mut reads = Vec::with_capacity(configs.len());
+    for config in configs {
+        let client = clouds.client(&config.cloud);
+        reads.push(async move {
+            // The snapshot is dropped as soon as it has been applied: it is the largest thing of a pass.
+            let read = async { Ok(select(&config.selection, &client?.snapshot(&config.selection).await?)) };
+            (config.key.clone(), read.await)
+        });
+    }
+    stream::iter(reads).buffer_unordered(CONFIGS_AT_ONCE).collect().await
+}
+
+/// Asks the cloud about each published interface that nobody wishes any more, with the scope of its own configuration.
+pub async fn prove(
+    clouds: &mut Clouds,
+    configs: &HashMap<ConfigKey, &CloudAccess>,
+    published: &Published,
+    candidates: &[Candidate],
+) -> HashMap<PortId, PortProof> {
+    let rows: HashMap<&PortId, &PublishedInterface> =
+        published.interfaces.iter().map(|row| (&row.port, row)).collect();
+    let mut questions = Vec::with_capacity(candidates.len());
+    for Candidate { port, owner } in candidates {
+        let client = configs.get(owner).map(|access| clouds.client(access));
+        let row = rows.get(port).copied();
+        questions.push(async move {
+            let proof = match (client, row) {
+                (Some(Ok(client)), Some(row)) => match &row.project {
+                    Some(project) => {
+                        client.prove_port(port, row.network.as_ref(), row.device.as_ref(), project).await
+                    }
+                    None => PortProof::Unproven(
+                        "an older program published it without its project; take it out of the spec to remove it"
+                            .to_owned(),
+                    ),
+                },
+                (Some(Err(error)), _) => PortProof::Unproven(error.to_string()),
+                (None, _) | (_, None) => PortProof::Unproven("its configuration is not there".to_owned()),
+            };
+            (port.clone(), proof)
+        });
+    }
+    stream::iter(questions).buffer_unordered(CONFIGS_AT_ONCE).collect().await
+}

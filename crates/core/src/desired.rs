@@ -1,0 +1,120 @@
+//! What a node's agent reads from its source, and what it reports back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Addresses, InterfaceName, MacAddr, Mtu, PortId, Slot};
+
+/// One read of a node's desired state: complete, or an error. What is wrong with single entries is in
+/// [`Self::invalid`]; such a read supports no conclusion from absence.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DesiredState {
+    /// Whether the source knows a node of this name at all.
+    pub node_known: bool,
+    /// How new the source's content is; none where the source cannot tell (tables of the older programs).
+    pub position: Option<Position>,
+    /// The NICs that the node is to have.
+    pub nics: Vec<DesiredNic>,
+    /// Entries that cannot be used, each with its reason.
+    pub invalid: Vec<InvalidEntry>,
+    /// NICs that are to be taken away: positive evidence.
+    pub tombstones: Vec<Tombstone>,
+}
+
+/// How new a source's content is. A lower revision within one epoch, or another epoch, is a stale or restored source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Made anew when a database is made anew.
+    pub epoch: String,
+    /// Rises with every publication that changes something.
+    pub revision: u64,
+}
+
+/// One NIC that the node is to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredNic {
+    /// The entry's number in the source, for the report.
+    pub entry: EntryId,
+    /// The publication that last changed the entry; 0 where the source has none.
+    pub revision: u64,
+    /// The MAC address by which the NIC is found.
+    pub mac: MacAddr,
+    /// The slot it is to have; none where the source leaves that to the node.
+    pub slot: Option<Slot>,
+    /// The port, for people.
+    pub port: Option<PortId>,
+    /// Its addresses.
+    pub addresses: Addresses,
+    /// Its MTU.
+    pub mtu: Mtu,
+    /// What the source holds of our last report, so that nothing is reported twice.
+    pub reported: Reported,
+}
+
+/// An entry's number in its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(pub i64);
+
+/// The state of a report as the source holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reported {
+    /// Whether the entry is marked as applied.
+    pub applied: bool,
+    /// The name under which it was verified.
+    pub name: Option<InterfaceName>,
+    /// The last error.
+    pub error: Option<String>,
+}
+
+/// An entry that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidEntry {
+    /// The entry's number in the source.
+    pub entry: EntryId,
+    /// The publication that last changed the entry; 0 where the source has none.
+    pub revision: u64,
+    /// The MAC address, if that much could be read.
+    pub mac: Option<MacAddr>,
+    /// The field that is wrong, and why.
+    pub reason: String,
+    /// What the source holds of our last report.
+    pub reported: Reported,
+}
+
+/// A NIC that is to be taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The tombstone's number in the source; none where the source keeps no account of releases.
+    pub entry: Option<EntryId>,
+    /// The MAC address.
+    pub mac: MacAddr,
+}
+
+/// What became of one entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NicReport {
+    /// The entry.
+    pub entry: EntryId,
+    /// The revision that this speaks of: a newer one in the source is left alone.
+    pub revision: u64,
+    /// What the kernel and the disk showed.
+    pub outcome: Outcome,
+}
+
+/// What the kernel and the disk showed for an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Verified under this name, with these addresses of ours.
+    Applied {
+        /// The name.
+        name: InterfaceName,
+        /// The addresses that were verified.
+        addresses: Addresses,
+    },
+    /// Not, or not as asked.
+    Failed {
+        /// The name under which the NIC works nevertheless (a name conflict), if it does.
+        name: Option<InterfaceName>,
+        /// Why: a reason in CamelCase, a colon, a sentence.
+        error: String,
+    },
+}

@@ -1,0 +1,229 @@
+//! All configurations together: one wish per port, and what contradicts another left out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{Problem, Reason, Selected, Wanted};
+use crate::config::{Selection, SubnetSelector, VmRef};
+use crate::published::{PublishedInterface, SubnetRecord};
+use crate::{ConfigKey, MacAddr, NodeName, PortId, ServerId, SubnetId};
+
+/// One configuration, with what its cloud showed. A configuration whose cloud could not be read, or that could not be
+/// parsed, has no `selected`: what it published stays as it is.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Its name.
+    pub key: ConfigKey,
+    /// Its spec, if it could be parsed.
+    pub selection: Option<Selection>,
+    /// The hash of its spec, if it could be parsed.
+    pub spec_hash: Option<String>,
+    /// What it selects, if its cloud could be read.
+    pub selected: Option<Selected>,
+    /// Whether that was read in this pass. What an earlier pass read keeps what is published, and changes nothing of it:
+    /// something newer may have been published since.
+    pub current: bool,
+}
+
+impl Standing {
+    /// Whether this configuration, whose cloud could not be read, might want the interface. Errs towards yes.
+    pub(super) fn might_want(&self, row: &PublishedInterface) -> bool {
+        let Some(selection) = &self.selection else { return true };
+        let excludes_vm = row.device.as_ref().is_some_and(|device| excludes_vm(selection, device));
+        !excludes_vm
+    }
+
+    /// Whether this configuration, whose cloud was read, selects the server and the subnet of the interface, although
+    /// its list of ports lacks it.
+    pub(super) fn should_list(&self, row: &PublishedInterface) -> bool {
+        let (Some(selection), Some(selected)) = (&self.selection, &self.selected) else { return false };
+        let has_server = row.device.as_ref().is_none_or(|device| selected.servers.contains(device));
+        let other_project = match (&selected.project, &row.project) {
+            (Some(ours), Some(theirs)) => ours != theirs,
+            _ => false,
+        };
+        has_server
+            && !other_project
+            && !selected.excluded.contains(&row.port)
+            && !excludes_subnet(selection, row)
+    }
+}
+
+/// Whether the spec positively excludes a server: it names only UUIDs, and this is none of them.
+pub(super) fn excludes_vm(selection: &Selection, device: &ServerId) -> bool {
+    selection.vms.iter().all(|vm| matches!(vm, VmRef::Id(id) if id != device))
+}
+
+/// Whether the spec positively excludes what was published: it names subnets by id, and the row's is none of them. A row
+/// names only the subnet of its primary address; one with addresses in others may be selected by those.
+pub(super) fn excludes_subnet(selection: &Selection, row: &PublishedInterface) -> bool {
+    let SubnetSelector::Ids(ids) = &selection.subnets else { return false };
+    let is_whole = row
+        .interface
+        .as_ref()
+        .is_none_or(|interface| interface.addresses.iter().all(|net| interface.cidr.contains(&net.addr())));
+    is_whole && !ids.contains(&row.subnet)
+}
+
+/// Whether a recorded hash is one of ours: the older programs hashed other things, so theirs say nothing about ours.
+pub(super) fn is_our_hash(hash: &str) -> bool {
+    hash.starts_with(crate::config::SPEC_HASH_PREFIX)
+}
+
+/// What all configurations together wish for.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    /// Every configuration by name.
+    pub configs: BTreeMap<ConfigKey, Standing>,
+    /// The wishes by port.
+    pub wishes: HashMap<PortId, Wish>,
+    /// Ports that were selected but contradict one another: what is published of them stays.
+    pub disputed: HashSet<PortId>,
+    /// The subnets that the wishes name.
+    pub subnets: BTreeMap<SubnetId, SubnetRecord>,
+    /// What is wrong, by configuration.
+    pub problems: BTreeMap<ConfigKey, Vec<Problem>>,
+}
+
+/// One NIC that at least one configuration wants.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// What is wanted, shared with the configuration's own list.
+    pub wanted: Arc<Wanted>,
+    /// By whom, in order of name.
+    pub owners: Vec<ConfigKey>,
+    /// The place among new NICs: the first configuration's place, then the subnet's.
+    pub order: (usize, usize),
+    /// Whether one of them takes it up although it is not published yet.
+    pub admitted: bool,
+    /// Whether this pass read it. Otherwise it keeps what is published as it is.
+    pub current: bool,
+}
+
+/// Brings all configurations together.
+pub fn merge(standings: Vec<Standing>) -> Fleet {
+    let mut fleet = Fleet::default();
+    for standing in standings {
+        fleet.configs.insert(standing.key.clone(), standing);
+    }
+    let mut names: BTreeMap<ServerId, BTreeSet<NodeName>> = BTreeMap::new();
+    let keys: Vec<ConfigKey> = fleet.configs.keys().cloned().collect();
+    for (place, key) in keys.into_iter().enumerate() {
+        let Some(Standing { selected: Some(selected), current, .. }) = fleet.configs.get_mut(&key) else {
+            continue;
+        };
+        let current = *current;
+        let wanted = std::mem::take(&mut selected.wanted);
+        let problems = std::mem::take(&mut selected.problems);
+        let subnets = std::mem::take(&mut selected.subnets);
+        fleet.problems.insert(key.clone(), problems);
+        fleet.subnets.extend(subnets);
+        for wanted in wanted {
+            names.entry(wanted.interface.device.clone()).or_default().insert(wanted.node.clone());
+            let order = (place, wanted.rank);
+            let wish = fleet.wishes.entry(wanted.interface.port.clone()).or_insert_with(|| Wish {
+                wanted: wanted.clone(),
+                owners: Vec::with_capacity(1),
+                order,
+                admitted: false,
+                current,
+            });
+            if wish.owners.last() != Some(&key) {
+                wish.owners.push(key.clone());
+            }
+            wish.order = wish.order.min(order);
+            wish.admitted |= wanted.admitted;
+            // The same port read twice: what was read now is the truth, and of that the later revision.
+            if (current, wanted.revision) > (wish.current, wish.wanted.revision) {
+                wish.wanted = wanted;
+                wish.current = current;
+            }
+        }
+    }
+    fleet.dispute_servers(names);
+    fleet.dispute_nodes();
+    fleet.dispute_macs();
+    fleet
+}
+
+impl Fleet {
+    pub(super) fn problem(&mut self, key: &ConfigKey, reason: Reason, subject: String, message: String) {
+        self.problems.entry(key.clone()).or_default().push(Problem { reason, subject, message });
+    }
+
+    fn dispute(&mut self, ports: &[PortId], reason: Reason, subject: &str, message: &str) {
+        let mut owners = BTreeSet::new();
+        for port in ports {
+            if let Some(wish) = self.wishes.remove(port) {
+                owners.extend(wish.owners);
+            }
+            self.disputed.insert(port.clone());
+        }
+        for owner in owners {
+            self.problem(&owner, reason, subject.to_owned(), message.to_owned());
+        }
+    }
+
+    /// One server cannot be two nodes: configurations that name it must agree on what its node is called.
+    fn dispute_servers(&mut self, names: BTreeMap<ServerId, BTreeSet<NodeName>>) {
+        let twice: BTreeMap<ServerId, BTreeSet<NodeName>> =
+            names.into_iter().filter(|(_, names)| names.len() > 1).collect();
+        if twice.is_empty() {
+            return;
+        }
+        let mut ports: BTreeMap<ServerId, Vec<PortId>> = BTreeMap::new();
+        for interface in self.wishes.values().map(|wish| &wish.wanted.interface) {
+            if twice.contains_key(&interface.device) {
+                ports.entry(interface.device.clone()).or_default().push(interface.port.clone());
+            }
+        }
+        for (server, ports) in ports {
+            let names = twice.get(&server).into_iter().flatten().map(NodeName::as_str);
+            let message = format!(
+                "configurations make different node names of this server, give all of them the same \
+                 openstackNodeNameMetadataKey: {}",
+                names.collect::<Vec<_>>().join(", ")
+            );
+            self.dispute(&ports, Reason::NodeNameNotUnique, &format!("VM {server}"), &message);
+        }
+    }
+
+    /// Two servers cannot be one node.
+    fn dispute_nodes(&mut self) {
+        let mut servers: HashMap<&NodeName, &ServerId> = HashMap::new();
+        let mut twice: BTreeMap<NodeName, BTreeSet<ServerId>> = BTreeMap::new();
+        for wish in self.wishes.values() {
+            let (node, server) = (&wish.wanted.node, &wish.wanted.interface.device);
+            if let Some(other) = servers.insert(node, server).filter(|other| *other != server) {
+                twice.entry(node.clone()).or_default().extend([other.clone(), server.clone()]);
+            }
+        }
+        for (node, servers) in twice {
+            let ids: Vec<&str> = servers.iter().map(ServerId::as_str).collect();
+            let message =
+                format!("several servers have the name of this node, rename all but one: {}", ids.join(", "));
+            let of_node = self.wishes.values().filter(|wish| wish.wanted.node == node);
+            let ports: Vec<PortId> = of_node.map(|wish| wish.wanted.interface.port.clone()).collect();
+            self.dispute(&ports, Reason::NodeNameNotUnique, &format!("node {node}"), &message);
+        }
+    }
+
+    /// Two ports of one node with the same MAC cannot be told apart on the node.
+    fn dispute_macs(&mut self) {
+        let mut ports: HashMap<(&NodeName, MacAddr), &PortId> = HashMap::new();
+        let mut twice: BTreeMap<(NodeName, MacAddr), BTreeSet<PortId>> = BTreeMap::new();
+        for wish in self.wishes.values() {
+            let (node, interface) = (&wish.wanted.node, &wish.wanted.interface);
+            if let Some(other) = ports.insert((node, interface.mac), &interface.port) {
+                let disputed = twice.entry((node.clone(), interface.mac)).or_default();
+                disputed.extend([other.clone(), interface.port.clone()]);
+            }
+        }
+        for ((node, mac), ports) in twice {
+            let ids: Vec<&str> = ports.iter().map(PortId::as_str).collect();
+            let message = format!("several ports have this MAC, detach all but one: {}", ids.join(", "));
+            let ports: Vec<PortId> = ports.iter().cloned().collect();
+            self.dispute(&ports, Reason::MacConflict, &format!("{mac} on node {node}"), &message);
+        }
+    }
+}

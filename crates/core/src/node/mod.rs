@@ -1,0 +1,20 @@
+//! The agent's planner: desired and observed state, and what we own, to a list of steps or a refusal with a reason.
+//!
+//! * [`observed`]: what the kernel and the disk show.
+//! * [`absence`]: which of our NICs may be taken away, and why the others may not.
+//! * [`preflight`]: which links may be touched at all.
+//! * [`plan()`]: the steps.
+//! * [`poll`]: when to read the source again.
+
+pub mod absence;
+mod changes;
+pub mod observed;
+mod plan;
+pub mod poll;
+pub mod preflight;
+mod release;
+mod target;
+
+pub use changes::{Change, ChangeKind, NodePlan, Refusal, RefusalReason, Settled};
+pub use plan::plan;
+pub use target::{Drift, NicTarget, Owned, OwnedNic, Step, drift};

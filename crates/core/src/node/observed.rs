@@ -1,0 +1,194 @@
+//! What the kernel and the disk show: one look at the node.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::NicTarget;
+use crate::{InterfaceName, MacAddr, Slot};
+
+/// One look at the node, taken in one go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Every link of the node's network namespace.
+    pub links: Vec<Link>,
+    /// Every address.
+    pub addresses: Vec<LinkAddress>,
+    /// The routes of the main table that leave by a link.
+    pub routes: Vec<Route>,
+    /// The files on disk whose names are ours (`9N-multinicN.yaml`), by us or by an older program.
+    pub files: Vec<NicFile>,
+    /// What must not be cut.
+    pub lifelines: Lifelines,
+}
+
+/// What the node must not lose.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lifelines {
+    /// The addresses by which the cluster knows the node.
+    pub node_addresses: BTreeSet<IpAddr>,
+    /// The links (by index) by which the source of desired state is reached.
+    pub source_links: BTreeSet<u32>,
+}
+
+/// A link of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's index.
+    pub index: u32,
+    /// The kernel's name.
+    pub name: String,
+    /// The current hardware address, if it is that of a NIC.
+    pub mac: Option<MacAddr>,
+    /// The hardware's own address; virtual links have none.
+    pub permanent_mac: Option<MacAddr>,
+    /// The MTU in bytes. Loopback has 65536, beyond [`crate::Mtu`].
+    pub mtu: u32,
+    /// `IFF_UP`.
+    pub up: bool,
+    /// The bridge, bond or VRF that it is enslaved to.
+    pub master: Option<u32>,
+    /// Whether it is made of other links (bridge, bond, VLAN, macvlan, …) and so may repeat their MAC.
+    pub stacked: bool,
+    /// Its other names.
+    pub altnames: Vec<String>,
+}
+
+/// An address of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkAddress {
+    /// The link's index.
+    pub link: u32,
+    /// The address with its prefix length.
+    pub net: IpNet,
+    /// It has a lifetime: a lease or a router's advertisement put it there.
+    pub dynamic: bool,
+    /// Valid on the link only (`fe80::/10`, `169.254.0.0/16`).
+    pub link_local: bool,
+    /// The kernel found another host with it (`IFA_F_DADFAILED`).
+    pub duplicate: bool,
+}
+
+/// A route of the main table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The link it leaves by.
+    pub link: u32,
+    /// Where it leads; of length 0 for a default route.
+    pub destination: IpNet,
+    /// The next hop, if any.
+    pub gateway: Option<IpAddr>,
+    /// Its metric.
+    pub metric: u32,
+    /// Who put it there.
+    pub origin: RouteOrigin,
+}
+
+impl Route {
+    /// Whether it leads everywhere.
+    pub fn is_default(&self) -> bool {
+        self.destination.prefix_len() == 0
+    }
+}
+
+/// Who put a route there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteOrigin {
+    /// The kernel, with an address (`RTPROT_KERNEL`).
+    Kernel,
+    /// A lease or a router's advertisement (`RTPROT_DHCP`, `RTPROT_RA`).
+    Dynamic,
+    /// Anybody else.
+    Static,
+}
+
+/// A file on disk whose name is ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NicFile {
+    /// The slot in the file's name.
+    pub slot: Slot,
+    /// What it holds.
+    pub content: NicFileContent,
+}
+
+/// What a file whose name is ours holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NicFileContent {
+    /// Byte by byte what we would write for this.
+    Exact(NicTarget),
+    /// Something else: an older program's, an edited or a broken one.
+    Other {
+        /// The MAC that it names for the interface of its own slot, if it does.
+        mac: Option<MacAddr>,
+        /// The addresses that it gives that interface, as far as they can be read.
+        addresses: Vec<IpNet>,
+    },
+}
+
+impl NicFile {
+    /// The MAC that the file names.
+    pub fn mac(&self) -> Option<MacAddr> {
+        match &self.content {
+            NicFileContent::Exact(target) => Some(target.mac),
+            NicFileContent::Other { mac, .. } => *mac,
+        }
+    }
+}
+
+/// The link that a MAC belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// This one.
+    One(&'a Link),
+    /// None: not plugged yet, unplugged, or moved into another namespace.
+    None,
+    /// Several, by name: it cannot be told which is meant.
+    Several(Vec<&'a str>),
+}
+
+impl Observed {
+    /// Finds the NIC of a MAC. Links that are made of others repeat the MAC of one of them and do not count.
+    pub fn find(&self, mac: MacAddr) -> Found<'_> {
+        let mut hits = self
+            .links
+            .iter()
+            .filter(|link| !link.stacked && (link.mac == Some(mac) || link.permanent_mac == Some(mac)));
+        match (hits.next(), hits.next()) {
+            (None, _) => Found::None,
+            (Some(link), None) => Found::One(link),
+            (Some(first), Some(second)) => {
+                let names = [first, second].into_iter().chain(hits).map(|link| link.name.as_str());
+                Found::Several(names.collect())
+            }
+        }
+    }
+
+    /// The link of this name.
+    pub fn by_name(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    /// The addresses of one link.
+    pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = &LinkAddress> {
+        self.addresses.iter().filter(move |address| address.link == index)
+    }
+
+    /// The routes that leave by one link.
+    pub fn routes_of(&self, index: u32) -> impl Iterator<Item = &Route> {
+        self.routes.iter().filter(move |route| route.link == index)
+    }
+
+    /// Whether a file names this MAC for this interface: the mark that we or an older program configured it.
+    pub fn file_names(&self, mac: MacAddr, name: InterfaceName) -> bool {
+        self.files.iter().any(|file| file.slot == name.slot() && file.mac() == Some(mac))
+    }
+
+    /// Whether this NIC was configured by us or by an older program, as its name and its file together say.
+    pub fn is_adoptable(&self, mac: MacAddr) -> bool {
+        match self.find(mac) {
+            Found::One(link) => link.name.parse().is_ok_and(|name| self.file_names(mac, name)),
+            Found::None | Found::Several(_) => false,
+        }
+    }
+}

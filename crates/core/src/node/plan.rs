@@ -1,0 +1,334 @@
+//! Desired and observed state, and what we own, to steps or refusals. Planning again after the steps gives no steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::changes::{Change, ChangeKind, NodePlan, Refusal, RefusalReason, Settled};
+use super::observed::{Found, Link, NicFile, NicFileContent, Observed};
+use super::preflight::{self, Obstacle};
+use super::target::{Drift, NicTarget, Owned, Step, drift};
+use crate::desired::DesiredNic;
+use crate::{InterfaceName, MacAddr, Slot};
+
+/// Plans a whole node. `releases` are the NICs that may be taken away (see [`super::absence`]); of these, the desired
+/// ones are ignored. `slots` is how many slots a node may use where the source leaves the choice to it.
+pub fn plan(
+    desired: &[DesiredNic],
+    releases: &BTreeSet<MacAddr>,
+    owned: &Owned,
+    observed: &Observed,
+    slots: u8,
+) -> NodePlan {
+    let wanted: BTreeSet<MacAddr> = desired.iter().map(|nic| nic.mac).collect();
+    let mut planner = Planner {
+        owned,
+        observed,
+        stripped: BTreeSet::new(),
+        asked: desired.iter().filter_map(|nic| Some((nic.slot?.interface(), nic.mac))).collect(),
+        names: BTreeMap::new(),
+        freed: BTreeSet::new(),
+        plan: NodePlan::default(),
+    };
+    planner.stripped = planner.stripped_links(wanted.union(releases));
+    for mac in releases.difference(&wanted) {
+        planner.release(*mac);
+    }
+    let (desired, twice): (Vec<_>, Vec<_>) =
+        desired.iter().partition(|nic| desired.iter().filter(|other| other.mac == nic.mac).nth(1).is_none());
+    let twice: BTreeSet<MacAddr> = twice.into_iter().map(|nic| nic.mac).collect();
+    for mac in twice {
+        planner.refuse(mac, None, RefusalReason::NamedTwice);
+    }
+    // Verified names first, then asked-for ones, so that a name that works is never given to somebody else.
+    let (verified, others): (Vec<_>, Vec<_>) =
+        desired.into_iter().partition(|nic| planner.verified_name(nic.mac).is_some());
+    let (asking, free): (Vec<_>, Vec<_>) = others.into_iter().partition(|nic| nic.slot.is_some());
+    let mut waiting: Vec<&DesiredNic> = verified.into_iter().chain(asking).chain(free).collect();
+    // A name may be had as soon as another NIC of this plan has given it up.
+    loop {
+        let before = waiting.len();
+        waiting.retain(|nic| planner.configure(nic, slots).is_err());
+        if waiting.is_empty() || waiting.len() == before {
+            break;
+        }
+    }
+    for nic in waiting {
+        if let Err((link, reason)) = planner.configure(nic, slots) {
+            planner.refuse(nic.mac, Some(link), reason);
+        }
+    }
+    planner.plan
+}
+
+/// One plan in the making.
+pub(super) struct Planner<'a> {
+    pub(super) owned: &'a Owned,
+    pub(super) observed: &'a Observed,
+    /// Links (by index) that lose their leases in this plan.
+    stripped: BTreeSet<u32>,
+    /// Names that entries ask for, whether their NICs are there or not.
+    asked: BTreeMap<InterfaceName, MacAddr>,
+    /// Names given in this plan.
+    names: BTreeMap<InterfaceName, MacAddr>,
+    /// Links (by index) that lose their name in this plan.
+    pub(super) freed: BTreeSet<u32>,
+    pub(super) plan: NodePlan,
+}
+
+impl<'a> Planner<'a> {
+    /// Those of these NICs that nothing stands against.
+    fn stripped_links<'m>(&self, macs: impl Iterator<Item = &'m MacAddr>) -> BTreeSet<u32> {
+        let found = macs.filter_map(|mac| match self.observed.find(*mac) {
+            Found::One(link) => Some((mac, link)),
+            Found::None | Found::Several(_) => None,
+        });
+        let free = found.filter(|(mac, link)| self.obstacles(**mac, link).is_empty());
+        free.map(|(_, link)| link.index).collect()
+    }
+
+    pub(super) fn obstacles(&self, mac: MacAddr, link: &Link) -> Vec<Obstacle> {
+        if self.is_ours(mac) {
+            preflight::lifelines(self.observed, link, &self.stripped)
+        } else {
+            preflight::newcomer(self.observed, link, &self.stripped)
+        }
+    }
+
+    pub(super) fn refuse(&mut self, mac: MacAddr, link: Option<&Link>, reason: RefusalReason) {
+        self.plan.refused.push(Refusal { mac, link: link.map(|link| link.name.clone()), reason });
+    }
+
+    pub(super) fn is_ours(&self, mac: MacAddr) -> bool {
+        self.owned.contains_key(&mac) || self.observed.is_adoptable(mac)
+    }
+
+    /// The name under which this NIC of ours is there now.
+    fn verified_name(&self, mac: MacAddr) -> Option<InterfaceName> {
+        match self.observed.find(mac) {
+            Found::One(link) if self.is_ours(mac) => link.name.parse().ok(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn files_of(&self, mac: MacAddr) -> impl Iterator<Item = &NicFile> {
+        self.observed.files.iter().filter(move |file| file.mac() == Some(mac))
+    }
+
+    /// What we, or an older program by its files, gave this NIC.
+    pub(super) fn former(&self, mac: MacAddr) -> BTreeSet<IpNet> {
+        if let Some(nic) = self.owned.get(&mac) {
+            return nic.target.addresses.iter().collect();
+        }
+        let in_files = self.files_of(mac).flat_map(|file| match &file.content {
+            NicFileContent::Exact(target) => target.addresses.iter().collect(),
+            NicFileContent::Other { addresses, .. } => addresses.clone(),
+        });
+        in_files.collect()
+    }
+
+    /// An error is that its name is not free (yet).
+    fn configure(&mut self, nic: &DesiredNic, slots: u8) -> Result<(), (&'a Link, RefusalReason)> {
+        let (mac, observed) = (nic.mac, self.observed);
+        let link = match observed.find(mac) {
+            Found::One(link) => link,
+            Found::None => {
+                self.plan.absent.push(mac);
+                return Ok(());
+            }
+            Found::Several(names) => {
+                let names = names.into_iter().map(str::to_owned).collect();
+                self.refuse(mac, None, RefusalReason::AmbiguousMac(names));
+                return Ok(());
+            }
+        };
+        let ours = self.is_ours(mac);
+        if !ours {
+            let obstacles = self.obstacles(mac, link);
+            if !obstacles.is_empty() {
+                self.refuse(mac, Some(link), RefusalReason::InUse(obstacles));
+                return Ok(());
+            }
+        }
+        if link.mac != Some(mac) {
+            let current = link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+            self.refuse(mac, Some(link), RefusalReason::MacChanged(current));
+            return Ok(());
+        }
+        let (name, name_conflict) = self.choose_name(nic, link, slots).map_err(|reason| (link, reason))?;
+        self.name_is_free(name, link, mac).map_err(|reason| (link, reason))?;
+        self.names.insert(name, mac);
+        let target = NicTarget { mac, name, addresses: nic.addresses.clone(), mtu: nic.mtu };
+        self.converge(link, target, ours, name_conflict);
+        Ok(())
+    }
+
+    /// A verified name wins; then the desired one; then the one we remember; then the lowest free one.
+    fn choose_name(
+        &self,
+        nic: &DesiredNic,
+        link: &Link,
+        slots: u8,
+    ) -> Result<(InterfaceName, Option<Slot>), RefusalReason> {
+        if let Some(name) = self.verified_name(nic.mac) {
+            return Ok((name, nic.slot.filter(|slot| *slot != name.slot())));
+        }
+        if let Some(slot) = nic.slot {
+            return Ok((slot.interface(), None));
+        }
+        if let Some(nic) = self.owned.get(&nic.mac) {
+            return Ok((nic.target.name, None));
+        }
+        let lowest = Slot::first(slots).map(Slot::interface).find(|name| {
+            !self.asked.contains_key(name)
+                && self.name_is_free(*name, link, nic.mac).is_ok()
+                && !self.owned.values().any(|nic| nic.target.name == *name)
+        });
+        lowest.map(|name| (name, None)).ok_or(RefusalReason::NoFreeSlot(slots))
+    }
+
+    fn name_is_free(&self, name: InterfaceName, link: &Link, mac: MacAddr) -> Result<(), RefusalReason> {
+        if let Some(holder) = self.names.get(&name) {
+            return Err(RefusalReason::NameConflict { name, holder: holder.to_string() });
+        }
+        let text = name.to_string();
+        let holder = self.observed.links.iter().find(|other| {
+            let named = other.name == text && !self.freed.contains(&other.index);
+            other.index != link.index && (named || other.altnames.contains(&text))
+        });
+        if let Some(holder) = holder {
+            let mac = holder.mac.map_or_else(String::new, |mac| format!(" with MAC {mac}"));
+            return Err(RefusalReason::NameConflict { name, holder: format!("{}{mac}", holder.name) });
+        }
+        // The file of a NIC that does not give it up holds its place: it may come back.
+        let given_up = self.plan.changes.iter().any(|change| change.steps.contains(&Step::RemoveFile(name)));
+        let holder =
+            self.observed.files.iter().filter(|file| file.slot == name.slot()).find_map(NicFile::mac);
+        match holder {
+            Some(holder) if holder != mac && !given_up => Err(RefusalReason::FileConflict { name, holder }),
+            _ => Ok(()),
+        }
+    }
+
+    fn converge(&mut self, link: &Link, target: NicTarget, ours: bool, name_conflict: Option<Slot>) {
+        let mac = target.mac;
+        // On a newcomer nothing is anybody's: what is there was left by a lease or by an earlier life.
+        let former = if ours {
+            self.former(mac)
+        } else {
+            let present = self.observed.addresses_of(link.index).filter(|present| !present.link_local);
+            present.map(|present| present.net).collect()
+        };
+        let owned = self.owned.get(&mac);
+        let drift = drift(self.observed, link, &target, &former);
+        if drift.is_empty() && owned.is_some_and(|nic| nic.target == target) {
+            let duplicates = self.observed.addresses_of(link.index).filter(|present| present.duplicate);
+            let duplicates =
+                duplicates.map(|present| present.net).filter(|net| target.addresses.contains(*net));
+            let duplicates = duplicates.collect();
+            return self.plan.settled.push(Settled { target, name_conflict, duplicates });
+        }
+        let steps = self.steps(link, &target, &drift, owned.is_none());
+        if ours {
+            let mut obstacles = self.obstacles(mac, link);
+            if !steps.iter().any(Step::is_disruptive) {
+                // Whoever enslaved it may have taken its addresses elsewhere: even adding them would be a dispute.
+                obstacles.retain(|obstacle| *obstacle == Obstacle::Enslaved);
+            }
+            if !obstacles.is_empty() {
+                return self.refuse(mac, Some(link), RefusalReason::InUse(obstacles));
+            }
+        }
+        if steps.iter().any(|step| matches!(step, Step::Rename(_))) {
+            self.freed.insert(link.index);
+        }
+        let kind = match owned {
+            Some(nic) if nic.target == target => ChangeKind::Repair(drift),
+            Some(_) => ChangeKind::Update(drift),
+            None if ours => ChangeKind::Adopt,
+            None => ChangeKind::Create,
+        };
+        let original_name = match owned {
+            Some(nic) => nic.original_name.clone(),
+            None if ours => self.name_to_give_back(mac, link),
+            None => link.name.clone(),
+        };
+        self.plan.changes.push(Change {
+            mac,
+            kind,
+            link: Some(link.index),
+            original_name,
+            target: Some(target),
+            former,
+            steps,
+            name_conflict,
+        });
+    }
+
+    fn steps(&self, link: &Link, target: &NicTarget, drift: &[Drift], first_time: bool) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let rename = drift.iter().any(|drift| matches!(drift, Drift::Name(_)));
+        let name = target.name.to_string();
+        let goes_down = rename && link.up;
+        if goes_down {
+            steps.push(Step::SetDown);
+        }
+        if rename {
+            if link.altnames.contains(&name) {
+                steps.push(Step::DropAltName(name.clone()));
+            }
+            steps.push(Step::Rename(name));
+        }
+        if drift.iter().any(|drift| matches!(drift, Drift::Mtu(_))) {
+            steps.push(Step::SetMtu(target.mtu));
+        }
+        if rename || first_time {
+            steps.push(Step::IgnoreRouterAdvertisements);
+        }
+        let gone: Vec<IpNet> = drift
+            .iter()
+            .filter_map(|drift| match drift {
+                Drift::ExtraAddress(net) => Some(*net),
+                _ => None,
+            })
+            .collect();
+        // A leased address that is also desired must go before it can be set for good.
+        let leased = self
+            .observed
+            .addresses_of(link.index)
+            .filter(|present| present.dynamic && target.addresses.contains(present.net));
+        let gone: Vec<IpNet> = gone.into_iter().chain(leased.map(|present| present.net)).collect();
+        steps.extend(drift.iter().filter_map(|drift| match drift {
+            // The kernel flushes the routes of a link that goes down.
+            Drift::ForeignRoute(route) if !goes_down => Some(Step::RemoveRoute(route.clone())),
+            _ => None,
+        }));
+        steps.extend(gone.iter().map(|net| Step::RemoveAddress(*net)));
+        // What goes down loses its IPv6 addresses, and the kernel removes the secondary IPv4 addresses of a network
+        // with the primary one, so all are set again; adding one that is there does nothing.
+        let again = goes_down || !gone.is_empty();
+        let missing = |net: &IpNet| drift.contains(&Drift::MissingAddress(*net));
+        steps.extend(target.addresses.iter().filter(|net| again || missing(net)).map(Step::AddAddress));
+        // The same happens to addresses that others set; those are not ours to lose.
+        let theirs = self.observed.addresses_of(link.index).filter(|present| {
+            !present.dynamic
+                && !present.link_local
+                && !target.addresses.contains(present.net)
+                && !gone.contains(&present.net)
+        });
+        let lost = theirs.map(|present| present.net).filter(|net| match net {
+            IpNet::V4(_) => gone.iter().any(|gone| gone.trunc() == net.trunc()),
+            IpNet::V6(_) => goes_down && target.mtu.bytes() >= 1280,
+        });
+        steps.extend(lost.map(Step::AddAddress));
+        if goes_down || !link.up {
+            steps.push(Step::SetUp);
+        }
+        if drift.contains(&Drift::File) {
+            steps.push(Step::WriteFile(target.clone()));
+            let stray = self.files_of(target.mac).filter(|file| file.slot != target.name.slot());
+            steps.extend(stray.map(|file| Step::RemoveFile(file.slot.interface())));
+        }
+        steps
+    }
+}

@@ -1,0 +1,86 @@
+//! Taking a NIC away: it is left down, without our addresses and files, under a name that is not ours.
+
+use super::changes::{Change, ChangeKind, RefusalReason};
+use super::observed::{Found, Link};
+use super::plan::Planner;
+use super::target::Step;
+use crate::MacAddr;
+use crate::names::INTERFACE_PREFIX;
+
+impl Planner<'_> {
+    pub(super) fn release(&mut self, mac: MacAddr) {
+        let link = match self.observed.find(mac) {
+            Found::One(link) => Some(link),
+            Found::None => None,
+            Found::Several(names) => {
+                let names = names.into_iter().map(str::to_owned).collect();
+                return self.refuse(mac, None, RefusalReason::AmbiguousMac(names));
+            }
+        };
+        let remove_files: Vec<Step> =
+            self.files_of(mac).map(|file| Step::RemoveFile(file.slot.interface())).collect();
+        let former = self.former(mac);
+        let mut change = Change {
+            mac,
+            kind: ChangeKind::Release,
+            link: None,
+            original_name: String::new(),
+            target: None,
+            former,
+            steps: Vec::new(),
+            name_conflict: None,
+        };
+        if let Some(link) = link.filter(|_| self.is_ours(mac)) {
+            let obstacles = self.obstacles(mac, link);
+            if !obstacles.is_empty() {
+                return self.refuse(mac, Some(link), RefusalReason::InUse(obstacles));
+            }
+            change.link = Some(link.index);
+            change.original_name = self.name_to_give_back(mac, link);
+            change.steps = self.unconfigure(link, &change);
+            self.freed.insert(link.index);
+        } else if remove_files.is_empty() && !self.owned.contains_key(&mac) {
+            return self.plan.released.push(mac);
+        }
+        change.steps.extend(remove_files);
+        self.plan.changes.push(change);
+    }
+
+    fn unconfigure(&self, link: &Link, change: &Change) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if link.up {
+            steps.push(Step::SetDown);
+        }
+        let gone = self.observed.addresses_of(link.index).filter(|present| {
+            // IPv6 addresses went with the link; a lease of the guest's own manager is worthless on a link that is down.
+            (present.dynamic && !present.link_local) || change.former.contains(&present.net)
+        });
+        steps.extend(gone.map(|present| Step::RemoveAddress(present.net)));
+        if link.name != change.original_name {
+            if link.altnames.contains(&change.original_name) {
+                steps.push(Step::DropAltName(change.original_name.clone()));
+            }
+            steps.push(Step::Rename(change.original_name.clone()));
+        }
+        steps
+    }
+
+    /// The name of before our first rename, or one that nobody has and that is not one of ours.
+    pub(super) fn name_to_give_back(&self, mac: MacAddr, link: &Link) -> String {
+        let is_free = |name: &str| {
+            self.observed
+                .links
+                .iter()
+                .filter(|other| other.index != link.index)
+                .all(|other| other.name != name && !other.altnames.iter().any(|altname| altname == name))
+                && !self.plan.changes.iter().any(|change| change.original_name == name)
+        };
+        let remembered = self.owned.get(&mac).map(|nic| nic.original_name.clone());
+        let known = remembered.into_iter().chain(link.altnames.iter().cloned());
+        let mut candidates = known.filter(|name| !name.starts_with(INTERFACE_PREFIX) && is_free(name));
+        candidates.next().unwrap_or_else(|| {
+            let fresh = (link.index..).map(|number| format!("nic{number}")).find(|name| is_free(name));
+            fresh.unwrap_or_else(|| format!("nic{}", link.index))
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! A node: what its kernel and its disk do with the steps of a plan.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use multinic_core::desired::{DesiredNic, EntryId, Reported};
+use multinic_core::node::observed::{
+    Lifelines, Link, LinkAddress, NicFile, NicFileContent, Observed, Route, RouteOrigin,
+};
+use multinic_core::node::{Change, NicTarget, NodePlan, Owned, OwnedNic, Step, plan};
+use multinic_core::{Addresses, MacAddr, Mtu};
+
+use super::{mac, slot};
+
+pub fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+pub fn addresses(list: &[&str]) -> Addresses {
+    Addresses::parse(list.iter().copied()).unwrap()
+}
+
+pub fn target(n: u16, at: u8, list: &[&str]) -> NicTarget {
+    NicTarget {
+        mac: mac(n),
+        name: slot(at).interface(),
+        addresses: addresses(list),
+        mtu: Mtu::new(1500).unwrap(),
+    }
+}
+
+pub fn desired(n: u16, at: Option<u8>, list: &[&str]) -> DesiredNic {
+    DesiredNic {
+        entry: EntryId(n.into()),
+        revision: 1,
+        mac: mac(n),
+        slot: at.map(slot),
+        port: None,
+        addresses: addresses(list),
+        mtu: Mtu::new(1500).unwrap(),
+        reported: Reported::default(),
+    }
+}
+
+pub fn link(index: u32, name: &str, n: u16) -> Link {
+    Link {
+        index,
+        name: name.to_owned(),
+        mac: Some(mac(n)),
+        permanent_mac: None,
+        mtu: 1500,
+        up: false,
+        master: None,
+        stacked: false,
+        altnames: Vec::new(),
+    }
+}
+
+pub fn address(link: u32, text: &str) -> LinkAddress {
+    LinkAddress { link, net: net(text), dynamic: false, link_local: false, duplicate: false }
+}
+
+pub fn lease(link: u32, text: &str) -> LinkAddress {
+    LinkAddress { dynamic: true, ..address(link, text) }
+}
+
+pub fn route(link: u32, to: &str, origin: RouteOrigin) -> Route {
+    Route { link, destination: net(to), gateway: None, metric: 100, origin }
+}
+
+pub fn file(target: &NicTarget) -> NicFile {
+    NicFile { slot: target.name.slot(), content: NicFileContent::Exact(target.clone()) }
+}
+
+/// A file of an older program.
+pub fn old_file(at: u8, n: u16, list: &[&str]) -> NicFile {
+    let content =
+        NicFileContent::Other { mac: Some(mac(n)), addresses: list.iter().map(|text| net(text)).collect() };
+    NicFile { slot: slot(at), content }
+}
+
+/// Index and MAC of the management NIC.
+pub const MANAGEMENT: (u32, u16) = (2, 1000);
+
+/// A node with its loopback and its management NIC, which has the node's address and the default route.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Node {
+    pub seen: Observed,
+    pub owned: Owned,
+}
+
+impl Node {
+    pub fn new(links: Vec<Link>) -> Self {
+        let (index, n) = MANAGEMENT;
+        let loopback = Link { mac: None, mtu: 65536, up: true, ..link(1, "lo", 1) };
+        let management = Link { up: true, ..link(index, "eth0", n) };
+        let seen = Observed {
+            links: [vec![loopback, management], links].concat(),
+            addresses: vec![address(1, "127.0.0.1/8"), address(index, "192.0.2.10/24")],
+            routes: vec![route(index, "0.0.0.0/0", RouteOrigin::Static)],
+            files: Vec::new(),
+            lifelines: Lifelines {
+                node_addresses: [net("192.0.2.10/24").addr()].into(),
+                source_links: [index].into(),
+            },
+        };
+        Self { seen, owned: Owned::new() }
+    }
+
+    pub fn own(&mut self, target: NicTarget, original_name: &str) {
+        let nic = OwnedNic { target, original_name: original_name.to_owned() };
+        self.owned.insert(nic.target.mac, nic);
+    }
+
+    pub fn plan(&self, desired: &[DesiredNic], releases: &[u16]) -> NodePlan {
+        let releases: BTreeSet<MacAddr> = releases.iter().map(|n| mac(*n)).collect();
+        plan(desired, &releases, &self.owned, &self.seen, 10)
+    }
+
+    /// Plans and carries out. Planning again must give nothing more.
+    pub fn settle(&mut self, desired: &[DesiredNic], releases: &[u16]) -> NodePlan {
+        let first = self.plan(desired, releases);
+        self.carry_out(&first).unwrap();
+        assert_eq!(self.plan(desired, releases).changes, vec![], "planning again");
+        first
+    }
+
+    pub fn carry_out(&mut self, plan: &NodePlan) -> Result<(), String> {
+        for change in &plan.changes {
+            self.change(change).map_err(|error| format!("{change:?}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), String> {
+        for step in &change.steps {
+            self.step(change, step)?;
+        }
+        match &change.target {
+            Some(target) => self.own(target.clone(), &change.original_name),
+            None => {
+                self.owned.remove(&change.mac);
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, change: &Change, step: &Step) -> Result<(), String> {
+        let files = &mut self.seen.files;
+        match step {
+            Step::WriteFile(target) => {
+                files.retain(|file| file.slot != target.name.slot());
+                files.push(file(target));
+                return Ok(());
+            }
+            Step::RemoveFile(name) => {
+                files.retain(|file| file.slot != name.slot());
+                return Ok(());
+            }
+            _ => {}
+        }
+        let index = change.link.ok_or("a step on no link")?;
+        let taken: Vec<String> = self
+            .seen
+            .links
+            .iter()
+            .flat_map(|link| {
+                let own = link.altnames.iter().cloned();
+                own.chain((link.index != index).then(|| link.name.clone()))
+            })
+            .collect();
+        let (addresses, routes) = (&mut self.seen.addresses, &mut self.seen.routes);
+        let link = self.seen.links.iter_mut().find(|link| link.index == index).ok_or("no such link")?;
+        if link.mac != Some(change.mac) {
+            return Err(format!("it is the link of {:?}", link.mac));
+        }
+        match step {
+            Step::SetDown => {
+                link.up = false;
+                addresses.retain(|held| held.link != index || held.net.addr().is_ipv4());
+                routes.retain(|route| route.link != index);
+            }
+            Step::DropAltName(name) => link.altnames.retain(|altname| altname != name),
+            Step::Rename(_) if link.up => return Err("EBUSY".to_owned()),
+            Step::Rename(name) if taken.contains(name) => return Err(format!("EEXIST: {name}")),
+            Step::Rename(name) => link.name.clone_from(name),
+            Step::SetMtu(mtu) => link.mtu = mtu.bytes().into(),
+            Step::IgnoreRouterAdvertisements => {}
+            Step::RemoveRoute(route) => routes.retain(|held| held != route),
+            Step::RemoveAddress(net) => {
+                let same_network = |held: &LinkAddress| {
+                    held.link == index && held.net.addr().is_ipv4() && held.net.trunc() == net.trunc()
+                };
+                // The first address of a network is its primary, and takes the others along.
+                let primary =
+                    addresses.iter().find(|held| same_network(held)).is_some_and(|held| held.net == *net);
+                addresses.retain(|held| {
+                    let taken = held.link == index && held.net == *net;
+                    let along = primary && same_network(held);
+                    !taken && !along
+                });
+            }
+            Step::AddAddress(net) => {
+                if !net.addr().is_ipv4() && link.mtu < 1280 {
+                    return Err("ENODEV: no IPv6 below 1280".to_owned());
+                }
+                let is_there = addresses.iter().any(|held| {
+                    let same =
+                        if net.addr().is_ipv4() { held.net == *net } else { held.net.addr() == net.addr() };
+                    held.link == index && same
+                });
+                if !is_there {
+                    addresses.push(LinkAddress {
+                        link: index,
+                        net: *net,
+                        dynamic: false,
+                        link_local: false,
+                        duplicate: false,
+                    });
+                }
+            }
+            Step::SetUp => {
+                link.up = true;
+                let local = net("fe80::1/64");
+                if !addresses.iter().any(|held| held.link == index && held.net == local) {
+                    addresses.push(LinkAddress { link_local: true, ..address(index, "fe80::1/64") });
+                }
+            }
+            Step::WriteFile(_) | Step::RemoveFile(_) => {}
+        }
+        Ok(())
+    }
+
+    pub fn link(&self, index: u32) -> &Link {
+        self.seen.links.iter().find(|link| link.index == index).unwrap()
+    }
+
+    /// The addresses of a link but the kernel's own, as text, sorted.
+    pub fn shows(&self, index: u32) -> Vec<String> {
+        let held = self.seen.addresses.iter().filter(|held| held.link == index && !held.link_local);
+        let mut texts: Vec<String> =
+            held.map(|held| format!("{}{}", held.net, if held.dynamic { " leased" } else { "" })).collect();
+        texts.sort();
+        texts
+    }
+}

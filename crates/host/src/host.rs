@@ -1,0 +1,234 @@
+//! The node as the agent sees it: look, change, recover, listen.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use multinic_core::MacAddr;
+use multinic_core::node::Owned;
+use multinic_core::node::absence::Newest;
+use multinic_core::node::observed::{Lifelines, Observed};
+
+use crate::backups;
+use crate::error::HostError;
+use crate::faults;
+use crate::files::HostRoot;
+use crate::journal;
+use crate::netlink::Netlink;
+use crate::netlink::events::Events;
+use crate::netplan;
+use crate::netplan::check::Check;
+use crate::rollback::Ground;
+use crate::state::{self, State};
+
+const LOCK: &str = "var/lib/multinic/lock";
+
+/// How to open a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Where the node's root is: `/`, or where it is mounted.
+    pub root: PathBuf,
+    /// Whether it may be changed.
+    pub access: Access,
+    /// How many copies of each interface's earlier files are kept.
+    pub backups: usize,
+    /// Whether netplan is asked about a file before that is put in place.
+    pub check: CheckWith,
+    /// What must not be cut.
+    pub anchors: Anchors,
+}
+
+/// Whether a node may be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Not at all: no file is written, and no lock is taken.
+    Read,
+    /// By this process alone.
+    Write,
+}
+
+/// Who checks a file before it is put in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckWith {
+    /// netplan, where it is installed and the node's root is our own; its copy in another root may not run here.
+    Installed,
+    /// This program, called as `PROGRAM generate --root-dir DIRECTORY`.
+    Program(PathBuf),
+    /// Nobody.
+    Nobody,
+}
+
+/// What must not be cut, as addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Anchors {
+    /// The addresses by which the cluster knows the node.
+    pub node_addresses: BTreeSet<IpAddr>,
+    /// Where the desired state is read from: the links by which these are reached are left alone.
+    pub source_addresses: BTreeSet<IpAddr>,
+}
+
+impl Options {
+    /// A node that may be changed, with the usual settings.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            access: Access::Write,
+            backups: 10,
+            check: CheckWith::Installed,
+            anchors: Anchors::default(),
+        }
+    }
+}
+
+/// What became of a change that an earlier run left unfinished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// The NIC.
+    pub mac: MacAddr,
+    /// What became of it.
+    pub outcome: Recovery,
+}
+
+/// How a recovery ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovery {
+    /// The change had been made; only its journal entry was left.
+    Made,
+    /// The change had not been made; kernel and files were found to be as before it.
+    RolledBack,
+    /// Neither: why. The entry is kept, and nothing else is done to this NIC before it is settled.
+    Failed(Vec<String>),
+}
+
+/// A node: its links in the network namespace of the thread that opened it, and its files below a root.
+#[derive(Debug)]
+pub struct Host {
+    pub(crate) root: HostRoot,
+    pub(crate) netlink: Netlink,
+    pub(crate) state: State,
+    pub(crate) check: Option<Check>,
+    pub(crate) backups: usize,
+    anchors: Anchors,
+    lock: Option<File>,
+}
+
+impl Host {
+    /// Opens a node. Before anything else, [`Self::recover`] is to be called on one that may be changed.
+    pub fn open(options: Options) -> Result<Self, HostError> {
+        let Options { root, access, backups, check, anchors } = options;
+        faults::check()?;
+        let root = HostRoot::open(&root)?;
+        let mut lock = None;
+        if access == Access::Write {
+            root.make_directory(Path::new(state::DIRECTORY), 0o755)?;
+            let busy = || HostError::Busy(root.path().join(LOCK));
+            lock = Some(root.lock(Path::new(LOCK))?.ok_or_else(busy)?);
+        }
+        let check = match check {
+            CheckWith::Installed if root.is_own() => Check::find(),
+            CheckWith::Installed | CheckWith::Nobody => None,
+            CheckWith::Program(program) => Some(Check::new(program)),
+        };
+        let state = State::load(&root)?;
+        Ok(Self { netlink: Netlink::open()?, state, check, backups, anchors, lock, root })
+    }
+
+    /// One look at the node.
+    pub async fn observe(&self) -> Result<Observed, HostError> {
+        self.look()
+    }
+
+    pub(crate) fn look(&self) -> Result<Observed, HostError> {
+        let Anchors { node_addresses, source_addresses } = &self.anchors;
+        let mut source_links = BTreeSet::new();
+        for address in source_addresses {
+            source_links.extend(self.netlink.route_to(*address)?);
+        }
+        Ok(Observed {
+            links: self.netlink.links()?,
+            addresses: self.netlink.addresses()?,
+            routes: self.netlink.routes()?,
+            files: netplan::files(&self.root)?,
+            lifelines: Lifelines { node_addresses: node_addresses.clone(), source_links },
+        })
+    }
+
+    /// Settles what earlier runs left unfinished, NIC by NIC. Can be called again at any time.
+    pub async fn recover(&mut self) -> Result<Vec<Recovered>, HostError> {
+        if !self.is_writable() {
+            return Err(HostError::ReadOnly);
+        }
+        for directory in [state::DIRECTORY, journal::DIRECTORY, backups::DIRECTORY] {
+            self.root.remove_temporaries(Path::new(directory))?;
+        }
+        let mut recovered = Vec::new();
+        for mac in journal::pending(&self.root)? {
+            let outcome = match journal::read(&self.root, mac) {
+                Ok(None) => continue,
+                Ok(Some(entry)) => match self.settle(&entry) {
+                    Ok(true) => Recovery::Made,
+                    Ok(false) => Recovery::RolledBack,
+                    Err(failures) => Recovery::Failed(failures),
+                },
+                Err(error) => Recovery::Failed(vec![error.to_string()]),
+            };
+            recovered.push(Recovered { mac, outcome });
+        }
+        // With no entry left, only our NICs' numbers are needed; the others would pile up.
+        let owned = &self.state.owned;
+        if self.state.made.keys().any(|mac| !owned.contains_key(mac))
+            && journal::pending(&self.root)?.is_empty()
+        {
+            self.state.made.retain(|mac, _| owned.contains_key(mac));
+            self.state.save(&self.root, None)?;
+        }
+        Ok(recovered)
+    }
+
+    /// What we configured.
+    pub fn owned(&self) -> &Owned {
+        &self.state.owned
+    }
+
+    /// The newest content that was ever read from the source of desired state.
+    pub fn newest(&self) -> Option<&Newest> {
+        self.state.newest.as_ref()
+    }
+
+    /// Remembers the newest content that was read, for good. Nothing is written if it is known.
+    pub async fn remember_newest(&mut self, newest: &Newest) -> Result<(), HostError> {
+        if !self.is_writable() {
+            return Err(HostError::ReadOnly);
+        }
+        if self.state.newest.as_ref() == Some(newest) {
+            return Ok(());
+        }
+        let before = self.state.newest.replace(newest.clone());
+        if let Err(error) = self.state.save(&self.root, None) {
+            self.state.newest = before;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Changes what must not be cut.
+    pub fn set_anchors(&mut self, anchors: Anchors) {
+        self.anchors = anchors;
+    }
+
+    /// The events of the network namespace from now on. To be listened to before the first look, so that nothing falls
+    /// between the two.
+    pub fn events(&self) -> Result<Events, HostError> {
+        Ok(Events::listen()?)
+    }
+
+    /// Whether it was opened to be changed.
+    pub fn is_writable(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    pub(crate) fn ground(&self) -> Ground<'_> {
+        Ground { root: &self.root, netlink: &self.netlink, backups: self.backups }
+    }
+}

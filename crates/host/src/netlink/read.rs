@@ -1,0 +1,395 @@
+//! The kernel's lists as the planner's values.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use multinic_core::MacAddr;
+use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin};
+use netlink_packet_core::{DecodeError, NlasIterator, Parseable, ParseableParametrized};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeader, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteLwEnCapType, RouteMessage, RouteProtocol,
+    RouteType, RouteVia,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::io::Errno;
+
+use super::socket::{Failure, Netlink, text};
+use super::{LinkRef, NetlinkError};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_PERM_ADDRESS: u16 = 54;
+const IFLA_INFO_KIND: u16 = 1;
+
+/// Kinds of virtual links that stand for a NIC of their own. Real NICs have no kind; every other kind is made of other
+/// links (bridge, bond, vlan, macvlan, openvswitch, …) and may repeat the MAC of one of them.
+const NIC_KINDS: [&str; 4] = ["veth", "tun", "dummy", "netdevsim"];
+
+/// The attributes of a route that are read; the others may have forms that are younger than this program.
+const ROUTE_ATTRIBUTES: [u16; 7] = [1, 4, 5, 6, 9, 15, 18];
+
+/// An address or a route as the kernel told it, so that it can be given back exactly, lifetimes and all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    pub(super) payload: Vec<u8>,
+}
+
+impl Saved {
+    /// Takes up what [`Self::to_text`] wrote.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.is_empty() || !digits.len().is_multiple_of(2) {
+            return None;
+        }
+        let bytes = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        Some(Self { payload: bytes.collect::<Option<_>>()? })
+    }
+
+    /// For a file: hexadecimal digits.
+    pub fn to_text(&self) -> String {
+        use std::fmt::Write;
+        let mut text = String::new();
+        for byte in &self.payload {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+
+    /// Whether this is the route that [`Self::to_text`] wrote, apart from what has become of it since.
+    pub fn is_same_route(&self, text: &str) -> bool {
+        let read = |saved: &Self| {
+            let protocol = RouteHeader::parse(&saved.payload).ok()?.protocol;
+            Some((protocol, routes(&saved.payload).ok()?))
+        };
+        Self::from_text(text).is_some_and(|other| read(self).is_some() && read(self) == read(&other))
+    }
+}
+
+/// Everything that a change of ours can take away from a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkState {
+    /// The link.
+    pub link: Link,
+    /// Its addresses.
+    pub addresses: Vec<(LinkAddress, Saved)>,
+    /// The routes over it, except those that the kernel makes itself.
+    pub routes: Vec<(Route, Saved)>,
+}
+
+fn garbled(what: &'static str) -> impl Fn(DecodeError) -> NetlinkError {
+    move |error| {
+        let source = io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        NetlinkError::Read { what, source }
+    }
+}
+
+impl Netlink {
+    /// Every link.
+    pub fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+        let links = self.list("links", &RouteNetlinkMessage::GetLink(message))?;
+        let links = links.iter().filter(|(kind, _)| *kind == RTM_NEWLINK).map(|(_, payload)| link(payload));
+        links.collect::<Result<_, _>>().map_err(garbled("links"))
+    }
+
+    /// Every address.
+    pub fn addresses(&self) -> Result<Vec<LinkAddress>, NetlinkError> {
+        Ok(self.saved_addresses()?.into_iter().map(|(address, _)| address).collect())
+    }
+
+    /// The routes of the main table that leave by a link.
+    pub fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+        let mut found = Vec::new();
+        for (_, payload) in self.saved_routes()? {
+            found.extend(routes(&payload).map_err(garbled("routes"))?);
+        }
+        Ok(found)
+    }
+
+    /// A link with what belongs to it; none if there is no link of this index.
+    pub fn link_state(&self, index: u32) -> Result<Option<LinkState>, NetlinkError> {
+        let Some(link) = self.links()?.into_iter().find(|link| link.index == index) else { return Ok(None) };
+        let mut addresses = self.saved_addresses()?;
+        addresses.retain(|(address, _)| address.link == index);
+        let mut kept = Vec::new();
+        for (_, payload) in self.saved_routes()? {
+            // A route over several links is lost for all of them with the first that goes down, and it is theirs too.
+            if let [route] = routes(&payload).map_err(garbled("routes"))?.as_slice()
+                && route.link == index
+                && route.origin != RouteOrigin::Kernel
+            {
+                kept.push((route.clone(), Saved { payload }));
+            }
+        }
+        Ok(Some(LinkState { link, addresses, routes: kept }))
+    }
+
+    fn saved_addresses(&self) -> Result<Vec<(LinkAddress, Saved)>, NetlinkError> {
+        let list = self.list("addresses", &RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        let mut found = Vec::new();
+        for (kind, payload) in list {
+            if kind != RTM_NEWADDR {
+                continue;
+            }
+            if let Some(address) = address(&payload).map_err(garbled("addresses"))? {
+                found.push((address, Saved { payload }));
+            }
+        }
+        Ok(found)
+    }
+
+    fn saved_routes(&self) -> Result<Vec<(u16, Vec<u8>)>, NetlinkError> {
+        let mut found = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            message.header.table = RouteHeader::RT_TABLE_MAIN;
+            match self.list("routes", &RouteNetlinkMessage::GetRoute(message)) {
+                Ok(list) => found.extend(list.into_iter().filter(|(kind, _)| *kind == RTM_NEWROUTE)),
+                // A kernel that checks strictly says so when the table does not exist yet.
+                Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The link by which an address is reached; none if it is not reached at all.
+    pub fn route_to(&self, address: IpAddr) -> Result<Option<u32>, NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family =
+            if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination(address.into()));
+        let unreachable =
+            [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ACCESS, Errno::INVAL, Errno::AFNOSUPPORT];
+        match self.ask(&RouteNetlinkMessage::GetRoute(message)) {
+            Ok(answer) => {
+                let Some((_, payload)) = answer.first() else { return Ok(None) };
+                let attributes = route_attributes(payload).map_err(garbled("route"))?.1;
+                let link = attributes.iter().find_map(|attribute| match attribute {
+                    RouteAttribute::Oif(index) => Some(*index),
+                    _ => None,
+                });
+                Ok(link)
+            }
+            Err(Failure { source, .. })
+                if unreachable.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error())) =>
+            {
+                // No route, or one that says "unreachable", "prohibit" or "blackhole".
+                Ok(None)
+            }
+            Err(Failure { source, .. }) => Err(NetlinkError::Read { what: "route", source }),
+        }
+    }
+}
+
+impl From<&Link> for LinkRef {
+    fn from(link: &Link) -> Self {
+        Self { index: link.index, name: link.name.clone() }
+    }
+}
+
+fn mac(bytes: &[u8]) -> Option<MacAddr> {
+    MacAddr::from_bytes(bytes.try_into().ok()?).ok()
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+/// Reads a link message. Only what is needed is decoded, so that another program's link with attributes that are
+/// younger than this program is still a link.
+pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
+    const HEADER: usize = 16;
+    let header = LinkHeader::parse(payload)?;
+    let mut link = Link {
+        index: header.index,
+        name: String::new(),
+        mac: None,
+        permanent_mac: None,
+        mtu: 0,
+        up: header.flags.contains(LinkFlags::Up),
+        master: None,
+        stacked: false,
+        altnames: Vec::new(),
+    };
+    for nla in NlasIterator::new(payload.get(HEADER..).unwrap_or_default()) {
+        let nla = nla?;
+        let value = nla.value();
+        match nla.kind() {
+            IFLA_ADDRESS => link.mac = mac(value),
+            IFLA_PERM_ADDRESS => link.permanent_mac = mac(value),
+            IFLA_IFNAME => link.name = text(value),
+            IFLA_MTU => link.mtu = number(value).unwrap_or_default(),
+            IFLA_MASTER => link.master = number(value),
+            IFLA_PROP_LIST => {
+                for property in NlasIterator::new(value) {
+                    let property = property?;
+                    if property.kind() == IFLA_ALT_IFNAME {
+                        link.altnames.push(text(property.value()));
+                    }
+                }
+            }
+            IFLA_LINKINFO => {
+                for info in NlasIterator::new(value) {
+                    let info = info?;
+                    if info.kind() == IFLA_INFO_KIND {
+                        link.stacked = !NIC_KINDS.contains(&text(info.value()).as_str());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if link.name.is_empty() {
+        return Err(format!("link {} has no name", link.index).into());
+    }
+    Ok(link)
+}
+
+/// Reads an address message; none for a family that is neither IPv4 nor IPv6.
+pub(super) fn address(payload: &[u8]) -> Result<Option<LinkAddress>, DecodeError> {
+    const HEADER: usize = 8;
+    let header = AddressHeader::parse(payload)?;
+    if !matches!(header.family, AddressFamily::Inet | AddressFamily::Inet6) {
+        return Ok(None);
+    }
+    let mut flags = AddressFlags::from_bits_retain(u32::from(header.flags.bits()));
+    let (mut local, mut address) = (None, None);
+    for nla in NlasIterator::new(payload.get(HEADER..).unwrap_or_default()) {
+        match AddressAttribute::parse(&nla?)? {
+            AddressAttribute::Local(found) => local = Some(found),
+            AddressAttribute::Address(found) => address = Some(found),
+            // The header has room for the first eight flags only.
+            AddressAttribute::Flags(found) => flags = found,
+            _ => {}
+        }
+    }
+    // On a link with one peer, IFA_ADDRESS is the peer's.
+    let Some(own) = local.or(address) else { return Ok(None) };
+    let net = IpNet::new(own, header.prefix_len).map_err(|error| DecodeError::from(error.to_string()))?;
+    Ok(Some(LinkAddress {
+        link: header.index,
+        net,
+        dynamic: !flags.contains(AddressFlags::Permanent),
+        link_local: is_link_local(own),
+        duplicate: flags.contains(AddressFlags::Dadfailed),
+    }))
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+fn route_attributes(payload: &[u8]) -> Result<(RouteHeader, Vec<RouteAttribute>), DecodeError> {
+    const HEADER: usize = 12;
+    let header = RouteHeader::parse(payload)?;
+    let mut attributes = Vec::new();
+    for nla in NlasIterator::new(payload.get(HEADER..).unwrap_or_default()) {
+        let nla = nla?;
+        if ROUTE_ATTRIBUTES.contains(&nla.kind()) {
+            // The third is for encapsulations, which are not read.
+            let parameter = (header.address_family, header.kind, RouteLwEnCapType::None);
+            attributes.push(RouteAttribute::parse_with_param(&nla, parameter)?);
+        }
+    }
+    Ok((header, attributes))
+}
+
+/// Reads a route message: one route for each link that it leaves by, if it is a route of the main table.
+fn routes(payload: &[u8]) -> Result<Vec<Route>, DecodeError> {
+    let (header, attributes) = route_attributes(payload)?;
+    let table = attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    let table = table.unwrap_or(u32::from(header.table));
+    if table != u32::from(RouteHeader::RT_TABLE_MAIN)
+        || header.kind != RouteType::Unicast
+        || header.flags.contains(RouteFlags::Cloned)
+    {
+        return Ok(Vec::new());
+    }
+    let everywhere: IpAddr = match header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return Ok(Vec::new()),
+    };
+    let origin = match header.protocol {
+        // A redirect is the kernel's own too, and goes by itself.
+        RouteProtocol::Kernel | RouteProtocol::IcmpRedirect => RouteOrigin::Kernel,
+        RouteProtocol::Dhcp | RouteProtocol::Ra => RouteOrigin::Dynamic,
+        _ => RouteOrigin::Static,
+    };
+    let (mut to, mut metric) = (everywhere, 0);
+    for attribute in &attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = (*address).into(),
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => to = (*address).into(),
+            RouteAttribute::Priority(number) => metric = *number,
+            _ => {}
+        }
+    }
+    let destination = IpNet::new(to, header.destination_prefix_length);
+    let destination = destination.map_err(|error| DecodeError::from(error.to_string()))?;
+    let mut found = Vec::new();
+    let mut hop = |link: u32, gateway| {
+        found.push(Route { link, destination, gateway, metric, origin });
+    };
+    for attribute in &attributes {
+        match attribute {
+            RouteAttribute::Oif(link) => hop(*link, gateway(&attributes)),
+            RouteAttribute::MultiPath(hops) => {
+                for next in hops {
+                    hop(next.interface_index, gateway(&next.attributes));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some((*address).into()),
+        RouteAttribute::Gateway(RouteAddress::Inet6(address)) => Some((*address).into()),
+        // RFC 5549: an IPv4 route by an IPv6 neighbour.
+        RouteAttribute::Via(RouteVia::Inet6(address)) => Some((*address).into()),
+        RouteAttribute::Via(RouteVia::Inet(address)) => Some((*address).into()),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_taken_up_again() {
+        let saved = Saved { payload: vec![0, 1, 0xab, 0xff] };
+        assert_eq!(saved.to_text(), "0001abff");
+        assert_eq!(Saved::from_text(&saved.to_text()), Some(saved));
+        for text in ["", "0", "zz"] {
+            assert_eq!(Saved::from_text(text), None, "{text:?}");
+        }
+    }
+}

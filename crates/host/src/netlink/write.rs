@@ -1,0 +1,168 @@
+//! Changes to one link.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use multinic_core::Mtu;
+use multinic_core::node::observed::Route;
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, Prop};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteScope};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::io::Errno;
+
+use super::read::Saved;
+use super::socket::Netlink;
+use super::{LinkRef, NetlinkError};
+
+const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+/// `RTNH_F_ONLINK`: the one flag of a route that is a wish; the others are what became of it, and the kernel does not
+/// take them back.
+const RTNH_F_ONLINK: u32 = 4;
+
+fn of(link: &LinkRef) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = link.index;
+    message
+}
+
+/// Takes an error of the kernel that says that things are as wanted already.
+fn unless(result: Result<(), NetlinkError>, done: &[Errno]) -> Result<(), NetlinkError> {
+    match result {
+        Err(error) if done.iter().any(|errno| error.errno() == Some(errno.raw_os_error())) => Ok(()),
+        result => result,
+    }
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+impl Netlink {
+    /// Sets a link up or down.
+    pub fn set_up(&self, link: &LinkRef, up: bool) -> Result<(), NetlinkError> {
+        let mut message = of(link);
+        message.header.change_mask = LinkFlags::Up;
+        if up {
+            message.header.flags = LinkFlags::Up;
+        }
+        let operation = if up { "set up" } else { "set down" };
+        self.change(operation, link, &RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Gives a link another name.
+    pub fn rename(&self, link: &LinkRef, name: &str) -> Result<(), NetlinkError> {
+        let mut message = of(link);
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.change(format!("give the name {name} to"), link, &RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Sets the MTU of a link.
+    pub fn set_mtu(&self, link: &LinkRef, mtu: u32) -> Result<(), NetlinkError> {
+        let mut message = of(link);
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.change(format!("set MTU {mtu} on"), link, &RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Sets an MTU that was checked.
+    pub fn set_checked_mtu(&self, link: &LinkRef, mtu: Mtu) -> Result<(), NetlinkError> {
+        self.set_mtu(link, u32::from(mtu.bytes()))
+    }
+
+    /// Takes one of its other names from a link; nothing happens if it has none such.
+    pub fn drop_altname(&self, link: &LinkRef, name: &str) -> Result<(), NetlinkError> {
+        let mut message = of(link);
+        message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
+        let message = RouteNetlinkMessage::DelLinkProp(message);
+        unless(self.change(format!("drop the other name {name} of"), link, &message, 0), &[Errno::NOENT])
+    }
+
+    /// Gives a link one more name; nothing happens if it has it.
+    pub fn add_altname(&self, link: &LinkRef, name: &str) -> Result<(), NetlinkError> {
+        let mut message = of(link);
+        message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
+        let message = RouteNetlinkMessage::NewLinkProp(message);
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        unless(self.change(format!("add the other name {name} to"), link, &message, flags), &[Errno::EXIST])
+    }
+
+    /// Adds an address for good; nothing happens if it is there, and one with a lifetime loses that.
+    pub fn add_address(&self, link: &LinkRef, net: IpNet) -> Result<(), NetlinkError> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(net.addr());
+        message.header.prefix_len = net.prefix_len();
+        message.header.index = link.index;
+        message.attributes.push(AddressAttribute::Address(net.addr()));
+        message.attributes.push(AddressAttribute::Local(net.addr()));
+        if let Some(broadcast) = broadcast(net) {
+            message.attributes.push(AddressAttribute::Broadcast(broadcast));
+        }
+        let message = RouteNetlinkMessage::NewAddress(message);
+        self.change(format!("add {net} to"), link, &message, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Removes an address; nothing happens if it is not there.
+    pub fn remove_address(&self, link: &LinkRef, net: IpNet) -> Result<(), NetlinkError> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(net.addr());
+        message.header.prefix_len = net.prefix_len();
+        message.header.index = link.index;
+        message.attributes.push(AddressAttribute::Local(net.addr()));
+        let message = RouteNetlinkMessage::DelAddress(message);
+        unless(self.change(format!("remove {net} from"), link, &message, 0), &[Errno::ADDRNOTAVAIL])
+    }
+
+    /// Removes a route of the main table; nothing happens if it is not there.
+    pub fn remove_route(&self, link: &LinkRef, route: &Route) -> Result<(), NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(route.destination.addr());
+        message.header.destination_prefix_length = route.destination.prefix_len();
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        // Whatever its scope is.
+        message.header.scope = RouteScope::NoWhere;
+        message.attributes.push(RouteAttribute::Destination(route.destination.network().into()));
+        message.attributes.push(RouteAttribute::Oif(link.index));
+        if route.metric != 0 {
+            message.attributes.push(RouteAttribute::Priority(route.metric));
+        }
+        if let Some(gateway) = route.gateway
+            && family(gateway) == message.header.address_family
+        {
+            message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+        }
+        let operation = format!("remove the route to {} from", route.destination);
+        unless(self.change(operation, link, &RouteNetlinkMessage::DelRoute(message), 0), &[Errno::SRCH])
+    }
+
+    /// Gives a link an address back as it was.
+    pub fn restore_address(&self, link: &LinkRef, what: &str, saved: &Saved) -> Result<(), NetlinkError> {
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.send(format!("give {what} back to"), link, RTM_NEWADDR, &saved.payload, flags)
+    }
+
+    /// Gives a link a route back as it was, beside an equal one over another link; nothing happens if it is there.
+    pub fn restore_route(&self, link: &LinkRef, what: &str, saved: &Saved) -> Result<(), NetlinkError> {
+        const AF_INET: u8 = 2;
+        let mut payload = saved.payload.clone();
+        if let Some(flags) = payload.get_mut(8..12) {
+            let kept = flags.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)) & RTNH_F_ONLINK;
+            flags.copy_from_slice(&kept.to_ne_bytes());
+        }
+        // Without NLM_F_APPEND, an IPv4 route goes before its equals and takes their traffic; with it, an IPv6 route
+        // becomes one of several ways of its equals.
+        let append = if saved.payload.first() == Some(&AF_INET) { NLM_F_APPEND } else { 0 };
+        let sent =
+            self.send(format!("give {what} back to"), link, RTM_NEWROUTE, &payload, NLM_F_CREATE | append);
+        unless(sent, &[Errno::EXIST])
+    }
+}
+
+/// RFC 3021: a network of two addresses has no broadcast address.
+fn broadcast(net: IpNet) -> Option<Ipv4Addr> {
+    match net {
+        IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast()),
+        _ => None,
+    }
+}

@@ -1,0 +1,125 @@
+//! Asks netplan itself whether it understands a file, in a scratch root where nothing else is.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use multinic_core::node::NicTarget;
+
+use super::{DIRECTORY, MODE, file_name, render};
+
+/// It takes 0.2 s to 0.5 s; this is for a node that hardly moves.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// netplan refused a file, or could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// It does not understand the file.
+    #[error("{program} refuses the file of {interface}: {message}")]
+    Refused {
+        /// The program.
+        program: PathBuf,
+        /// The interface.
+        interface: String,
+        /// What it said.
+        message: String,
+    },
+    /// It did not come to an end.
+    #[error("{0} did not end within {seconds} s", seconds = LONGEST.as_secs())]
+    TooSlow(PathBuf),
+    /// It could not be run.
+    #[error("cannot run {program} to check a file: {source}")]
+    Io {
+        /// The program.
+        program: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// What netplan's answer depends on. Within one shape the files differ only in a MAC, a name, addresses and an MTU, each
+/// of which is written from a parsed value by a renderer whose every form is tested; so one answer for a shape is enough
+/// as long as netplan is the same program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Shape {
+    program: (u64, u64, i64),
+    ipv4: bool,
+    ipv6: bool,
+    several: bool,
+    small_mtu: bool,
+}
+
+/// netplan, where it is installed.
+#[derive(Debug)]
+pub struct Check {
+    program: PathBuf,
+    understood: Mutex<BTreeSet<Shape>>,
+}
+
+impl Check {
+    /// Takes a program that is called as `PROGRAM generate --root-dir DIRECTORY`.
+    pub fn new(program: PathBuf) -> Self {
+        Self { program, understood: Mutex::default() }
+    }
+
+    /// Looks for netplan on the `PATH`.
+    pub fn find() -> Option<Self> {
+        let path = std::env::var_os("PATH")?;
+        let mut candidates = std::env::split_paths(&path).map(|directory| directory.join("netplan"));
+        let is_program = |path: &Path| {
+            path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        };
+        candidates.find(|path| is_program(path)).map(Self::new)
+    }
+
+    /// Checks a NIC's file, unless one of the same shape was understood before.
+    pub async fn check(&self, target: &NicTarget) -> Result<(), CheckError> {
+        let failed = |source| CheckError::Io { program: self.program.clone(), source };
+        let shape = self.shape(target).map_err(failed)?;
+        if self.understood.lock().unwrap_or_else(PoisonError::into_inner).contains(&shape) {
+            return Ok(());
+        }
+        let scratch = scratch(target).map_err(failed)?;
+        let mut command = tokio::process::Command::new(&self.program);
+        command.arg("generate").arg("--root-dir").arg(scratch.path()).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(LONGEST, command.output());
+        let output = output.await.map_err(|_| CheckError::TooSlow(self.program.clone()))?.map_err(failed)?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(CheckError::Refused {
+                program: self.program.clone(),
+                interface: target.name.to_string(),
+                message: format!("{}: {}", output.status, said.trim()),
+            });
+        }
+        self.understood.lock().unwrap_or_else(PoisonError::into_inner).insert(shape);
+        Ok(())
+    }
+
+    fn shape(&self, target: &NicTarget) -> io::Result<Shape> {
+        let program = self.program.metadata()?;
+        let NicTarget { mac: _, name: _, addresses, mtu } = target;
+        Ok(Shape {
+            program: (program.dev(), program.ino(), program.mtime()),
+            ipv4: addresses.iter().any(|net| net.addr().is_ipv4()),
+            ipv6: addresses.has_ipv6(),
+            several: addresses.iter().nth(1).is_some(),
+            // The least that IPv6 needs (RFC 8200), below which a checker may have an opinion.
+            small_mtu: mtu.bytes() < 1280,
+        })
+    }
+}
+
+fn scratch(target: &NicTarget) -> io::Result<tempfile::TempDir> {
+    let scratch = tempfile::Builder::new().prefix("multinic-check-").tempdir()?;
+    let netplan = scratch.path().join(DIRECTORY);
+    std::fs::create_dir_all(&netplan)?;
+    let file = netplan.join(file_name(target.name));
+    std::fs::write(&file, render(target))?;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(MODE))?;
+    Ok(scratch)
+}

@@ -1,0 +1,233 @@
+//! Back to what was before a change: live and on disk, and then looked at again.
+//!
+//! It can be begun again after having been interrupted at any point, since it looks at what is there and changes only
+//! what differs. What fails does not keep the rest from being done.
+
+use std::time::SystemTime;
+
+use multinic_core::MacAddr;
+use multinic_core::node::observed::{Link, LinkAddress};
+
+use crate::faults::{self, Point};
+use crate::files::{FileError, HostRoot};
+use crate::journal::{self, Entry, FileBefore, LinkBefore};
+use crate::netlink::{LinkRef, LinkState, Netlink};
+use crate::{backups, netplan, sysctl};
+
+/// What rolling back works on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub root: &'a HostRoot,
+    pub netlink: &'a Netlink,
+    pub backups: usize,
+}
+
+/// Collects what fails.
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn take<T, E: std::fmt::Display>(&mut self, result: Result<T, E>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.0.push(error.to_string());
+                None
+            }
+        }
+    }
+
+    fn into_result(self) -> Result<(), Vec<String>> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
+    }
+}
+
+/// Rolls a change back.
+pub(crate) fn roll_back(ground: Ground<'_>, entry: &Entry) -> Result<(), Vec<String>> {
+    let mut failures = Failures::default();
+    failures.take(faults::point(Point::RollbackBegun));
+    let link = failures.take(changed_link(ground, entry)).flatten();
+    if let Some((before, state)) = link {
+        live(ground.netlink, entry, before, &state, &mut failures);
+    }
+    failures.take(faults::point(Point::RollbackLive));
+    for file in &entry.files {
+        failures.take(restore_file(ground, entry, file));
+    }
+    failures.take(faults::point(Point::RollbackFiles));
+    if failures.0.is_empty() {
+        verify(ground, entry, &mut failures);
+        failures.take(faults::point(Point::RollbackVerified));
+    }
+    failures.into_result()
+}
+
+/// The link as it is now, if it is still the one that was changed.
+fn changed_link<'a>(
+    ground: Ground<'_>,
+    entry: &'a Entry,
+) -> Result<Option<(&'a LinkBefore, LinkState)>, crate::HostError> {
+    let Some(before) = &entry.link else { return Ok(None) };
+    // The kernel that was changed is gone with its boot.
+    if journal::boot()? != entry.boot {
+        return Ok(None);
+    }
+    let state = ground.netlink.link_state(before.index)?;
+    Ok(state.filter(|state| is_of(&state.link, entry.mac)).map(|state| (before, state)))
+}
+
+/// Whether a link is the NIC of this MAC. An index is given anew only after very many links, but it is.
+pub(crate) fn is_of(link: &Link, mac: MacAddr) -> bool {
+    link.mac == Some(mac) || link.permanent_mac == Some(mac)
+}
+
+fn live(netlink: &Netlink, entry: &Entry, before: &LinkBefore, now: &LinkState, failures: &mut Failures) {
+    let mut link = LinkRef::from(&now.link);
+    let rename = now.link.name != before.name;
+    let mut up = now.link.up;
+    if up && (rename || !before.up) {
+        up = failures.take(netlink.set_up(&link, false)).is_none();
+    }
+    if rename {
+        if now.link.altnames.contains(&before.name) {
+            failures.take(netlink.drop_altname(&link, &before.name));
+        }
+        if failures.take(netlink.rename(&link, &before.name)).is_some() {
+            link.name.clone_from(&before.name);
+        }
+    }
+    for altname in before.altnames.iter().filter(|name| !now.link.altnames.contains(name)) {
+        failures.take(netlink.add_altname(&link, altname));
+    }
+    if now.link.mtu != before.mtu {
+        failures.take(netlink.set_mtu(&link, before.mtu));
+    }
+    if let Some(value) = &before.accept_ra
+        && sysctl::read_accept_ra(&link.name).as_ref() != Some(value)
+        && let Err(error) = sysctl::write_accept_ra(&link.name, value)
+    {
+        // As when it was set: a container may not be allowed to, and the link works without.
+        tracing::warn!(link = link.name, %error, "cannot set accept_ra back to {value}");
+    }
+    failures.take(faults::point(Point::RollbackName));
+    addresses(netlink, entry, before, &link, failures);
+    failures.take(faults::point(Point::RollbackAddresses));
+    if before.up && !up {
+        failures.take(netlink.set_up(&link, true));
+    }
+    // They need the link to be up.
+    routes(netlink, before, &link, failures);
+}
+
+fn addresses(netlink: &Netlink, entry: &Entry, before: &LinkBefore, link: &LinkRef, failures: &mut Failures) {
+    let Some(present) = failures.take(addresses_of(netlink, link)) else { return };
+    for address in &present {
+        let differs = match before.addresses.iter().find(|old| old.net == address.net) {
+            Some(old) => old.dynamic != address.dynamic,
+            None => entry.touched.contains(&address.net),
+        };
+        if differs {
+            failures.take(netlink.remove_address(link, address.net));
+        }
+    }
+    // The kernel removes the secondary addresses of a network with the primary one.
+    let Some(present) = failures.take(addresses_of(netlink, link)) else { return };
+    for old in before.addresses.iter().filter(|old| !present.iter().any(|found| found.net == old.net)) {
+        match old.saved() {
+            Some(saved) => {
+                failures.take(netlink.restore_address(link, &old.net.to_string(), &saved));
+            }
+            None => failures.0.push(format!("the journal does not say how {} was", old.net)),
+        }
+    }
+}
+
+fn addresses_of(netlink: &Netlink, link: &LinkRef) -> Result<Vec<LinkAddress>, crate::netlink::NetlinkError> {
+    let mut addresses = netlink.addresses()?;
+    addresses.retain(|address| address.link == link.index);
+    Ok(addresses)
+}
+
+fn routes(netlink: &Netlink, before: &LinkBefore, link: &LinkRef, failures: &mut Failures) {
+    let Some(Some(now)) = failures.take(netlink.link_state(link.index)) else { return };
+    let is_there = |saved: &str| now.routes.iter().any(|(_, found)| found.is_same_route(saved));
+    let mut missing: Vec<_> = before.routes.iter().filter(|route| !is_there(&route.saved)).collect();
+    // One route may be the way to the gateway of another, so what fails is tried again as long as something succeeds.
+    loop {
+        let count = missing.len();
+        let mut errors = Failures::default();
+        missing.retain(|route| {
+            let to = format!("the route to {}", route.destination);
+            match route.saved() {
+                Some(saved) => errors.take(netlink.restore_route(link, &to, &saved)).is_none(),
+                None => {
+                    errors.0.push(format!("the journal does not say how {to} was"));
+                    true
+                }
+            }
+        });
+        if missing.is_empty() || missing.len() == count {
+            return failures.0.extend(errors.0);
+        }
+    }
+}
+
+fn restore_file(ground: Ground<'_>, entry: &Entry, before: &FileBefore) -> Result<(), FileError> {
+    let Ground { root, backups: keep, .. } = ground;
+    let old = before.content.as_ref().map(journal::Content::to_copy);
+    let now = root.read(&before.path)?;
+    root.remove_temporary(&before.path)?;
+    if now == old {
+        return Ok(());
+    }
+    // Somebody may have written it since.
+    let name = before.path.file_name().and_then(|name| netplan::slot_of(name.to_str()?));
+    if let (Some(now), Some(slot)) = (&now, name)
+        && entry.written.as_ref().is_none_or(|written| written.as_bytes() != now.bytes)
+    {
+        backups::take(root, slot.interface(), now, SystemTime::now())?;
+        backups::prune(root, slot.interface(), keep)?;
+    }
+    match old {
+        Some(old) => root.write(&before.path, &old, None),
+        None => root.remove(&before.path).map(|_| ()),
+    }
+}
+
+fn verify(ground: Ground<'_>, entry: &Entry, failures: &mut Failures) {
+    for file in &entry.files {
+        let old = file.content.as_ref().map(journal::Content::to_copy);
+        if let Some(now) = failures.take(ground.root.read(&file.path))
+            && now != old
+        {
+            failures.0.push(format!("{} is not as before", file.path.display()));
+        }
+    }
+    let Some(Some((before, now))) = failures.take(changed_link(ground, entry)) else { return };
+    let LinkState { link, addresses, routes } = now;
+    let mut differ = |what: String| failures.0.push(format!("{}: {what}", before.name));
+    if link.name != before.name {
+        differ(format!("its name is {}", link.name));
+    }
+    if link.mtu != before.mtu {
+        differ(format!("its MTU is {} and not {}", link.mtu, before.mtu));
+    }
+    if link.up != before.up {
+        differ(format!("it is {}", if link.up { "up" } else { "down" }));
+    }
+    for old in &before.addresses {
+        if !addresses.iter().any(|(found, _)| found.net == old.net && found.dynamic == old.dynamic) {
+            differ(format!("{} is missing", old.net));
+        }
+    }
+    for (found, _) in &addresses {
+        if entry.touched.contains(&found.net) && !before.addresses.iter().any(|old| old.net == found.net) {
+            differ(format!("{} is still there", found.net));
+        }
+    }
+    for old in &before.routes {
+        if !routes.iter().any(|(_, found)| found.is_same_route(&old.saved)) {
+            differ(format!("the route to {} is missing", old.destination));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What this program knows about itself from one start to the next: which NICs it configured, and which of their changes
+//! were made. One file, replaced whole; putting it in place is the moment at which a change counts as made.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use multinic_core::MacAddr;
+use multinic_core::node::absence::Newest;
+use multinic_core::node::{Owned, OwnedNic};
+use serde::{Deserialize, Serialize};
+
+use crate::faults::Point;
+use crate::files::{FileCopy, FileError, HostRoot};
+
+/// Where we keep what is ours, below the node's root.
+pub const DIRECTORY: &str = "var/lib/multinic";
+const FILE: &str = "var/lib/multinic/state.json";
+const VERSION: u32 = 1;
+
+/// The state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It is not what we wrote.
+    #[error(
+        "{path} cannot be read as our state: {reason}. Nothing is changed until it is: restore it from a backup, or \
+         move it away, and then NICs are recognised as ours by their netplan files"
+    )]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The state.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    /// What we configured.
+    pub owned: Owned,
+    /// The newest content that was ever read from the source of desired state.
+    pub newest: Option<Newest>,
+    /// The number of the last change that was made, by MAC: what tells a journal entry of a change that was made from
+    /// one of a change that was not.
+    pub made: BTreeMap<MacAddr, u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    version: u32,
+    nics: BTreeMap<MacAddr, OwnedNic>,
+    made: BTreeMap<MacAddr, u64>,
+    newest: Option<Newest>,
+}
+
+impl State {
+    /// Reads the state; a node that never had any has an empty one, and a broken one is an error.
+    pub fn load(root: &HostRoot) -> Result<Self, StateError> {
+        let Some(copy) = root.read(Path::new(FILE))? else { return Ok(Self::default()) };
+        let broken = |reason: String| StateError::Broken { path: root.path().join(FILE), reason };
+        let file: File = serde_json::from_slice(&copy.bytes).map_err(|error| broken(error.to_string()))?;
+        let File { version, nics, made, newest } = file;
+        if version != VERSION {
+            return Err(broken(format!("its version is {version}, this program writes {VERSION}")));
+        }
+        if let Some((mac, nic)) = nics.iter().find(|(mac, nic)| **mac != nic.target.mac) {
+            return Err(broken(format!("the entry of {mac} is about {}", nic.target.mac)));
+        }
+        Ok(Self { owned: nics, newest, made })
+    }
+
+    /// Puts the state in place.
+    pub fn save(&self, root: &HostRoot, between: Option<Point>) -> Result<(), StateError> {
+        let Self { owned, newest, made } = self.clone();
+        let file = File { version: VERSION, nics: owned, made, newest };
+        let broken = |error: serde_json::Error| StateError::Broken {
+            path: root.path().join(FILE),
+            reason: error.to_string(),
+        };
+        let mut bytes = serde_json::to_vec_pretty(&file).map_err(broken)?;
+        bytes.push(b'\n');
+        root.make_directory(Path::new(DIRECTORY), 0o755)?;
+        Ok(root.write(Path::new(FILE), &FileCopy::private(bytes), between)?)
+    }
+
+    /// The number of a NIC's next change.
+    pub fn next_change(&self, mac: MacAddr) -> u64 {
+        self.made.get(&mac).copied().unwrap_or_default() + 1
+    }
+
+    /// Whether a change was made.
+    pub fn is_made(&self, mac: MacAddr, number: u64) -> bool {
+        self.made.get(&mac).is_some_and(|made| *made >= number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use multinic_core::desired::Position;
+    use multinic_core::node::NicTarget;
+    use multinic_core::{Addresses, Mtu};
+
+    use super::*;
+
+    #[test]
+    fn the_state_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = HostRoot::open(folder.path()).unwrap();
+        assert_eq!(State::load(&root).unwrap(), State::default());
+        let mac: MacAddr = "fa:16:3e:00:00:01".parse().unwrap();
+        let target = NicTarget {
+            mac,
+            name: "multinic3".parse().unwrap(),
+            addresses: Addresses::parse(["192.0.2.10/24", "2001:db8::10/64"]).unwrap(),
+            mtu: Mtu::new(1450).unwrap(),
+        };
+        let nic = OwnedNic { target, original_name: "ens7".to_owned() };
+        let position = Position { epoch: "e".to_owned(), revision: 7 };
+        let state = State {
+            owned: [(mac, nic)].into(),
+            newest: Some(Newest { position, met_at: None }),
+            made: [(mac, 4)].into(),
+        };
+        state.save(&root, None).unwrap();
+        assert_eq!(State::load(&root).unwrap(), state);
+        assert!(state.is_made(mac, 4));
+        assert!(!state.is_made(mac, state.next_change(mac)));
+    }
+
+    #[test]
+    fn a_broken_state_is_an_error_and_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = HostRoot::open(folder.path()).unwrap();
+        root.make_directory(Path::new(DIRECTORY), 0o755).unwrap();
+        let other_mac = r#"{"version":1,"made":{},"newest":null,"nics":{"fa:16:3e:00:00:01":{"target":
+            {"mac":"fa:16:3e:00:00:02","name":"multinic0","addresses":[],"mtu":1500},"original_name":"ens7"}}}"#;
+        for text in ["", "{", "{}", r#"{"version":2,"nics":{},"made":{},"newest":null}"#, other_mac] {
+            std::fs::write(folder.path().join(FILE), text).unwrap();
+            let error = State::load(&root).unwrap_err();
+            assert!(matches!(error, StateError::Broken { .. }), "{text:?}: {error}");
+            assert!(error.to_string().contains("state.json"));
+        }
+    }
+}

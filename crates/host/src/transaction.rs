@@ -1,0 +1,288 @@
+//! One change to one NIC: made whole, or not at all.
+//!
+//! The order is: write down what is (the journal), take the steps, look whether kernel and file show what was asked for,
+//! put the new state in place (from then on the change counts as made), remove the journal entry. Whatever fails before
+//! that is rolled back at once; whatever is interrupted before that is rolled back before the next change to the same NIC
+//! and at the next start.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use multinic_core::InterfaceName;
+use multinic_core::node::observed::Observed;
+use multinic_core::node::{Change, Drift, NicTarget, OwnedNic, Step, drift};
+
+use crate::error::{ApplyError, Cause, Rollback};
+use crate::faults::{self, Point};
+use crate::files::FileCopy;
+use crate::host::Host;
+use crate::journal::{self, Entry, FileBefore, LinkBefore};
+use crate::netlink::LinkRef;
+use crate::rollback::{is_of, roll_back};
+use crate::{backups, netplan, sysctl};
+
+impl Host {
+    /// Makes a change, or leaves everything as it was and says why.
+    ///
+    /// If this is dropped while it waits (for netplan to check a file, never between two steps), the change stays
+    /// half-made until the next call for the same NIC or [`Self::recover`] rolls it back.
+    pub async fn apply(&mut self, change: &Change) -> Result<(), ApplyError> {
+        let mac = change.mac;
+        let failed = |cause, rollback| ApplyError { mac, cause, rollback };
+        let entry = self.begin(change).map_err(|cause| failed(cause, Rollback::NotNeeded))?;
+        let before = self.state.clone();
+        let made = match self.take_steps(change).await {
+            Ok(()) => self.finish(change, &entry),
+            Err(cause) => Err(cause),
+        };
+        let Err(cause) = made else {
+            self.forget(&entry);
+            return Ok(());
+        };
+        let mut rolled_back = roll_back(self.ground(), &entry);
+        if self.state != before {
+            self.state = before;
+            // The new state may be in place although putting it there failed: the directory could not be synced.
+            if let Err(error) = self.state.save(&self.root, None) {
+                rolled_back = Err([rolled_back.err().unwrap_or_default(), vec![error.to_string()]].concat());
+            }
+        }
+        if rolled_back.is_ok()
+            && let Err(error) = journal::remove(&self.root, mac)
+        {
+            rolled_back = Err(vec![error.to_string()]);
+        }
+        Err(failed(cause, rolled_back.map_or_else(Rollback::Failed, |()| Rollback::Verified)))
+    }
+
+    /// Writes down what is.
+    fn begin(&mut self, change: &Change) -> Result<Entry, Cause> {
+        let mac = change.mac;
+        if !self.is_writable() {
+            return Err(Cause::ReadOnly);
+        }
+        if let Some(interrupted) = journal::read(&self.root, mac)? {
+            let made = self.settle(&interrupted).map_err(|failures| Cause::Unsettled { mac, failures })?;
+            if !made {
+                return Err(Cause::Outdated { mac });
+            }
+        }
+        let mut entry = Entry::new(mac, self.state.next_change(mac), journal::boot()?);
+        if let Some(index) = change.link {
+            let state = self.netlink.link_state(index)?.filter(|state| is_of(&state.link, mac));
+            let state = state.ok_or(Cause::Gone { mac })?;
+            let accept_ra = sysctl::read_accept_ra(&state.link.name);
+            entry.link = Some(LinkBefore::new(state, accept_ra));
+        }
+        let mut touched: BTreeSet<IpNet> = change.former.clone();
+        touched.extend(change.target.iter().flat_map(|target| target.addresses.iter()));
+        for step in &change.steps {
+            let name = match step {
+                Step::WriteFile(target) => {
+                    entry.written = Some(netplan::render(target));
+                    target.name
+                }
+                Step::RemoveFile(name) => *name,
+                Step::AddAddress(net) | Step::RemoveAddress(net) => {
+                    touched.insert(*net);
+                    continue;
+                }
+                Step::SetDown
+                | Step::DropAltName(_)
+                | Step::Rename(_)
+                | Step::SetMtu(_)
+                | Step::IgnoreRouterAdvertisements
+                | Step::RemoveRoute(_)
+                | Step::SetUp => continue,
+            };
+            let path = netplan::path(name);
+            let content = self.root.read(&path)?.map(Into::into);
+            entry.files.push(FileBefore { path, content });
+        }
+        entry.touched = touched.into_iter().collect();
+        journal::write(&self.root, &entry)?;
+        Ok(entry)
+    }
+
+    async fn take_steps(&self, change: &Change) -> Result<(), Cause> {
+        faults::point(Point::JournalWritten)?;
+        let mut link = None;
+        if let Some(index) = change.link {
+            let links = self.netlink.links()?;
+            let found = links.iter().find(|link| link.index == index && is_of(link, change.mac));
+            link = Some(LinkRef::from(found.ok_or(Cause::Gone { mac: change.mac })?));
+        }
+        for step in &change.steps {
+            match (step, &mut link) {
+                (Step::WriteFile(target), _) => self.write_file(target).await?,
+                (Step::RemoveFile(name), _) => self.remove_file(*name)?,
+                (step, Some(link)) => self.take_link_step(step, link)?,
+                (_, None) => return Err(Cause::Gone { mac: change.mac }),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_link_step(&self, step: &Step, link: &mut LinkRef) -> Result<(), Cause> {
+        let point = match step {
+            Step::SetDown => {
+                self.netlink.set_up(link, false)?;
+                Point::SetDown
+            }
+            Step::DropAltName(name) => {
+                self.netlink.drop_altname(link, name)?;
+                Point::DropAltName
+            }
+            Step::Rename(name) => {
+                self.netlink.rename(link, name)?;
+                link.name.clone_from(name);
+                Point::Rename
+            }
+            Step::SetMtu(mtu) => {
+                self.netlink.set_mtu(link, u32::from(mtu.bytes()))?;
+                Point::SetMtu
+            }
+            Step::IgnoreRouterAdvertisements => {
+                if let Err(error) = sysctl::write_accept_ra(&link.name, "0") {
+                    // Read-only below /proc/sys, as in most containers, or no IPv6 at all. The addresses that a router
+                    // adds are drift, which is repaired.
+                    tracing::warn!(link = link.name, %error, "cannot make the link ignore router advertisements");
+                }
+                Point::IgnoreRouterAdvertisements
+            }
+            Step::RemoveRoute(route) => {
+                self.netlink.remove_route(link, route)?;
+                Point::RemoveRoute
+            }
+            Step::RemoveAddress(net) => {
+                self.netlink.remove_address(link, *net)?;
+                Point::RemoveAddress
+            }
+            Step::AddAddress(net) => {
+                self.netlink.add_address(link, *net)?;
+                Point::AddAddress
+            }
+            Step::SetUp => {
+                self.netlink.set_up(link, true)?;
+                Point::SetUp
+            }
+            // Taken by who calls.
+            Step::WriteFile(_) | Step::RemoveFile(_) => return Ok(()),
+        };
+        Ok(faults::point(point)?)
+    }
+
+    async fn write_file(&self, target: &NicTarget) -> Result<(), Cause> {
+        if let Some(check) = &self.check {
+            check.check(target).await?;
+        }
+        let copy = FileCopy { bytes: netplan::render(target).into_bytes(), mode: netplan::MODE, owner: None };
+        self.back_up(target.name)?;
+        self.root.make_directory(std::path::Path::new(netplan::DIRECTORY), 0o755)?;
+        self.root.write(&netplan::path(target.name), &copy, Some(Point::FileTemporary))?;
+        Ok(faults::point(Point::WriteFile)?)
+    }
+
+    fn remove_file(&self, name: InterfaceName) -> Result<(), Cause> {
+        self.back_up(name)?;
+        self.root.remove(&netplan::path(name))?;
+        Ok(faults::point(Point::RemoveFile)?)
+    }
+
+    fn back_up(&self, name: InterfaceName) -> Result<(), Cause> {
+        if let Some(copy) = self.root.read(&netplan::path(name))? {
+            backups::take(&self.root, name, &copy, SystemTime::now())?;
+            backups::prune(&self.root, name, self.backups)?;
+            faults::point(Point::Backup)?;
+        }
+        Ok(())
+    }
+
+    /// Looks, and if everything is as asked for, makes it count.
+    fn finish(&mut self, change: &Change, entry: &Entry) -> Result<(), Cause> {
+        let observed = self.look().map_err(Cause::Look)?;
+        let wrong = match &change.target {
+            Some(target) => differences(&observed, change, target),
+            None => remains(&observed, change),
+        };
+        if !wrong.is_empty() {
+            return Err(Cause::NotAsAsked(wrong));
+        }
+        faults::point(Point::Verified)?;
+        let mac = change.mac;
+        match &change.target {
+            Some(target) => {
+                let nic = OwnedNic { target: target.clone(), original_name: change.original_name.clone() };
+                self.state.owned.insert(mac, nic);
+            }
+            None => {
+                self.state.owned.remove(&mac);
+            }
+        }
+        self.state.made.insert(mac, entry.number);
+        Ok(self.state.save(&self.root, Some(Point::StateTemporary))?)
+    }
+
+    /// Removes the entry of a change that was made. If that fails, the next start does it.
+    fn forget(&self, entry: &Entry) {
+        let mac = entry.mac;
+        // The change was made: a fault that is asked for here can interrupt, but it cannot undo.
+        let _ = faults::point(Point::Committed);
+        if let Err(error) = journal::remove(&self.root, mac) {
+            tracing::warn!(mac_address = %mac, %error, "a journal entry of a change that was made is left over");
+        }
+        let _ = faults::point(Point::JournalRemoved);
+    }
+
+    /// Brings an interrupted change to an end: nothing is left to be done if it was made, else it is rolled back.
+    pub(crate) fn settle(&self, entry: &Entry) -> Result<bool, Vec<String>> {
+        let made = self.state.is_made(entry.mac, entry.number);
+        if !made {
+            roll_back(self.ground(), entry)?;
+        }
+        journal::remove(&self.root, entry.mac).map_err(|error| vec![error.to_string()])?;
+        Ok(made)
+    }
+}
+
+/// How the NIC differs from what was asked for.
+fn differences(observed: &Observed, change: &Change, target: &NicTarget) -> Vec<String> {
+    let link = observed.links.iter().find(|link| Some(link.index) == change.link);
+    let Some(link) = link.filter(|link| link.mac == Some(change.mac)) else {
+        return vec!["the link is gone".to_owned()];
+    };
+    drift(observed, link, target, &change.former).iter().map(words).collect()
+}
+
+/// What is left of a NIC that was to be taken away.
+fn remains(observed: &Observed, change: &Change) -> Vec<String> {
+    let mut found = Vec::new();
+    let link = observed.links.iter().find(|link| Some(link.index) == change.link);
+    // One that was unplugged meanwhile is gone as it should be.
+    if let Some(link) = link.filter(|link| is_of(link, change.mac)) {
+        if link.name != change.original_name {
+            found.push(format!("its name is {}", link.name));
+        }
+        if link.up {
+            found.push("it is up".to_owned());
+        }
+        let left = observed.addresses_of(link.index).filter(|present| change.former.contains(&present.net));
+        found.extend(left.map(|present| format!("{} is still there", present.net)));
+    }
+    let files = observed.files.iter().filter(|file| file.mac() == Some(change.mac));
+    found.extend(files.map(|file| format!("the file of {} is still there", file.slot.interface())));
+    found
+}
+
+fn words(drift: &Drift) -> String {
+    match drift {
+        Drift::Name(name) => format!("its name is {name}"),
+        Drift::Mtu(mtu) => format!("its MTU is {mtu}"),
+        Drift::MissingAddress(net) => format!("{net} is missing"),
+        Drift::ExtraAddress(net) => format!("{net} is still there"),
+        Drift::ForeignRoute(route) => format!("the route to {} is still there", route.destination),
+        Drift::Down => "it is down".to_owned(),
+        Drift::File => "its file is not as written".to_owned(),
+    }
+}

@@ -1,0 +1,203 @@
+//! Changes to real links: made whole and verified, with everything else left alone.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what it expects by failing loudly"
+)]
+
+mod support;
+
+use multinic_core::node::ChangeKind;
+use multinic_testbed::node::NewRoute;
+use support::{NIC, OTHER_NIC, World, mac, net, nic, options, pass};
+
+const FILE: &str = "etc/netplan/90-multinic0.yaml";
+
+#[test]
+fn a_new_nic_gets_its_name_mtu_addresses_and_file() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        world.converge(&[nic(NIC, 0, &["192.0.2.10/24", "2001:db8::10/64"], 1450)], &[]);
+        let link = world.link(NIC);
+        assert_eq!((link.name.as_str(), link.mtu, link.up), ("multinic0", 1450, true));
+        assert_eq!(world.addresses(NIC), ["192.0.2.10/24", "2001:db8::10/64"]);
+        assert!(world.read(FILE).unwrap().contains("192.0.2.10/24"));
+        assert_eq!(world.node.sysctl("ipv6/conf/multinic0/accept_ra").unwrap(), "0");
+        assert!(world.journal().is_empty());
+    });
+}
+
+#[test]
+fn a_nic_without_addresses_is_named_and_up() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        world.converge(&[nic(NIC, 3, &[], 1500)], &[]);
+        let link = world.link(NIC);
+        assert_eq!((link.name.as_str(), link.up), ("multinic3", true));
+    });
+}
+
+#[test]
+fn a_change_of_mtu_and_addresses_does_not_touch_what_stays() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        world.converge(&[nic(NIC, 0, &["192.0.2.10/24", "192.0.2.11/24", "2001:db8::10/64"], 1450)], &[]);
+        world.converge(&[nic(NIC, 0, &["192.0.2.11/24", "2001:db8::11/64", "10.1.0.1/16"], 1400)], &[]);
+        assert_eq!(world.link(NIC).mtu, 1400);
+        assert_eq!(world.addresses(NIC), ["10.1.0.1/16", "192.0.2.11/24", "2001:db8::11/64"]);
+        assert_eq!(world.backups().len(), 1);
+    });
+}
+
+#[test]
+fn an_address_that_somebody_added_is_kept() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        world.converge(&[nic(NIC, 0, &["192.0.2.10/24"], 1450)], &[]);
+        world.node.add_address("multinic0", net("192.0.2.200/32"), None).unwrap();
+        world.converge(&[nic(NIC, 0, &["192.0.2.12/24"], 1450)], &[]);
+        assert_eq!(world.addresses(NIC), ["192.0.2.12/24", "192.0.2.200/32"]);
+    });
+}
+
+#[test]
+fn a_lease_that_the_guest_took_on_a_new_nic_is_replaced() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        world.node.set_up("ens5").unwrap();
+        world.node.add_address("ens5", net("192.0.2.10/24"), Some(3600)).unwrap();
+        let gateway = Some("192.0.2.1".parse().unwrap());
+        let lease = NewRoute {
+            link: "ens5",
+            to: net("0.0.0.0/0"),
+            gateway,
+            protocol: 16.into(),
+            table: 254,
+            metric: 100,
+        };
+        world.node.add_route(lease).unwrap();
+        world.node.add_route(NewRoute { to: net("10.0.0.0/8"), ..lease }).unwrap();
+        world.converge(&[nic(NIC, 0, &["192.0.2.10/24"], 1450)], &[]);
+        assert_eq!(world.addresses(NIC), ["192.0.2.10/24"]);
+        let index = world.link(NIC).index;
+        let routes: Vec<_> = world.observed().routes_of(index).map(|route| route.destination).collect();
+        assert_eq!(routes.first(), Some(&net("192.0.2.0/24")));
+        assert!(routes.iter().skip(1).all(|to| *to == net("fe80::/64")), "{routes:?}");
+    });
+}
+
+#[test]
+fn drift_is_repaired() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        let wanted = [nic(NIC, 0, &["192.0.2.10/24", "2001:db8::10/64"], 1450)];
+        world.converge(&wanted, &[]);
+        world.node.remove_address("multinic0", net("192.0.2.10/24")).unwrap();
+        world.node.set_mtu("multinic0", 1300).unwrap();
+        world.node.set_down("multinic0").unwrap();
+        world.write(FILE, "network: {}\n", 0o600);
+        world.converge(&wanted, &[]);
+        world.node.set_down("multinic0").unwrap();
+        world.node.rename("multinic0", "ens5").unwrap();
+        world.converge(&wanted, &[]);
+        assert_eq!(world.link(NIC).name, "multinic0");
+    });
+}
+
+#[test]
+fn a_name_that_is_among_its_other_names_can_be_given() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        world.node.add_altname("ens5", "multinic0").unwrap();
+        world.node.add_altname("ens5", "enp0s5").unwrap();
+        world.converge(&[nic(NIC, 0, &["192.0.2.10/24"], 1450)], &[]);
+        assert_eq!(world.link(NIC).altnames, ["enp0s5"]);
+    });
+}
+
+#[test]
+fn a_nic_that_is_taken_away_is_down_under_its_first_name() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        world.converge(&[nic(NIC, 0, &["192.0.2.10/24", "2001:db8::10/64"], 1450)], &[]);
+        // As udev does when it names a link for the second time.
+        world.node.add_altname("multinic0", "ens5").unwrap();
+        world.converge(&[], &[mac(NIC)]);
+        let link = world.link(NIC);
+        assert_eq!((link.name.as_str(), link.up), ("ens5", false));
+        assert!(world.addresses(NIC).is_empty());
+        assert_eq!(world.read(FILE), None);
+        assert!(world.host(async |host| host.owned().is_empty()));
+        assert_eq!(world.backups().len(), 1);
+    });
+}
+
+#[test]
+fn a_first_name_that_another_link_has_now_is_not_given_back() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        world.converge(&[nic(NIC, 0, &["192.0.2.10/24"], 1450)], &[]);
+        world.plug(OTHER_NIC, "ens5");
+        world.converge(&[], &[mac(NIC)]);
+        let name = world.link(NIC).name;
+        assert!(name.starts_with("nic"), "{name}");
+        assert_eq!(world.link(OTHER_NIC).name, "ens5");
+    });
+}
+
+#[test]
+fn files_of_a_nic_that_was_unplugged_are_taken_away() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        world.converge(&[nic(NIC, 0, &["192.0.2.10/24"], 1450)], &[]);
+        world.switch.unplug(mac(NIC)).unwrap();
+        world.converge(&[], &[mac(NIC)]);
+        assert_eq!(world.read(FILE), None);
+        assert!(world.host(async |host| host.owned().is_empty()));
+    });
+}
+
+#[test]
+fn an_older_programs_nic_is_adopted_with_its_file() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        world.node.rename("ens5", "multinic0").unwrap();
+        world.node.set_up("multinic0").unwrap();
+        world.node.add_address("multinic0", net("192.0.2.10/24"), None).unwrap();
+        let old = format!(
+            "network:\n  ethernets:\n    multinic0:\n      match: {{macaddress: \"{NIC}\"}}\n      \
+             set-name: multinic0\n      addresses: [192.0.2.10/24]\n  version: 2\n"
+        );
+        world.write(FILE, &old, 0o644);
+        let wanted = [nic(NIC, 0, &["192.0.2.10/24"], 1500)];
+        let kinds = world.host(async |host| {
+            let done = pass(host, &wanted, &[]).await;
+            done.into_iter().map(|(change, result)| result.map(|()| change.kind).unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(kinds, [ChangeKind::Adopt]);
+        world.converge(&wanted, &[]);
+        assert_eq!(world.backups().len(), 1);
+    });
+}
+
+#[test]
+fn two_agents_do_not_work_on_one_node() {
+    World::with(|world| {
+        let second =
+            world.host(async |_host| multinic_host::Host::open(options(world.root.path())).map(|_| ()));
+        let error = second.unwrap_err();
+        assert!(matches!(error, multinic_host::HostError::Busy(_)), "{error}");
+    });
+}
+
+#[test]
+fn looking_writes_nothing() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        assert!(world.observed().by_name("ens5").is_some());
+        assert!(!world.root.path().join("var").exists());
+    });
+}

@@ -1,0 +1,129 @@
+//! `multinic controller`.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use multinic_controller::metrics::Metrics;
+use multinic_controller::pass::Controller;
+use multinic_controller::pulse::Pulse;
+use multinic_controller::settings::{CloudArgs, DatabaseArgs, LogArgs, PassArgs};
+use multinic_controller::standalone::Standalone;
+use multinic_openstack::Gate;
+use multinic_store::Store;
+use multinic_telemetry::pages::{HealthDocument, PageServer, Pages};
+use multinic_telemetry::shutdown::Shutdown;
+use prometheus_client::registry::Registry;
+
+/// How the controller is run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// Follow the OpenstackConfig files (*.yaml, *.yml) of this directory, without Kubernetes.
+    #[arg(long, value_name = "DIR", env = "STANDALONE_DIR")]
+    standalone: PathBuf,
+    /// Where to write each configuration's status, NAMESPACE.NAME.status.yaml. [default: beside its file]
+    #[arg(long, value_name = "DIR", env = "STATUS_DIR")]
+    status_dir: Option<PathBuf>,
+    /// Make one pass and exit: 0 if every configuration is as its spec wants it, 2 if one is not.
+    #[arg(long)]
+    once: bool,
+    /// Confirm removals that were held, by the digest that log and status show.
+    #[arg(long, value_name = "DIGEST", value_delimiter = ',', env = "CONFIRM_REMOVALS")]
+    confirm_removals: Vec<String>,
+    /// Address on which health and metrics are served.
+    #[arg(long, env = "HEALTH_ADDR", default_value = "0.0.0.0")]
+    health_addr: IpAddr,
+    /// Port of health and metrics; 0 takes a free one.
+    #[arg(long, env = "HEALTH_PORT", default_value_t = 8082)]
+    health_port: u16,
+    #[command(flatten)]
+    logs: LogArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    pass: PassArgs,
+    #[command(flatten)]
+    clouds: CloudArgs,
+}
+
+const AFTER_HELP: &str = "\
+Every flag is also an environment variable, named in brackets. What an OpenstackConfig says itself goes before both.
+
+Secrets are no flags, since everybody on the machine can read the arguments of a process:
+  DATABASE_URL            mysql://user:password@host:port/name, mariadb://… or sqlite:///path; goes before --db-host
+  DB_PASSWORD             the database user's password; or --db-password-file
+  CONTRABASS_ENCRYPT_KEY  AES key of the passwords that Contrabass hands out: 16, 24 or 32 bytes
+
+What is removed, and when: an interface goes when its configuration no longer selects it, or when Neutron answers 404 for
+its port (or shows it attached elsewhere). A read that fails, is empty or is partial removes nothing. More than a tenth of
+all interfaces (and more than 10) at once, or renamed nodes with as many, wait for --confirm-removals unless a spec lets go
+of them.";
+
+/// Runs until SIGTERM, or once.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // One thread: a pass waits for others most of its time, and each further thread would keep memory of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> anyhow::Result<ExitCode> {
+    let Args {
+        standalone,
+        status_dir,
+        once,
+        confirm_removals,
+        health_addr,
+        health_port,
+        logs,
+        database,
+        pass,
+        clouds,
+    } = args;
+    multinic_telemetry::logs::init(logs.log_format, logs.log_level).context("cannot set up the log")?;
+    let settings = database.settings(environment).context("the database's settings are incomplete")?;
+    let defaults = clouds.defaults(&pass, environment)?;
+    let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
+    let store = Store::open(&settings).await.context("cannot open the database")?;
+    tracing::info!(database = %store.place(), "the database is ready");
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let gate = Gate::new(usize::from(clouds.openstack_max_requests));
+    let controller = Controller::new(store, gate, pass.limits(), pass.tombstone_retention, metrics);
+    let confirmed: BTreeSet<String> = confirm_removals.into_iter().collect();
+    let mut standalone = Standalone::new(controller, standalone, status_dir, defaults, confirmed);
+    if once {
+        let summary = standalone.once().await?;
+        println!(
+            "{} configuration(s) as their spec wants it, {} not, {} file(s) not readable, {} removal(s) held",
+            summary.ready, summary.failing, summary.broken_files, summary.held
+        );
+        let good = summary.failing == 0 && summary.broken_files == 0 && summary.held == 0;
+        return Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(2) });
+    }
+    let pulse = standalone.pulse();
+    let server = PageServer::bind(health_addr, health_port).await?;
+    tokio::spawn(server.serve(pages(registry, &pulse), shutdown.clone()));
+    standalone.run(shutdown).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn pages(registry: Registry, pulse: &Arc<Pulse>) -> Pages {
+    let [live, ready, health] = [Arc::clone(pulse), Arc::clone(pulse), Arc::clone(pulse)];
+    Pages {
+        registry,
+        live: Box::new(move || live.live()),
+        ready: Box::new(move || ready.ready()),
+        health: Box::new(move || HealthDocument::ok(health.document())),
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

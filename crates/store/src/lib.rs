@@ -1,0 +1,26 @@
+//! The SQL tables that the controller publishes and the agents read, on MariaDB or MySQL and on SQLite.
+//!
+//! * [`DatabaseSettings`]: where the database is and how it is spoken to.
+//! * [`Store`]: the controller's side: create or upgrade the tables, read what was published, publish, purge.
+//! * [`AgentSource`]: an agent's side: read one node's desired state, report what became of it.
+//!
+//! The tables are those of the older programs with more columns, so that an older agent keeps working on a database
+//! that this crate upgraded, and an agent of this project works on a database that it did not.
+
+mod agent;
+mod dialect;
+mod error;
+mod migrate;
+mod publish;
+mod published;
+mod purge;
+mod schema;
+mod session;
+mod settings;
+mod store;
+
+pub use agent::AgentSource;
+pub use error::{Place, StoreError};
+pub use publish::PublishOutcome;
+pub use settings::{DatabaseParts, DatabaseSettings, SettingsError, Target, Tls};
+pub use store::Store;

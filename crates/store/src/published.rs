@@ -1,0 +1,222 @@
+//! Reads what was published earlier.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use multinic_core::ids::Interner;
+use multinic_core::published::{Published, PublishedInterface, Releasing};
+use multinic_core::{Addresses, ConfigKey, Interface, InterfaceName, MacAddr, Mtu, NodeName, Slot};
+
+use crate::error::StoreError;
+use crate::publish::is_placeholder;
+use crate::session::{Row, RowError, Session};
+
+const INTERFACES: &str = "SELECT mi.id, mi.attached_node_name, mi.cr_namespace, mi.cr_name, mi.slot, \
+     mi.observed_name, mi.port_id, mi.macaddress, mi.subnet_id, COALESCE(mi.device_id, mi.attached_node_id), \
+     mi.project_id, COALESCE(mi.network_id, ms.network_id), mi.addresses, mi.address, \
+     COALESCE(NULLIF(mi.cidr, ''), ms.cidr), mi.mtu \
+     FROM multi_interface mi LEFT JOIN multi_subnet ms ON ms.subnet_id = mi.subnet_id \
+     WHERE mi.deleted_at IS NULL AND mi.attached_node_name IS NOT NULL ORDER BY mi.id";
+const RELEASING: &str =
+    "SELECT id, node_name, macaddress, slot FROM multi_removal WHERE released_at IS NULL ORDER BY id";
+const HASHES: &str = "SELECT cr_namespace, cr_name, spec_hash FROM cr_state";
+
+/// One consistent read, within a transaction of the caller's.
+pub(crate) async fn read(session: &mut Session) -> Result<Published, StoreError> {
+    let mut published = Published { revision: revision(session).await?, ..Published::default() };
+    let mut names = Interner::default();
+    let mut nodes = HashMap::new();
+    session
+        .each_row("reading multi_interface", INTERFACES, Vec::new(), &mut |row| {
+            published.interfaces.extend(interface(row, &mut names, &mut nodes)?);
+            Ok(())
+        })
+        .await?;
+    session
+        .each_row("reading multi_removal", RELEASING, Vec::new(), &mut |row| {
+            let cells = Cells { table: "multi_removal", row };
+            published.releasing.push(Releasing {
+                node: cells.parsed(1, "node_name")?,
+                mac: cells.parsed(2, "macaddress")?,
+                slot: cells.slot(3)?,
+            });
+            Ok(())
+        })
+        .await?;
+    session
+        .each_row("reading cr_state", HASHES, Vec::new(), &mut |row| {
+            let text = |column| row.text(column).map(Option::unwrap_or_default);
+            let key = ConfigKey { namespace: names.get(text(0)?), name: names.get(text(1)?) };
+            published.spec_hashes.insert(key, text(2)?.to_owned());
+            Ok(())
+        })
+        .await?;
+    published.interfaces.shrink_to_fit();
+    Ok(published)
+}
+
+/// As of which publication the rest is.
+async fn revision(session: &mut Session) -> Result<Option<u64>, StoreError> {
+    let mut revision = None;
+    let sql = "SELECT name, value FROM multinic_meta WHERE name = 'revision'";
+    session
+        .each_row("reading multinic_meta", sql, Vec::new(), &mut |row| {
+            let wrong = |error: std::num::ParseIntError| RowError::Content {
+                table: "multinic_meta",
+                row: "revision".to_owned(),
+                column: "value",
+                reason: error.to_string(),
+            };
+            revision = Some(row.text(1)?.unwrap_or_default().parse::<u64>().map_err(wrong)?);
+            Ok(())
+        })
+        .await?;
+    Ok(revision)
+}
+
+fn interface(
+    row: &Row<'_>,
+    names: &mut Interner,
+    nodes: &mut HashMap<Box<str>, Option<NodeName>>,
+) -> Result<Option<PublishedInterface>, RowError> {
+    let cells = Cells { table: "multi_interface", row };
+    let node_text = row.text(1)?.unwrap_or_default();
+    let known = nodes.get(node_text).cloned();
+    let node = known.unwrap_or_else(|| {
+        let node: Option<NodeName> = node_text.parse().ok();
+        nodes.insert(node_text.into(), node.clone());
+        node
+    });
+    let Some(node) = node else {
+        // Nova allows names that no machine can have; the older programs stored them as they were.
+        tracing::warn!(
+            row = cells.id()?,
+            node_name = node_text,
+            "multi_interface names a node that cannot exist; the row is left alone"
+        );
+        return Ok(None);
+    };
+    let optional = |column| row.text(column).map(|text| text.filter(|text| !text.is_empty()));
+    let verified = match optional(5)? {
+        Some(text) => {
+            let name: InterfaceName = cells.parse(text, "observed_name")?;
+            Some(name.slot())
+        }
+        None => None,
+    };
+    let slot = cells.slot(4)?;
+    let mac_text = row.text(7)?.unwrap_or_default();
+    let mac: MacAddr = match mac_text.parse() {
+        Ok(mac) => mac,
+        // We give every row a slot. One of an older program that is no NIC holds no slot either.
+        Err(error) if slot.is_none() => {
+            tracing::warn!(
+                row = cells.id()?,
+                node_name = node_text,
+                error = %error,
+                "a row of multi_interface is no NIC; the row is left alone"
+            );
+            return Ok(None);
+        }
+        Err(error) => return Err(cells.wrong("macaddress", error.to_string())),
+    };
+    let mut item = PublishedInterface {
+        node,
+        owner: ConfigKey {
+            namespace: names.get(row.text(2)?.unwrap_or_default()),
+            name: names.get(row.text(3)?.unwrap_or_default()),
+        },
+        slot,
+        verified,
+        port: row.text(6)?.unwrap_or_default().into(),
+        mac,
+        subnet: names.get(row.text(8)?.unwrap_or_default()),
+        device: optional(9)?.filter(|text| !is_placeholder(text)).map(|text| names.get(text)),
+        project: optional(10)?.map(|text| names.get(text)),
+        network: optional(11)?.map(|text| names.get(text)),
+        interface: None,
+    };
+    item.interface = content(&cells, &item)?.map(Into::into);
+    Ok(Some(item))
+}
+
+/// The whole content, or none where a row of an older program lacks a part of it.
+fn content(cells: &Cells<'_>, item: &PublishedInterface) -> Result<Option<Interface>, RowError> {
+    let row = cells.row;
+    let (Some(device), Some(network)) = (&item.device, &item.network) else { return Ok(None) };
+    let (list, address, cidr, mtu) = (row.text(12)?, row.text(13)?, row.text(14)?, row.int(15)?);
+    let read = || -> Result<(Addresses, IpNet, Mtu), (&'static str, String)> {
+        let list = list.map(parse_list).transpose().map_err(|reason| ("addresses", reason))?;
+        let pair = address.filter(|text| !text.is_empty());
+        let addresses = Addresses::reconcile(list, pair, pair.and(cidr))
+            .map_err(|error| ("addresses", error.to_string()))?;
+        let cidr: IpNet = cidr
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| ("cidr", format!("{cidr:?} is not a network in CIDR form")))?;
+        let mtu = mtu.ok_or_else(|| ("mtu", "there is none".to_owned()))?;
+        let mtu = Mtu::new(mtu).map_err(|error| ("mtu", error.to_string()))?;
+        Ok((addresses, cidr.trunc(), mtu))
+    };
+    match read() {
+        Ok((addresses, cidr, mtu)) => Ok(Some(Interface {
+            mac: item.mac,
+            port: item.port.clone(),
+            network: network.clone(),
+            subnet: item.subnet.clone(),
+            device: device.clone(),
+            addresses,
+            cidr,
+            mtu,
+        })),
+        // Only this project fills the list.
+        Err(_) if list.is_none() => Ok(None),
+        Err((column, reason)) => Err(cells.wrong(column, reason)),
+    }
+}
+
+/// Reads the JSON list of the columns `addresses` and `observed_addresses`.
+pub(crate) fn parse_list(text: &str) -> Result<Addresses, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// A row whose errors name it. Its first column is the id.
+struct Cells<'a> {
+    table: &'static str,
+    row: &'a Row<'a>,
+}
+
+impl Cells<'_> {
+    fn id(&self) -> Result<i64, RowError> {
+        Ok(self.row.int(0)?.unwrap_or_default())
+    }
+
+    fn wrong(&self, column: &'static str, reason: String) -> RowError {
+        match self.id() {
+            Ok(id) => RowError::Content { table: self.table, row: id.to_string(), column, reason },
+            Err(error) => error,
+        }
+    }
+
+    fn parse<T: FromStr<Err: std::fmt::Display>>(
+        &self,
+        text: &str,
+        column: &'static str,
+    ) -> Result<T, RowError> {
+        text.parse().map_err(|error: T::Err| self.wrong(column, error.to_string()))
+    }
+
+    fn parsed<T: FromStr<Err: std::fmt::Display>>(
+        &self,
+        at: usize,
+        column: &'static str,
+    ) -> Result<T, RowError> {
+        self.parse(self.row.text(at)?.unwrap_or_default(), column)
+    }
+
+    fn slot(&self, at: usize) -> Result<Option<Slot>, RowError> {
+        let number = self.row.int(at)?;
+        number.map(Slot::new).transpose().map_err(|error| self.wrong("slot", error.to_string()))
+    }
+}

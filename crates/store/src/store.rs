@@ -1,0 +1,106 @@
+//! The controller's side of the database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use multinic_core::ConfigKey;
+use multinic_core::published::{Publication, Published};
+
+use crate::error::{Place, StoreError};
+use crate::migrate::migrate;
+use crate::publish::{PublishOutcome, publish};
+use crate::purge::purge;
+use crate::session::{Arg, Connector, Pool, Session};
+use crate::settings::DatabaseSettings;
+
+/// How often a transaction is run again that the server sacrificed for another's.
+const RACES: u32 = 4;
+
+/// The database as the controller uses it. Clones share their connections.
+#[derive(Clone)]
+pub struct Store {
+    settings: Arc<DatabaseSettings>,
+    pool: Pool,
+}
+
+impl Store {
+    /// Connects, and creates or upgrades the tables. A SQLite file is made if it is not there.
+    pub async fn open(settings: &DatabaseSettings) -> Result<Self, StoreError> {
+        let connector = Connector::new(settings, true);
+        // A first connection outside the pool: the pool would hide a refused login behind its own time limit.
+        let mut session = Session::connect(&connector, settings).await?;
+        migrate(&mut session).await?;
+        session.close().await;
+        Ok(Self { settings: Arc::new(settings.clone()), pool: connector.pool(settings) })
+    }
+
+    /// Creates what is missing in the tables. Writes nothing where nothing is.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        migrate(&mut self.session().await?).await
+    }
+
+    /// Reads everything that was published, as of one moment.
+    ///
+    /// Rows of older programs may lack parts: their `interface` is none. A row whose node name no node can have is
+    /// left out with a warning, since no agent can ask for it.
+    pub async fn published(&self) -> Result<Published, StoreError> {
+        let mut session = self.session().await?;
+        session.begin_read().await?;
+        let published = crate::published::read(&mut session).await?;
+        session.commit().await?;
+        Ok(published)
+    }
+
+    /// Publishes in one transaction: all of it or nothing. Only what differs is written; where nothing differs,
+    /// nothing is.
+    pub async fn publish(&self, publication: &Publication) -> Result<PublishOutcome, StoreError> {
+        let mut races = 0;
+        loop {
+            let mut session = self.session().await?;
+            match publish(&mut session, publication).await {
+                Err(error) if error.lost_a_race() && races < RACES => races += 1,
+                done => return done,
+            }
+        }
+    }
+
+    /// Deletes tombstones and removals that are older than this, and nodes and subnets that nothing names any more.
+    /// Returns how many tombstones and removals went.
+    pub async fn purge(&self, older_than: Duration) -> Result<u64, StoreError> {
+        let mut session = self.session().await?;
+        session.begin_write().await?;
+        let count = purge(&mut session, older_than).await?;
+        session.commit().await?;
+        Ok(count)
+    }
+
+    /// Forgets the spec hash of a configuration that is gone.
+    pub async fn forget_config(&self, config: &ConfigKey) -> Result<(), StoreError> {
+        let sql = "DELETE FROM cr_state WHERE cr_namespace = ? AND cr_name = ?";
+        let args = vec![Arg::text(&config.namespace), Arg::text(&config.name)];
+        self.session().await?.execute("forgetting a configuration", sql, args).await.map(drop)
+    }
+
+    /// The database's name for logs.
+    pub fn place(&self) -> Place {
+        self.settings.place()
+    }
+
+    /// Closes the connections.
+    pub async fn close(&self) {
+        match &self.pool {
+            Pool::MySql(pool) => pool.close().await,
+            Pool::Sqlite(pool) => pool.close().await,
+        }
+    }
+
+    async fn session(&self) -> Result<Session, StoreError> {
+        Session::from_pool(&self.pool, &self.settings).await
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,17 @@
+//! Parts for the demo and the tests.
+//!
+//! * [`cloud_simulator`]: an OpenStack on loopback, with faults to inject.
+//! * [`openstack`]: a real one.
+//! * [`mariadb`]: a real MariaDB.
+//! * [`node`]: nodes in network namespaces.
+//! * [`program`]: programs that run beside the test.
+//! * [`publication`]: a publication without a cloud.
+//! * [`relay`]: a way out of a namespace.
+
+pub mod cloud_simulator;
+pub mod mariadb;
+pub mod node;
+pub mod openstack;
+pub mod program;
+pub mod publication;
+pub mod relay;

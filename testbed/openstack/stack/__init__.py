@@ -1,0 +1,1 @@
+"""A real OpenStack control plane on the loopback interface, for tests."""
