@@ -1,0 +1,262 @@
+//! `MultiNicOperator`: what the operator runs.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Condition;
+
+/// What the operator runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "multinic.example.com",
+    version = "v1alpha1",
+    kind = "MultiNicOperator",
+    plural = "multinicoperators",
+    singular = "multinicoperator",
+    shortname = "mno",
+    category = "multinic",
+    namespaced,
+    status = "MultiNicOperatorStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Controller", type_ = "string", json_path = ".status.controllerStatus.phase"),
+    printcolumn(name = "Database", type_ = "string", json_path = ".status.databaseStatus.phase"),
+    printcolumn(name = "Protection", type_ = "boolean", json_path = ".status.protectionStatus.active"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MultiNicOperatorSpec {
+    /// The controller.
+    pub controller: ControllerSpec,
+    /// The database.
+    pub database: DatabaseSpec,
+    /// Defaults of the controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openstack: Option<OpenstackEndpoints>,
+    /// What is protected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection: Option<ProtectionSpec>,
+    /// When configurations are reconciled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile_trigger: Option<ReconcileTrigger>,
+}
+
+/// `spec.controller`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ControllerSpec {
+    /// Its image.
+    #[schemars(length(min = 1))]
+    pub image: String,
+    /// How many; 1. One of them leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub replicas: Option<i32>,
+    /// Its limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+    /// Its probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_probe: Option<HealthProbe>,
+}
+
+/// Limits of a container, as Kubernetes quantities.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourcesSpec {
+    /// Such as `500m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Such as `128Mi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+/// `spec.controller.healthProbe`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthProbe {
+    /// The TCP port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// The path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// `spec.database`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseSpec {
+    /// Whether the operator runs one.
+    pub enabled: bool,
+    /// Its image; `mariadb:10.11`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The size of its volume; `10Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_size: Option<String>,
+    /// Its limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+    /// Its accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<DatabaseCredentials>,
+    /// Its Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<DatabaseService>,
+}
+
+/// `spec.database.credentials`. What is not given is generated.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseCredentials {
+    /// The administrator's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_password: Option<String>,
+    /// The database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// The user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The user's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// Without any content: it may be a password.
+impl std::fmt::Debug for DatabaseCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatabaseCredentials").finish_non_exhaustive()
+    }
+}
+
+/// `spec.database.service`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseService {
+    /// `ClusterIP`, `NodePort` or `LoadBalancer`; ClusterIP.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_: Option<String>,
+    /// The port on every node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<i32>,
+    /// The port; 3306.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+}
+
+/// `spec.openstack`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenstackEndpoints {
+    /// Keystone.
+    pub identity_endpoint: String,
+    /// Neutron.
+    pub network_endpoint: String,
+    /// Nova.
+    pub compute_endpoint: String,
+}
+
+/// `spec.protection`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProtectionSpec {
+    /// Refuse changes by others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_mutation_prevention: Option<bool>,
+    /// Put back what others changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_auto_recovery: Option<bool>,
+    /// Operations that are allowed nevertheless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_operations: Option<Vec<String>>,
+}
+
+/// `spec.reconcileTrigger`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReconcileTrigger {
+    /// `immediate`, `scheduled`, `manual` or `webhook`; immediate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Between two passes of `scheduled`; 5m, at least 1m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// A cron expression for `scheduled`, in place of the interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// The IANA time zone of the schedule; UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// Whether a changed configuration is carried out at once in every mode.
+    #[serde(rename = "immediateOnCRChange", default, skip_serializing_if = "Option::is_none")]
+    pub immediate_on_cr_change: Option<bool>,
+}
+
+/// What the operator sees.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MultiNicOperatorStatus {
+    /// `Running`, `Pending` or `Error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// A sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The generation of the spec that this speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `ControllerReady`, `DatabaseReady`, `ProtectionActive`, `BackupFresh`.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// When this status last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<String>,
+    /// The controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller_status: Option<ComponentStatus>,
+    /// The database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_status: Option<ComponentStatus>,
+    /// The protection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection_status: Option<ProtectionStatus>,
+}
+
+/// One component.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentStatus {
+    /// `Running`, `Pending` or `Error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// How many are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
+    /// How many there should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_replicas: Option<i32>,
+    /// When this last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<String>,
+}
+
+/// What the protection did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProtectionStatus {
+    /// Whether changes by others are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
+    /// How many were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prevented_mutations: Option<i64>,
+    /// When the last one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_protection_event: Option<String>,
+}
