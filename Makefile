@@ -24,10 +24,14 @@ demo: build ## Show the whole thing on this machine: a simulated cloud, three no
 	target/release/multinic demo $(DEMO_ARGS)
 
 .PHONY: test
-test: ## Run the tests that need nothing but this machine (MariaDB's too where it is installed)
+test: ## Run the tests that need nothing but this machine (MariaDB's and Kubernetes' too where these are installed)
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-run
 	$(IN_NAMESPACE) $(CARGO) test --locked --workspace
+
+.PHONY: kubernetes
+kubernetes: ## Build the Kubernetes API server that the tests run against (Go 1.26; once, about 9 minutes)
+	testbed/kubernetes/build.sh api
 
 .PHONY: test-openstack
 test-openstack: ## Run the whole job against a real Keystone, Neutron, Nova and MariaDB (root, Debian 12; installs them)
