@@ -2,6 +2,7 @@
 //!
 //! * [`cloud_simulator`]: an OpenStack on loopback, with faults to inject.
 //! * [`openstack`]: a real one.
+//! * [`kubernetes`]: a real Kubernetes API.
 //! * [`mariadb`]: a real MariaDB.
 //! * [`node`]: nodes in network namespaces.
 //! * [`program`]: programs that run beside the test.
@@ -9,6 +10,7 @@
 //! * [`relay`]: a way out of a namespace.
 
 pub mod cloud_simulator;
+pub mod kubernetes;
 pub mod mariadb;
 pub mod node;
 pub mod openstack;

@@ -1,0 +1,59 @@
+//! Where the programs are.
+
+use std::env;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use super::KubernetesError;
+use crate::mariadb::REAL_PARTS;
+
+/// Environment variable: the folder with the programs. The name is a convention of those who test on a Kubernetes API.
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
+/// Environment variable: `oldest` chooses the oldest Kubernetes that is built, in a subfolder of that name.
+const CHOICE: &str = "MULTINIC_KUBERNETES";
+const OLDEST: &str = "oldest";
+
+/// Whether the oldest Kubernetes is asked for.
+fn oldest() -> bool {
+    env::var(CHOICE).as_deref() == Ok(OLDEST)
+}
+
+/// The folder that `testbed/kubernetes/build.sh` fills.
+fn folder() -> PathBuf {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = || {
+        let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+        cache.unwrap_or_default().join("multinic-testbed/kubernetes")
+    };
+    let folder = set(ASSETS).unwrap_or_else(cache);
+    if oldest() { folder.join(OLDEST) } else { folder }
+}
+
+/// A program's path, if it is there.
+pub(super) fn find(program: &'static str) -> Result<PathBuf, KubernetesError> {
+    let folder = folder();
+    let path = folder.join(program);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let target = match program {
+        _ if oldest() => "oldest",
+        "etcd" | "kube-apiserver" => "api",
+        _ => "cluster",
+    };
+    Err(KubernetesError::Missing { program, folder, target })
+}
+
+/// Whether all of these programs are there. Where they are not, says so on standard error.
+///
+/// # Panics
+/// Where they are not and the environment says that real parts are required.
+#[allow(clippy::panic, reason = "this is the one place where a test may not be skipped")]
+pub(super) fn installed(programs: &[&'static str]) -> bool {
+    let Some(missing) = programs.iter().find_map(|program| find(program).err()) else { return true };
+    assert!(env::var(REAL_PARTS).as_deref() != Ok("required"), "{REAL_PARTS}=required, and {missing}");
+    // Not through the test harness, which hides what a passing test prints.
+    let line = format!("SKIPPED: tests on Kubernetes, because {missing}\n");
+    let _ = io::stderr().write_all(line.as_bytes());
+    false
+}

@@ -1,0 +1,400 @@
+//! An etcd and a kube-apiserver: how they start, stop, and are reached.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hyper::http::Request;
+use kube::client::Body;
+use nix::sys::signal::Signal;
+use rand::RngExt as _;
+use tempfile::TempDir;
+
+use super::authority::{Authority, write_token_keys};
+use super::error::file;
+use super::guarded::Guarded;
+use super::{Access, KubernetesError, binaries};
+use crate::node::NetNs;
+use crate::relay::relay;
+
+const ETCD: &str = "etcd";
+const API_SERVER: &str = "kube-apiserver";
+const CONTROLLERS: &str = "kube-controller-manager";
+
+/// Two busy cores need most of it; an idle machine four seconds.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// How often another port is tried because another process took the one before in the meantime.
+const START_ATTEMPTS: u32 = 5;
+/// Below the ports that Linux gives to outgoing connections (32768), so that none of those has it after a stop.
+const PORTS: std::ops::Range<u16> = 18_000..32_000;
+/// The first address of the service network is that of the API server itself.
+const SERVICE_NETWORK: &str = "10.0.0.0/24";
+const NAMES: [&str; 6] =
+    ["127.0.0.1", "::1", "localhost", "10.0.0.1", "kubernetes.default", "kubernetes.default.svc"];
+/// How much of a log a message quotes.
+const QUOTED_LINES: usize = 12;
+
+/// What a control plane is to be like.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Options {
+    address: IpAddr,
+    names: Vec<String>,
+    arguments: Vec<String>,
+}
+
+impl Options {
+    /// Where the API server listens, in place of 127.0.0.1. Its certificate names the address.
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.address = address;
+        self
+    }
+
+    /// Another name or address that the API server's certificate is to hold.
+    pub fn name(mut self, name: &str) -> Self {
+        self.names.push(name.to_owned());
+        self
+    }
+
+    /// A further argument of kube-apiserver, such as `--v=4`.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// Where a program is missing or does not come up.
+    pub fn start(self) -> Result<ControlPlane, KubernetesError> {
+        let folder = tempfile::Builder::new().prefix("kubernetes-").tempdir();
+        let folder = folder.map_err(file(std::env::temp_dir()))?;
+        match ControlPlane::start_in(folder.path(), &self) {
+            Ok((parts, authority, admin)) => {
+                Ok(ControlPlane { parts, authority, admin, options: self, folder })
+            }
+            Err(error) => {
+                if matches!(error, KubernetesError::NotUp { .. }) {
+                    // The error names a log in there; the data are large and tell nothing.
+                    let _ = fs::remove_dir_all(folder.keep().join("data"));
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A running etcd and kube-apiserver, with RBAC, the node authorizer and NodeRestriction. They are killed when this is
+/// dropped.
+pub struct ControlPlane {
+    // Before the folder, which goes when they have ended.
+    parts: Parts,
+    pub(super) authority: Authority,
+    admin: Access,
+    options: Options,
+    folder: TempDir,
+}
+
+#[derive(Debug)]
+struct Parts {
+    controllers: Option<Guarded>,
+    api: Option<Guarded>,
+    _etcd: Guarded,
+    port: u16,
+}
+
+impl ControlPlane {
+    /// Whether etcd and kube-apiserver are there. Where they are not, says so on standard error once per call; the
+    /// caller then skips what it wanted to test.
+    ///
+    /// # Panics
+    /// Where they are not and the environment says that real parts are required.
+    pub fn installed() -> bool {
+        binaries::installed(&[ETCD, API_SERVER])
+    }
+
+    /// The same, for [`Self::start_controllers`].
+    ///
+    /// # Panics
+    /// As [`Self::installed`].
+    pub fn controllers_installed() -> bool {
+        binaries::installed(&[ETCD, API_SERVER, CONTROLLERS])
+    }
+
+    /// Starts one on a free port of 127.0.0.1 and waits until it is ready.
+    ///
+    /// # Errors
+    /// Where a program is missing or does not come up.
+    pub fn start() -> Result<Self, KubernetesError> {
+        Self::options().start()
+    }
+
+    /// Starts one that is otherwise.
+    pub fn options() -> Options {
+        Options { address: Ipv4Addr::LOCALHOST.into(), names: Vec::new(), arguments: Vec::new() }
+    }
+
+    /// One for all tests of this process that neither stop it nor need it empty. It ends with the process. Tests keep
+    /// apart by namespaces of their own ([`Self::new_namespace`]).
+    ///
+    /// # Errors
+    /// Where a program is missing or does not come up.
+    pub fn shared() -> Result<&'static Self, &'static KubernetesError> {
+        static SHARED: OnceLock<Result<ControlPlane, KubernetesError>> = OnceLock::new();
+        SHARED.get_or_init(Self::start).as_ref()
+    }
+
+    fn start_in(folder: &Path, options: &Options) -> Result<(Parts, Authority, Access), KubernetesError> {
+        let authority = Authority::new()?;
+        let mut names: Vec<String> = NAMES.map(str::to_owned).to_vec();
+        names.push(options.address.to_string());
+        names.extend(options.names.iter().cloned());
+        authority.server(&names)?.write(folder, "server")?;
+        write_token_keys(folder)?;
+        let ca = folder.join("ca.crt");
+        fs::write(&ca, authority.pem()).map_err(file(&ca))?;
+
+        let etcd = start_etcd(folder)?;
+        let mut admin = Access {
+            url: String::new(),
+            ca_pem: authority.pem(),
+            ca_der: authority.der(),
+            credentials: authority.client("admin", &["system:masters"])?.into(),
+        };
+        let mut attempt = 1;
+        let (api, port) = loop {
+            let port = free_port(options.address)?;
+            admin.url = format!("https://{}", SocketAddr::new(options.address, port));
+            match start_api_server(folder, options, port, &admin) {
+                Err(KubernetesError::NotUp { tail, .. })
+                    if attempt < START_ATTEMPTS && tail.contains("address already in use") =>
+                {
+                    attempt += 1;
+                }
+                started => break (started?, port),
+            }
+        };
+        Ok((Parts { controllers: None, api: Some(api), _etcd: etcd, port }, authority, admin))
+    }
+
+    /// The administrator: a member of `system:masters`.
+    pub fn admin(&self) -> &Access {
+        &self.admin
+    }
+
+    /// The URL of the API server.
+    pub fn url(&self) -> &str {
+        self.admin.url()
+    }
+
+    /// Where the API server listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.options.address, self.parts.port)
+    }
+
+    /// The certificate of the authority that signed the API server's and the clients'.
+    pub fn ca_pem(&self) -> &str {
+        &self.admin.ca_pem
+    }
+
+    /// The folder with the logs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Makes the API server reachable within a namespace, at an address of it (127.0.0.1, or one that
+    /// [`Options::name`] put into the certificate), for as long as the process lives. Returns the URL for
+    /// [`Access::at`].
+    ///
+    /// # Errors
+    /// Where the namespace or the address cannot be used.
+    pub fn reach_from(&self, node: &NetNs, at: IpAddr) -> Result<String, KubernetesError> {
+        let port = relay(node, at, self.address())?;
+        Ok(format!("https://{}", SocketAddr::new(at, port)))
+    }
+
+    /// Starts the controllers: garbage collection, service accounts, namespaces' ends, and the rest.
+    ///
+    /// # Errors
+    /// Where kube-controller-manager is missing or cannot be started.
+    pub fn start_controllers(&mut self) -> Result<(), KubernetesError> {
+        let program = binaries::find(CONTROLLERS)?;
+        let user = self.user("system:kube-controller-manager", &[])?;
+        user.write_kubeconfig(&self.folder.path().join("controllers.kubeconfig"))?;
+        let arguments = [
+            "--kubeconfig=controllers.kubeconfig",
+            "--leader-elect=false",
+            "--use-service-account-credentials",
+            "--service-account-private-key-file=service-accounts.key",
+            "--root-ca-file=ca.crt",
+            // Nobody asks for its metrics, and the port would be another to be taken.
+            "--secure-port=0",
+        ];
+        let arguments = arguments.map(str::to_owned);
+        self.parts.controllers = Some(Guarded::start(self.folder.path(), &program, &arguments)?);
+        Ok(())
+    }
+
+    /// Stops the API server as an administrator would. etcd keeps the data.
+    pub fn stop(&mut self) {
+        if let Some(api) = self.parts.api.take() {
+            api.end();
+        }
+    }
+
+    /// Ends the API server as the kernel would that is out of memory (SIGKILL).
+    pub fn kill(&mut self) {
+        self.parts.api = None;
+    }
+
+    /// Starts the API server again, on the same port and data, after stopping it if it runs.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn restart(&mut self) -> Result<(), KubernetesError> {
+        self.stop();
+        self.parts.api =
+            Some(start_api_server(self.folder.path(), &self.options, self.parts.port, &self.admin)?);
+        Ok(())
+    }
+
+    /// Stops the API server's process in its tracks, as a dead machine would: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Undoes [`Self::pause`].
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(api) = &self.parts.api {
+            api.signal(signal);
+        }
+    }
+}
+
+/// It speaks on a socket in the folder: no port to be taken by another.
+fn start_etcd(folder: &Path) -> Result<Guarded, KubernetesError> {
+    // A member has to say where others would find it. Nobody asks.
+    let nowhere = "http://127.0.0.1:1";
+    let arguments = [
+        "--name=test".to_owned(),
+        "--data-dir=data".to_owned(),
+        format!("--listen-client-urls=unix://{}", socket(folder).display()),
+        format!("--listen-peer-urls=unix://{}", folder.join("peers").display()),
+        format!("--advertise-client-urls={nowhere}"),
+        format!("--initial-advertise-peer-urls={nowhere}"),
+        format!("--initial-cluster=test={nowhere}"),
+        // Nothing here has to outlive the machine.
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ];
+    let etcd = Guarded::start(folder, &binaries::find(ETCD)?, &arguments)?;
+    until_ready(ETCD, &etcd, || UnixStream::connect(socket(folder)).is_ok())?;
+    Ok(etcd)
+}
+
+fn start_api_server(
+    folder: &Path,
+    options: &Options,
+    port: u16,
+    admin: &Access,
+) -> Result<Guarded, KubernetesError> {
+    let mut arguments = vec![
+        format!("--etcd-servers=unix://{}", socket(folder).display()),
+        format!("--bind-address={}", options.address),
+        format!("--advertise-address={}", options.address),
+        format!("--secure-port={port}"),
+        format!("--service-cluster-ip-range={SERVICE_NETWORK}"),
+    ];
+    let fixed = [
+        "--tls-cert-file=server.crt",
+        "--tls-private-key-file=server.key",
+        "--client-ca-file=ca.crt",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--service-account-key-file=service-accounts.pub",
+        "--service-account-signing-key-file=service-accounts.key",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged=true",
+    ];
+    arguments.extend(fixed.map(str::to_owned));
+    arguments.extend(options.arguments.iter().cloned());
+    // What is said of an earlier start is not said of this one.
+    let _ = fs::remove_file(folder.join(format!("{API_SERVER}.log")));
+    let api = Guarded::start(folder, &binaries::find(API_SERVER)?, &arguments)?;
+    // On a thread of its own, so that callers may be within a runtime or not.
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(file("a Tokio runtime"))?;
+            until_ready(API_SERVER, &api, || runtime.block_on(is_ready(admin)))
+        });
+        watch.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    Ok(api)
+}
+
+/// Ready is more than its word: the `default` namespace comes a moment later, and tests use it at once.
+async fn is_ready(admin: &Access) -> bool {
+    let asked = async {
+        let mut config = admin.config()?;
+        config.default_retry = false;
+        let client = kube::Client::try_from(config).map_err(super::error::api("make a client"))?;
+        for path in ["/readyz", "/api/v1/namespaces/default"] {
+            let request = Request::get(path).body(Body::empty());
+            let answer =
+                client.send(request.map_err(kube::Error::HttpError).map_err(super::error::api("ask"))?).await;
+            if !answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(false);
+            }
+        }
+        Ok::<bool, KubernetesError>(true)
+    };
+    let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;
+    matches!(asked, Ok(Ok(true)))
+}
+
+fn until_ready(
+    program: &'static str,
+    server: &Guarded,
+    mut ready: impl FnMut() -> bool,
+) -> Result<(), KubernetesError> {
+    let deadline = Instant::now() + START_LIMIT;
+    while !ready() {
+        if Instant::now() > deadline || !server.is_running() {
+            let text = fs::read(server.log()).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<&str> = text.lines().collect();
+            let tail =
+                lines.iter().skip(lines.len().saturating_sub(QUOTED_LINES)).copied().collect::<Vec<_>>();
+            let log = server.log().to_owned();
+            return Err(KubernetesError::NotUp { program, limit: START_LIMIT, log, tail: tail.join("\n") });
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("etcd.socket")
+}
+
+fn free_port(at: IpAddr) -> Result<u16, KubernetesError> {
+    let mut source = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..100 {
+        let port = rand::rng().random_range(PORTS);
+        match TcpListener::bind((at, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => source = error,
+        }
+    }
+    Err(KubernetesError::Port { at, source })
+}
