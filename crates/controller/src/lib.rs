@@ -6,11 +6,13 @@
 //! * [`pulse`]: what probes see of the loop.
 //! * [`status`]: what a pass came to, as conditions for people and programs.
 //! * [`standalone`]: configurations as files of a directory, without Kubernetes.
+//! * [`sinks`]: other places than the database that nodes' wishes are delivered to.
 
 pub mod metrics;
 pub mod observe;
 pub mod pass;
 pub mod pulse;
 pub mod settings;
+pub mod sinks;
 pub mod standalone;
 pub mod status;
