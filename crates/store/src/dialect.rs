@@ -52,6 +52,19 @@ impl Dialect {
         }
     }
 
+    /// What an INSERT does instead where a row with this key is there: `set` the columns to what was to be inserted. On
+    /// MariaDB and MySQL a column that was set has its new value in what is set after it.
+    pub(crate) fn on_duplicate(self, key: &str, set: &[&str]) -> String {
+        let (head, new): (String, fn(&str) -> String) = match self {
+            Self::MySql => ("ON DUPLICATE KEY UPDATE ".to_owned(), |column| format!("VALUES({column})")),
+            Self::Sqlite => {
+                (format!("ON CONFLICT ({key}) DO UPDATE SET "), |column| format!("excluded.{column}"))
+            }
+        };
+        let sets: Vec<String> = set.iter().map(|column| format!("{column} = {}", new(column))).collect();
+        head + &sets.join(", ")
+    }
+
     /// A fresh random text.
     pub(crate) fn random_text(self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 //!
 //! * [`DatabaseSettings`]: where the database is and how it is spoken to.
 //! * [`Store`]: the controller's side: create or upgrade the tables, read what was published, publish, purge.
+//! * [`inventory`]: what was published, with what became of it, for people and programs to read.
 //! * [`AgentSource`]: an agent's side: read one node's desired state, report what became of it.
 //!
 //! The tables are those of the older programs with more columns, so that an older agent keeps working on a database
@@ -10,6 +11,7 @@
 mod agent;
 mod dialect;
 mod error;
+pub mod inventory;
 mod migrate;
 mod publish;
 mod published;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::dialect::Dialect;
 use crate::error::StoreError;
-use crate::schema::{Column, Kind, Place, SCHEMA_VERSION, TABLES, Table};
+use crate::schema::{Column, Kind, Place, SCHEMA_VERSION, Schema, Table};
 use crate::session::{Arg, Session};
 
 /// How long to wait for another controller that upgrades the same database, in seconds.
@@ -25,19 +25,19 @@ pub(crate) struct FoundColumn {
 }
 
 /// Creates or upgrades the tables. Two controllers that start at once take turns.
-pub(crate) async fn migrate(session: &mut Session) -> Result<(), StoreError> {
+pub(crate) async fn migrate(session: &mut Session, schema: &Schema) -> Result<(), StoreError> {
     match session.dialect() {
         Dialect::MySql => {
             // MariaDB and MySQL commit at every CREATE and ALTER, so a transaction guards nothing; a named lock does.
             lock(session).await?;
-            let done = upgrade(session).await;
+            let done = upgrade(session, schema).await;
             let freed = session.command("releasing the upgrade lock", "DO RELEASE_LOCK(DATABASE())").await;
             done.and(freed)
         }
         Dialect::Sqlite => {
             write_ahead(session).await?;
             session.begin_write().await?;
-            upgrade(session).await?;
+            upgrade(session, schema).await?;
             session.commit().await
         }
     }
@@ -76,10 +76,10 @@ async fn lock(session: &mut Session) -> Result<(), StoreError> {
     })
 }
 
-async fn upgrade(session: &mut Session) -> Result<(), StoreError> {
+async fn upgrade(session: &mut Session, schema: &Schema) -> Result<(), StoreError> {
     let dialect = session.dialect();
     let collation = collation(session).await?;
-    for table in TABLES {
+    for table in schema.tables {
         let found = find(session, table.name).await?;
         if found.columns.is_empty() {
             session.command("creating a table", &table.create(dialect, &collation)).await?;
@@ -91,7 +91,7 @@ async fn upgrade(session: &mut Session) -> Result<(), StoreError> {
             add_indexes(session, table, &found).await?;
         }
     }
-    fill_meta(session).await
+    fill_meta(session, schema.meta).await
 }
 
 /// The collation for new tables: that of an older program's, else the one that those programs' manifests name.
@@ -203,11 +203,12 @@ async fn add_indexes(session: &mut Session, table: &Table, found: &FoundTable) -
     Ok(())
 }
 
-async fn fill_meta(session: &mut Session) -> Result<(), StoreError> {
+async fn fill_meta(session: &mut Session, table: &str) -> Result<(), StoreError> {
     let version = SCHEMA_VERSION.to_string();
     let mut found = HashMap::new();
+    let sql = format!("SELECT name, value FROM {table}");
     session
-        .each_row("reading multinic_meta", "SELECT name, value FROM multinic_meta", Vec::new(), &mut |row| {
+        .each_row("reading the tables' meta data", &sql, Vec::new(), &mut |row| {
             if let (Some(name), Some(value)) = (row.text(0)?, row.text(1)?) {
                 found.insert(name.to_owned(), value.to_owned());
             }
@@ -221,16 +222,15 @@ async fn fill_meta(session: &mut Session) -> Result<(), StoreError> {
         ("schema_version", format!("'{version}'")),
     ] {
         if !found.contains_key(name) {
-            let sql =
-                format!("{} multinic_meta (name, value) VALUES ('{name}', {value})", dialect.insert_ignore());
-            session.command("filling multinic_meta", &sql).await?;
+            let sql = format!("{} {table} (name, value) VALUES ('{name}', {value})", dialect.insert_ignore());
+            session.command("filling the tables' meta data", &sql).await?;
         }
     }
     // A newer version of this project may have been here: its number stays.
     let older = found.get("schema_version").and_then(|text: &String| text.parse::<u32>().ok());
     if older.is_some_and(|older| older < SCHEMA_VERSION) {
-        let sql = "UPDATE multinic_meta SET value = ? WHERE name = 'schema_version'";
-        session.execute("filling multinic_meta", sql, vec![Arg::Text(version)]).await?;
+        let sql = format!("UPDATE {table} SET value = ? WHERE name = 'schema_version'");
+        session.execute("filling the tables' meta data", &sql, vec![Arg::Text(version)]).await?;
     }
     Ok(())
 }

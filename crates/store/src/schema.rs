@@ -33,6 +33,10 @@ pub(crate) enum Kind {
     /// Text of at most this many characters.
     VarChar(u32),
     Text,
+    /// Text that is compared and ordered letter by letter, also where the server's tables ignore case.
+    Exact(u32),
+    /// Text of up to 16 MiB.
+    LongText,
     Time,
     /// A time that the database sets when the row is made; MariaDB and MySQL also when it changes.
     Touched,
@@ -54,11 +58,21 @@ const fn column(name: &'static str, kind: Kind, rule: Rule) -> Column {
     Column { name, kind, rule }
 }
 
-use Kind::{BigInt, Flag, Id, Int, Text, Time, Touched, VarChar};
+use Kind::{BigInt, Exact, Flag, Id, Int, LongText, Text, Time, Touched, VarChar};
 use Rule::{Default, Optional, OptionalDefault, Required};
 
-/// In the order in which they are made: references point backwards.
-pub(crate) const TABLES: &[Table] = &[
+/// Tables that are made and upgraded together.
+pub(crate) struct Schema {
+    /// In the order in which they are made: references point backwards.
+    pub(crate) tables: &'static [Table],
+    /// Which of them holds `schema_version`, `epoch` and `revision` as pairs of `name` and `value`.
+    pub(crate) meta: &'static str,
+}
+
+/// What the controller publishes and agents read.
+pub(crate) const SHARED: Schema = Schema { tables: TABLES, meta: "multinic_meta" };
+
+const TABLES: &[Table] = &[
     Table {
         name: "multinic_meta",
         columns: &[column("name", VarChar(64), Required), column("value", VarChar(255), Required)],
@@ -151,7 +165,7 @@ pub(crate) const TABLES: &[Table] = &[
             "FOREIGN KEY (attached_node_id) REFERENCES node_table (attached_node_id)",
             "FOREIGN KEY (attached_node_name) REFERENCES node_table (attached_node_name)",
         ],
-        lookups: &["attached_node_name", "attached_node_id", "subnet_id"],
+        lookups: &["attached_node_name", "attached_node_id", "subnet_id", "modified_at"],
     },
     Table {
         name: "cr_state",
@@ -164,6 +178,39 @@ pub(crate) const TABLES: &[Table] = &[
         ],
         constraints: &["CONSTRAINT unique_cr UNIQUE (cr_namespace, cr_name)"],
         lookups: &[],
+    },
+];
+
+/// What the inventory shows.
+pub(crate) const INVENTORY: Schema = Schema { tables: INVENTORY_TABLES, meta: "inventory_meta" };
+
+const INVENTORY_TABLES: &[Table] = &[
+    Table {
+        name: "inventory_meta",
+        columns: &[column("name", VarChar(64), Required), column("value", VarChar(255), Required)],
+        constraints: &["PRIMARY KEY (name)"],
+        lookups: &[],
+    },
+    Table {
+        name: "inventory_record",
+        columns: &[
+            column("provider_id", Exact(255), Required),
+            column("node_name", Exact(255), Required),
+            column("instance_id", Exact(64), Required),
+            // The JSON that was sent, as it was sent.
+            column("config", LongText, Required),
+            column("config_hash", VarChar(64), Required),
+            column("interface_count", Int, Required),
+            // RFC 3339 in UTC with nine digits, so that texts are in the order of the times.
+            column("updated_at", VarChar(40), Required),
+            // The JSON of what the node's agent saw.
+            column("observed", LongText, Optional),
+            // The revision that changed the row last. One that is gone stays a while for those who watch.
+            column("revision", BigInt, Required),
+            column("deleted", Flag, Default("0")),
+        ],
+        constraints: &["PRIMARY KEY (provider_id, node_name)"],
+        lookups: &["revision", "node_name", "instance_id"],
     },
 ];
 
@@ -210,7 +257,12 @@ impl Column {
             (VarChar(length), _) => format!("VARCHAR({length})"),
             // Whatever the table's own charset is: an error's text may hold any letter.
             (Text, Dialect::MySql) => "TEXT CHARACTER SET utf8mb4".to_owned(),
-            (Text, Dialect::Sqlite) => "TEXT".to_owned(),
+            (Text | LongText, Dialect::Sqlite) => "TEXT".to_owned(),
+            (LongText, Dialect::MySql) => "MEDIUMTEXT CHARACTER SET utf8mb4".to_owned(),
+            (Exact(length), Dialect::MySql) => {
+                format!("VARCHAR({length}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+            }
+            (Exact(length), Dialect::Sqlite) => format!("VARCHAR({length})"),
             (Time, _) => "TIMESTAMP".to_owned(),
         };
         let rule = match rule {
@@ -219,7 +271,7 @@ impl Column {
             Default(value) => format!("NOT NULL DEFAULT {value}"),
             Required if place == Place::NewTable => "NOT NULL".to_owned(),
             Required => {
-                let filler = if matches!(kind, VarChar(_)) { "''" } else { "0" };
+                let filler = if matches!(kind, VarChar(_) | Exact(_)) { "''" } else { "0" };
                 format!("NOT NULL DEFAULT {filler}")
             }
         };

@@ -10,6 +10,7 @@ use crate::error::{Place, StoreError};
 use crate::migrate::migrate;
 use crate::publish::{PublishOutcome, publish};
 use crate::purge::purge;
+use crate::schema::SHARED;
 use crate::session::{Arg, Connector, Pool, Session};
 use crate::settings::DatabaseSettings;
 
@@ -29,14 +30,14 @@ impl Store {
         let connector = Connector::new(settings, true);
         // A first connection outside the pool: the pool would hide a refused login behind its own time limit.
         let mut session = Session::connect(&connector, settings).await?;
-        migrate(&mut session).await?;
+        migrate(&mut session, &SHARED).await?;
         session.close().await;
         Ok(Self { settings: Arc::new(settings.clone()), pool: connector.pool(settings) })
     }
 
     /// Creates what is missing in the tables. Writes nothing where nothing is.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        migrate(&mut self.session().await?).await
+        migrate(&mut self.session().await?, &SHARED).await
     }
 
     /// Reads everything that was published, as of one moment.
@@ -94,7 +95,17 @@ impl Store {
         }
     }
 
-    async fn session(&self) -> Result<Session, StoreError> {
+    /// The database's settings.
+    pub(crate) fn settings(&self) -> &Arc<DatabaseSettings> {
+        &self.settings
+    }
+
+    /// The connections.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) async fn session(&self) -> Result<Session, StoreError> {
         Session::from_pool(&self.pool, &self.settings).await
     }
 }

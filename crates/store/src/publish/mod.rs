@@ -74,7 +74,7 @@ pub(crate) async fn publish(
 const MAX_ARGS: usize = 4_000;
 
 /// `?, ?, ?`
-fn placeholders(count: usize) -> String {
+pub(crate) fn placeholders(count: usize) -> String {
     let mut text = "?, ".repeat(count);
     text.truncate(text.len().saturating_sub(2));
     text
