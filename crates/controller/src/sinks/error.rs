@@ -6,10 +6,12 @@ use multinic_core::NodeName;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
     /// What is there is not known yet, so nothing is compared with it or written over it.
-    #[error("{place}: what is there has not been read yet")]
+    #[error("{place}: what is there has not been read yet: {problem}")]
     NotRead {
-        /// The cluster and namespace.
+        /// The namespace.
         place: String,
+        /// Why not.
+        problem: String,
     },
     /// The node's name cannot be an object's.
     #[error(

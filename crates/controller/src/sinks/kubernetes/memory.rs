@@ -1,0 +1,134 @@
+//! What the objects remember: which NIC of which configuration had which slot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use multinic_api::node_config::InterfaceSpec;
+use multinic_api::{MultiNicNodeConfig, MultiNicNodeConfigSpec};
+use multinic_core::published::{PublishedInterface, Releasing};
+use multinic_core::{
+    Addresses, ConfigKey, Interface, InterfaceName, MacAddr, Mtu, NetworkId, NodeName, PortId, ServerId, Slot,
+    SubnetId,
+};
+
+use crate::sinks::{INTERFACE_OWNERS_ANNOTATION, SinkError};
+
+/// Everything that the objects of a namespace remember.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// NICs of ours whose configuration is known.
+    pub interfaces: Vec<PublishedInterface>,
+    /// NICs of nodes that still clean up after their objects were deleted: their slots are not free.
+    pub releasing: Vec<Releasing>,
+    /// NICs that no configuration is recorded for: of objects that others wrote, or whose annotation is damaged. Nothing
+    /// may be removed because of them; a NIC that is published again should keep its slot.
+    pub unowned: Vec<Releasing>,
+}
+
+impl Memory {
+    /// Adds what one object remembers.
+    pub(super) fn add(&mut self, object: &MultiNicNodeConfig, ours: bool) -> Result<(), SinkError> {
+        let MultiNicNodeConfigSpec { node_name, instance_id, interfaces } = &object.spec;
+        let node: NodeName = node_name.parse().map_err(|error| unreadable(object, "spec.nodeName", &error))?;
+        let owners = if ours { owners(object) } else { BTreeMap::new() };
+        let server = instance_id.as_deref().filter(|id| !id.is_empty()).map(ServerId::from);
+        for (at, nic) in interfaces.iter().enumerate() {
+            let field = |name: &str| format!("spec.interfaces[{at}].{name}");
+            let mac: MacAddr =
+                nic.mac_address.parse().map_err(|error| unreadable(object, &field("macAddress"), &error))?;
+            let slot = slot(nic).map_err(|error| unreadable(object, &field("name"), &error))?;
+            let place = Releasing { node: node.clone(), mac, slot };
+            if object.metadata.deletion_timestamp.is_some() {
+                self.releasing.push(place);
+                continue;
+            }
+            let port = nic.port_id.as_deref().filter(|id| !id.is_empty()).map(PortId::from);
+            let owned = port.and_then(|port| owners.get(&port).map(|owner| (port, owner.clone())));
+            match owned {
+                Some((port, owner)) => {
+                    self.interfaces.push(published(&node, owner, port, mac, slot, server.as_ref(), nic));
+                }
+                None => self.unowned.push(place),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn published(
+    node: &NodeName,
+    owner: ConfigKey,
+    port: PortId,
+    mac: MacAddr,
+    slot: Option<Slot>,
+    server: Option<&ServerId>,
+    nic: &InterfaceSpec,
+) -> PublishedInterface {
+    let device = nic.device_id.as_deref().map(ServerId::from).or_else(|| server.cloned());
+    PublishedInterface {
+        node: node.clone(),
+        owner,
+        slot,
+        verified: None,
+        port: port.clone(),
+        mac,
+        subnet: nic.subnet_id.as_deref().unwrap_or_default().into(),
+        device: device.clone(),
+        project: None,
+        network: nic.network_id.as_deref().map(NetworkId::from),
+        interface: device.and_then(|device| whole(port, mac, device, nic)).map(Arc::new),
+    }
+}
+
+/// The NIC, where nothing of it is missing.
+fn whole(port: PortId, mac: MacAddr, device: ServerId, nic: &InterfaceSpec) -> Option<Interface> {
+    let list = nic.addresses.as_ref().map(|list| Addresses::parse(list.iter().map(String::as_str)));
+    let addresses =
+        Addresses::reconcile(list.transpose().ok()?, nic.address.as_deref(), nic.cidr.as_deref()).ok()?;
+    let cidr: IpNet = nic.cidr.as_deref()?.parse().ok()?;
+    Some(Interface {
+        mac,
+        port,
+        network: NetworkId::from(nic.network_id.as_deref()?),
+        subnet: SubnetId::from(nic.subnet_id.as_deref()?),
+        device,
+        addresses,
+        cidr: cidr.trunc(),
+        mtu: Mtu::new(nic.mtu?).ok()?,
+    })
+}
+
+/// The name decides; objects of older programs have only a number, or neither.
+fn slot(nic: &InterfaceSpec) -> Result<Option<Slot>, multinic_core::NameError> {
+    match (&nic.name, nic.id) {
+        (Some(name), _) => name.parse().map(|name: InterfaceName| Some(name.slot())),
+        (None, Some(id)) => Slot::new(id).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+fn owners(object: &MultiNicNodeConfig) -> BTreeMap<PortId, ConfigKey> {
+    let annotations = object.metadata.annotations.as_ref();
+    let Some(text) = annotations.and_then(|all| all.get(INTERFACE_OWNERS_ANNOTATION)) else {
+        return BTreeMap::new();
+    };
+    let owners: BTreeMap<PortId, String> = serde_json::from_str(text).unwrap_or_else(|error| {
+        let object = object.metadata.name.as_deref().unwrap_or_default();
+        tracing::warn!(object, %error, "annotation {INTERFACE_OWNERS_ANNOTATION} cannot be read");
+        BTreeMap::new()
+    });
+    let key = |(port, key): (PortId, String)| {
+        key.split_once('/').map(|(namespace, name)| (port, ConfigKey::new(namespace, name)))
+    };
+    owners.into_iter().filter_map(key).collect()
+}
+
+fn unreadable(object: &MultiNicNodeConfig, field: &str, error: &dyn std::fmt::Display) -> SinkError {
+    SinkError::Kubernetes {
+        action: "read",
+        object: object.metadata.name.clone().unwrap_or_default(),
+        problem: format!("{field}: {error}"),
+        status: Some(422),
+    }
+}

@@ -1,0 +1,300 @@
+//! Publishes nodes as `MultiNicNodeConfig` objects, in this cluster or another.
+//!
+//! * `object`: the object that a wish asks for.
+//! * `table`: what is there, by a watch, and what was last wanted; an unchanged node costs a look.
+//! * `writer`: apply, delete, let go, with retries.
+//! * `takeover`: how `spec.interfaces` becomes ours alone.
+//! * [`memory`]: what the objects remember, for a controller that lost its ledger.
+//! * [`kubeconfig`]: another cluster.
+
+pub mod kubeconfig;
+pub mod memory;
+pub(crate) mod object;
+mod table;
+pub(crate) mod takeover;
+pub(crate) mod writer;
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource as _};
+use multinic_api::{MultiNicNodeConfig, MultiNicNodeConfigStatus};
+use multinic_core::published::PublishedInterface;
+use multinic_core::{NodeName, ServerId};
+use secrecy::SecretString;
+use tokio::task::JoinHandle;
+
+use self::memory::Memory;
+use self::object::Content;
+use self::table::{Table, Wanted};
+use self::writer::{Removal, Writer, is_ours};
+use super::said::causes;
+use super::{Delivery, NodeWish, SinkError};
+
+/// How many writes are under way at once.
+const CONCURRENCY: usize = 16;
+/// How many objects one list request asks for.
+const PAGE: u32 = 500;
+
+/// Publishes to one namespace of one cluster.
+#[derive(Debug)]
+pub struct KubernetesSink {
+    place: String,
+    manager: String,
+    objects: Objects,
+    writer: Writer,
+    table: Arc<Table>,
+    watch: JoinHandle<()>,
+}
+
+/// What the sink reads with.
+struct Objects {
+    client: Client,
+    namespace: String,
+}
+
+impl std::fmt::Debug for Objects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Objects").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// Nova's answer 404 for a server: what allows to let go of a node that can no longer clean up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerGone {
+    /// The server.
+    pub server: ServerId,
+}
+
+/// What a node's agent reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// The name of the object, which is the node's.
+    pub node: String,
+    /// The generation of the object's spec; a status with another `observedGeneration` speaks of an older one.
+    pub generation: i64,
+    /// The status.
+    pub status: MultiNicNodeConfigStatus,
+}
+
+impl KubernetesSink {
+    /// Begins to watch the namespace. Must be called within a tokio runtime.
+    pub fn new(client: Client, namespace: &str, field_manager: &str) -> Self {
+        let table = Arc::new(Table::new(field_manager));
+        let watch = tokio::spawn(follow(Api::namespaced(client.clone(), namespace), Arc::clone(&table)));
+        Self {
+            place: format!("namespace {namespace}"),
+            manager: field_manager.to_owned(),
+            writer: Writer::new(Api::namespaced(client.clone(), namespace), field_manager),
+            objects: Objects { client, namespace: namespace.to_owned() },
+            table,
+            watch,
+        }
+    }
+
+    /// The same in the cluster of a kubeconfig, which comes from a Secret.
+    ///
+    /// # Errors
+    /// Where it cannot be used; see [`kubeconfig::client`].
+    pub async fn for_kubeconfig(
+        kubeconfig: &SecretString,
+        namespace: &str,
+        field_manager: &str,
+    ) -> Result<Self, SinkError> {
+        Ok(Self::new(kubeconfig::client(kubeconfig).await?, namespace, field_manager))
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        &self.objects.namespace
+    }
+
+    /// Returns once it is known what is there. Deliveries before that fail.
+    pub async fn until_read(&self) {
+        self.table.until_read().await;
+    }
+
+    /// Returns when an object of ours was edited or deleted by somebody else since the last time: deliver again.
+    pub async fn drifted(&self) {
+        self.table.drifted().await;
+    }
+
+    /// Delivers each wish that is not yet as it should be. One node's failure is its own.
+    pub async fn deliver(&self, wishes: &[NodeWish]) -> Vec<(NodeName, Result<Delivery, SinkError>)> {
+        if let Err(problem) = self.table.is_read() {
+            let problem = problem.unwrap_or_else(|| "the first list is under way".to_owned());
+            let error = SinkError::NotRead { place: self.place.clone(), problem };
+            return wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect();
+        }
+        let mut results = Vec::with_capacity(wishes.len());
+        let mut work = Vec::new();
+        for wish in wishes {
+            let node = &wish.config.node;
+            match self.compare(wish) {
+                Ok(Compared::Met(delivery)) => results.push((node.clone(), Ok(delivery))),
+                Ok(Compared::Apply { object, look }) => work.push((node, Some((object, look)))),
+                Ok(Compared::Delete) => work.push((node, None)),
+                Err(error) => results.push((node.clone(), Err(error))),
+            }
+        }
+        let done = stream::iter(work).map(async |(node, object)| {
+            let result = match object {
+                Some((object, look)) => self.apply(&object, look).await,
+                None => self.remove(node).await,
+            };
+            (node.clone(), result)
+        });
+        let mut done = std::pin::pin!(done.buffer_unordered(CONCURRENCY));
+        while let Some(result) = done.next().await {
+            results.push(result);
+        }
+        results
+    }
+
+    fn compare(&self, wish: &NodeWish) -> Result<Compared, SinkError> {
+        let node = wish.config.node.as_str();
+        let fingerprint = wish.fingerprint();
+        let known = |wanted: Option<&Wanted>| wanted.is_some_and(|wanted| wanted.fingerprint == fingerprint);
+        let met = self.table.with(node, |seen, wanted| {
+            known(wanted) && !wish.is_tombstone() && wanted.is_some_and(|wanted| wanted.is_met(seen))
+        });
+        if met {
+            return Ok(Compared::Met(Delivery::Unchanged));
+        }
+        if wish.is_tombstone() {
+            self.table.want(node, Wanted { fingerprint, content: None });
+            return Ok(self.table.with(node, |seen, _| match seen {
+                Some(seen) if seen.ours && seen.deleting => Compared::Met(Delivery::Releasing),
+                Some(seen) if seen.ours => Compared::Delete,
+                // What others wrote is not what we published for the node.
+                Some(_) | None => Compared::Met(Delivery::Unchanged),
+            }));
+        }
+        let object = object::wanted(wish, &self.objects.namespace)?;
+        let wanted = Wanted { fingerprint, content: Some(Content::of(&object)) };
+        self.table.want(node, wanted);
+        Ok(self.table.with(node, |seen, _| match seen {
+            // The agent takes the NICs away and lets the object go; then there is a new one.
+            Some(seen) if seen.deleting => Compared::Met(Delivery::Releasing),
+            seen if wanted.is_met(seen) => Compared::Met(Delivery::Unchanged),
+            seen => Compared::Apply { object: Box::new(object), look: seen.is_some_and(|seen| seen.shared) },
+        }))
+    }
+
+    async fn apply(&self, object: &MultiNicNodeConfig, look: bool) -> Result<Delivery, SinkError> {
+        let applied = self.writer.apply(object, look).await?;
+        self.table.wrote(&applied);
+        Ok(Delivery::Applied)
+    }
+
+    async fn remove(&self, node: &NodeName) -> Result<Delivery, SinkError> {
+        let removal = self.writer.delete(node.as_str(), |object| self.writer.wrote(object)).await?;
+        Ok(match removal {
+            Removal::Absent | Removal::Gone => Delivery::Removed,
+            Removal::Releasing => Delivery::Releasing,
+        })
+    }
+
+    /// Nodes whose objects are being deleted and whose agents still clean up: their slots are not free.
+    pub fn releasing(&self) -> Vec<String> {
+        self.table.each(|name, seen| (seen.ours && seen.deleting).then(|| name.to_owned()))
+    }
+
+    /// What every node's agent reported last.
+    pub fn statuses(&self) -> Vec<NodeStatus> {
+        self.table.each(|name, seen| {
+            let status = serde_json::from_str(seen.status.as_deref()?).ok()?;
+            Some(NodeStatus { node: name.to_owned(), generation: seen.generation, status })
+        })
+    }
+
+    /// Everything that the objects remember, read from the API server, page by page. All of it or an error.
+    ///
+    /// # Errors
+    /// Where a page or an object cannot be read.
+    pub async fn memory(&self) -> Result<Memory, SinkError> {
+        let objects: Api<MultiNicNodeConfig> =
+            Api::namespaced(self.objects.client.clone(), &self.objects.namespace);
+        let mut memory = Memory::default();
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let list = objects.list(&page).await.map_err(|error| self.read_error(&error))?;
+            for object in &list.items {
+                memory.add(object, is_ours(object.meta(), &self.manager))?;
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(memory),
+            }
+        }
+    }
+
+    /// The NICs of ours whose configuration is known: [`Memory::interfaces`].
+    ///
+    /// # Errors
+    /// As [`Self::memory`].
+    pub async fn published(&self) -> Result<Vec<PublishedInterface>, SinkError> {
+        Ok(self.memory().await?.interfaces)
+    }
+
+    /// Lets go of a node that will never clean up: its server is gone, its Node object too, and its object is being
+    /// deleted. Takes the agent's finalizer away and returns whether it did. Nothing happens where one of these is not so.
+    ///
+    /// # Errors
+    /// Where the API server refuses or fails.
+    pub async fn release_gone_node(&self, node: &NodeName, proof: &ServerGone) -> Result<bool, SinkError> {
+        let nodes: Api<Node> = Api::all(self.objects.client.clone());
+        if nodes.get_metadata_opt(node.as_str()).await.map_err(|error| self.read_error(&error))?.is_some() {
+            return Ok(false);
+        }
+        let dropped = self.writer.drop_finalizer(node.as_str(), |object| {
+            let server = object.spec.instance_id.as_deref().unwrap_or_default();
+            self.writer.wrote(object) && server.eq_ignore_ascii_case(proof.server.as_str())
+        });
+        let dropped = dropped.await?;
+        if dropped {
+            tracing::info!(node_name = %node, "its server and its Node object are gone: its finalizer was taken away");
+        }
+        Ok(dropped)
+    }
+
+    fn read_error(&self, error: &kube::Error) -> SinkError {
+        let (problem, status) = match error {
+            kube::Error::Api(answer) => (super::said::line(&answer.message), Some(answer.code)),
+            other => (causes(other), None),
+        };
+        SinkError::Kubernetes { action: "read", object: self.place.clone(), problem, status }
+    }
+}
+
+impl Drop for KubernetesSink {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+/// What comparing a wish with what is there came to.
+enum Compared {
+    Met(Delivery),
+    Apply { object: Box<MultiNicNodeConfig>, look: bool },
+    Delete,
+}
+
+async fn follow(objects: Api<DeserializeGuard<MultiNicNodeConfig>>, table: Arc<Table>) {
+    let config = watcher::Config::default().page_size(PAGE);
+    let mut events = std::pin::pin!(watcher(objects, config).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => table.take(event),
+            Err(error) => {
+                let problem = causes(&error);
+                tracing::warn!(error = problem, "the watch of MultiNicNodeConfigs failed; it goes on by itself");
+                table.failed(problem);
+            }
+        }
+    }
+}

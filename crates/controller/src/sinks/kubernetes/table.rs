@@ -1,0 +1,207 @@
+//! What is there, as the watch shows it, beside what was last wanted.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kube::Resource as _;
+use kube::api::ObjectMeta;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Event;
+use multinic_api::MultiNicNodeConfig;
+use tokio::sync::{Notify, watch};
+
+use super::object::Content;
+use super::takeover::is_shared;
+use super::writer::is_ours;
+
+/// An object as the watch last showed it. Ten thousand of them are held, so none is held whole.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// None where the object does not have the shape that it should.
+    pub content: Option<Content>,
+    pub ours: bool,
+    /// Whether somebody else holds something of `spec.interfaces`.
+    pub shared: bool,
+    pub deleting: bool,
+    pub generation: i64,
+    /// The status as JSON.
+    pub status: Option<Box<str>>,
+}
+
+/// What was last wanted of a node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub fingerprint: u64,
+    /// None: no object.
+    pub content: Option<Content>,
+}
+
+#[derive(Debug, Default)]
+struct Content_ {
+    seen: HashMap<Box<str>, Seen>,
+    wanted: HashMap<Box<str>, Wanted>,
+    /// Objects of a list that has not come to its end.
+    listing: HashMap<Box<str>, Seen>,
+    /// Why the watch is not up to date, where it knows.
+    problem: Option<String>,
+}
+
+/// The table and who waits for it.
+pub(super) struct Table {
+    manager: String,
+    content: Mutex<Content_>,
+    read: watch::Sender<bool>,
+    drift: Notify,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("manager", &self.manager).finish_non_exhaustive()
+    }
+}
+
+impl Table {
+    pub fn new(manager: &str) -> Self {
+        Self {
+            manager: manager.to_owned(),
+            content: Mutex::default(),
+            read: watch::Sender::new(false),
+            drift: Notify::new(),
+        }
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content_> {
+        // Nothing in here panics half-way through a change.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was a complete list, and why there was none.
+    pub fn is_read(&self) -> Result<(), Option<String>> {
+        if *self.read.borrow() { Ok(()) } else { Err(self.content().problem.clone()) }
+    }
+
+    /// Returns once there was a complete list.
+    pub async fn until_read(&self) {
+        // The sender is ours: it is not dropped while somebody waits.
+        let _ = self.read.subscribe().wait_for(|read| *read).await;
+    }
+
+    /// Returns once an object that was wanted is no longer as it was wanted.
+    pub async fn drifted(&self) {
+        self.drift.notified().await;
+    }
+
+    /// What is wanted of a node from now on. Returns what was wanted before.
+    pub fn want(&self, node: &str, wanted: Wanted) {
+        self.content().wanted.insert(node.into(), wanted);
+    }
+
+    /// Looks a node up: what is there, and what was last wanted.
+    pub fn with<T>(&self, node: &str, look: impl FnOnce(Option<&Seen>, Option<&Wanted>) -> T) -> T {
+        let content = self.content();
+        look(content.seen.get(node), content.wanted.get(node))
+    }
+
+    /// Every object that is there.
+    pub fn each<T>(&self, mut take: impl FnMut(&str, &Seen) -> Option<T>) -> Vec<T> {
+        self.content().seen.iter().filter_map(|(name, seen)| take(name, seen)).collect()
+    }
+
+    /// An object as the API server answered after a write of ours; the watch shows it a moment later.
+    pub fn wrote(&self, object: &MultiNicNodeConfig) {
+        let seen = self.seen(&object.metadata, Some(object));
+        self.content().seen.insert(object.metadata.name.as_deref().unwrap_or_default().into(), seen);
+    }
+
+    /// The watch failed; it goes on by itself.
+    pub fn failed(&self, problem: String) {
+        self.content().problem = Some(problem);
+    }
+
+    /// Takes an event of the watch in.
+    pub fn take(&self, event: Event<DeserializeGuard<MultiNicNodeConfig>>) {
+        match event {
+            Event::Init => self.content().listing.clear(),
+            Event::InitApply(object) => {
+                let (name, seen) = self.read(object);
+                self.content().listing.insert(name, seen);
+            }
+            Event::InitDone => {
+                let mut content = self.content();
+                content.seen = std::mem::take(&mut content.listing);
+                content.problem = None;
+                let Content_ { seen, wanted, .. } = &*content;
+                let drifted = wanted.iter().any(|(name, wanted)| !wanted.is_met(seen.get(name)));
+                drop(content);
+                self.read.send_replace(true);
+                if drifted {
+                    self.drift.notify_one();
+                }
+            }
+            Event::Apply(object) => {
+                let (name, seen) = self.read(object);
+                let mut content = self.content();
+                let wanted = content.wanted.get(&name).copied();
+                let (is, deleting) = (seen.content, seen.deleting);
+                let drifted = wanted.is_some_and(|wanted| !wanted.is_met(Some(&seen)));
+                let before = content.seen.insert(name, seen);
+                // A node's agent writes its status all the time, also while we wait for a second attempt.
+                let same = before.is_some_and(|before| before.content == is && before.deleting == deleting);
+                drop(content);
+                if drifted && !same {
+                    self.drift.notify_one();
+                }
+            }
+            Event::Delete(object) => {
+                let name: Box<str> = object.meta().name.as_deref().unwrap_or_default().into();
+                let mut content = self.content();
+                content.seen.remove(&name);
+                let drifted = content.wanted.get(&name).is_some_and(|wanted| !wanted.is_met(None));
+                drop(content);
+                if drifted {
+                    self.drift.notify_one();
+                }
+            }
+        }
+    }
+
+    fn read(&self, object: DeserializeGuard<MultiNicNodeConfig>) -> (Box<str>, Seen) {
+        let name = object.meta().name.as_deref().unwrap_or_default().into();
+        let seen = match &object.0 {
+            Ok(object) => self.seen(&object.metadata, Some(object)),
+            Err(invalid) => {
+                tracing::warn!(object = %name, error = %invalid.error, "an object that cannot be read");
+                self.seen(&invalid.metadata, None)
+            }
+        };
+        (name, seen)
+    }
+
+    fn seen(&self, meta: &ObjectMeta, object: Option<&MultiNicNodeConfig>) -> Seen {
+        let status = object.and_then(|object| object.status.as_ref());
+        Seen {
+            content: object.map(Content::of),
+            ours: is_ours(meta, &self.manager),
+            shared: is_shared(meta.managed_fields.as_deref().unwrap_or_default(), &self.manager),
+            deleting: meta.deletion_timestamp.is_some(),
+            generation: meta.generation.unwrap_or_default(),
+            status: status.and_then(|status| serde_json::to_string(status).ok()).map(String::into_boxed_str),
+        }
+    }
+}
+
+impl Wanted {
+    /// Whether this is what is wanted. An object that is being deleted never is; one that is not ours is nothing to us
+    /// where none is wanted.
+    pub fn is_met(&self, seen: Option<&Seen>) -> bool {
+        match (self.content, seen) {
+            (None, None) => true,
+            (None, Some(seen)) => seen.deleting || !seen.ours,
+            (Some(_), None) => false,
+            (Some(wanted), Some(seen)) => {
+                seen.ours && !seen.deleting && seen.content.is_some_and(|is| is.satisfies(wanted))
+            }
+        }
+    }
+}
