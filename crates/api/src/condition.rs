@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 pub struct Condition {
     /// `Ready`, `Reconciling`, `Stalled`, `Degraded` and others.
     #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316))]
     pub type_: String,
     /// `True`, `False` or `Unknown`.
+    #[schemars(extend("enum" = ["True", "False", "Unknown"]))]
     pub status: String,
     /// A stable CamelCase word.
     #[serde(default, skip_serializing_if = "Option::is_none")]

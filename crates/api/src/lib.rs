@@ -9,9 +9,11 @@
 #![allow(clippy::duplicated_attributes, reason = "several printer columns have the same type")]
 
 pub mod condition;
+pub mod definitions;
 pub mod node_config;
 pub mod openstack_config;
 pub mod operator;
+mod schema;
 pub mod secret_ref;
 
 pub use condition::Condition;

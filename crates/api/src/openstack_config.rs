@@ -1,12 +1,14 @@
 //! `OpenstackConfig`: which VMs, which subnets, which credentials. Both shapes of the older programs in one schema.
 
+mod rules;
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, SecretKeyRef};
+use crate::{Condition, SecretKeyRef, schema};
 
 /// What a user declares.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -18,6 +20,8 @@ use crate::{Condition, SecretKeyRef};
     singular = "openstackconfig",
     shortname = "osc",
     category = "multinic",
+    label("app.kubernetes.io/part-of", "multinic"),
+    doc = "Which VMs of which cloud get NICs in which subnets.",
     namespaced,
     status = "OpenstackConfigStatus",
     derive = "PartialEq",
@@ -36,23 +40,46 @@ use crate::{Condition, SecretKeyRef};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = rules::some_vm(),
+    validation = rules::some_subnet(),
+    validation = rules::one_kind_of_credentials(),
+    validation = rules::one_provider_id(),
+    validation = rules::project(),
+    validation = rules::auth_url(),
+    validation = rules::domain(),
+    validation = rules::some_password(),
+    validation = rules::one_password(),
+    validation = rules::some_application_secret(),
+    validation = rules::one_application_secret(),
+    validation = rules::cloud_of_a_file(),
+    validation = rules::provider_for_viola(),
+    validation = rules::target_for_kubernetes(),
+)]
+#[schemars(transform = schema::plain)]
 pub struct OpenstackConfigSpec {
     /// Subnets by id, in the order of slots. Wins over the two below.
     #[serde(rename = "subnetIDs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::texts(1024, schema::NAME))]
     pub subnet_ids: Option<Vec<String>>,
     /// One subnet by id. Wins over the name.
     #[serde(rename = "subnetID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub subnet_id: Option<String>,
     /// One subnet by its name, which must be unique.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub subnet_name: Option<String>,
     /// One VM, by UUID or by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub vm_name: Option<String>,
     /// VMs, by UUID or by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::filled_texts(10_000, schema::NAME, "is blank: name a VM, or remove the entry"))]
     pub vm_names: Option<Vec<String>>,
     /// Who we are in the cloud.
+    #[serde(default)]
     pub credentials: CredentialsSpec,
     /// Everything that has a default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +89,7 @@ pub struct OpenstackConfigSpec {
     pub secrets: Option<SecretsSpec>,
     /// Where the NICs of this configuration are published, in place of the controller's own choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub sinks: Option<Vec<Sink>>,
     /// Another cluster, or another namespace, for the sink `kubernetes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +114,7 @@ pub enum Sink {
 pub struct TargetSpec {
     /// The namespace; the controller's `NODE_CR_NAMESPACE` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
     /// A kubeconfig of the cluster; this cluster if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,42 +127,55 @@ pub struct TargetSpec {
 pub struct CredentialsSpec {
     /// Contrabass' key of the cloud.
     #[serde(rename = "openstackProviderID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub openstack_provider_id: Option<String>,
     /// An older name of `openstackProviderID`.
     #[serde(rename = "providerID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub provider_id: Option<String>,
     /// Sent to Viola as `x-provider-id`; key of the inventory.
     #[serde(rename = "k8sProviderID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub k8s_provider_id: Option<String>,
     /// The project.
     #[serde(rename = "projectID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub project_id: Option<String>,
     /// Keystone, with or without `/v3`.
     #[serde(rename = "authURL", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::url)]
     pub auth_url: Option<String>,
     /// The user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub username: Option<String>,
     /// The password. Better: `spec.secrets.passwordSecretRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::SECRET))]
     pub password: Option<String>,
     /// The name of the user's domain, such as `Default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub domain_name: Option<String>,
     /// An application credential's id.
     #[serde(rename = "applicationCredentialID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub application_credential_id: Option<String>,
     /// Its secret. Better: `spec.secrets.applicationCredentialSecretRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::SECRET))]
     pub application_credential_secret: Option<String>,
     /// The cloud's name within the `clouds.yaml` of `spec.secrets.cloudsSecretRef`; `openstack` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub cloud: Option<String>,
     /// In place of the catalog's network endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::url)]
     pub network_endpoint: Option<String>,
     /// In place of the catalog's compute endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::url)]
     pub compute_endpoint: Option<String>,
 }
 
@@ -166,66 +207,83 @@ impl std::fmt::Debug for OpenstackConfigSpec {
 pub struct SettingsSpec {
     /// Contrabass' base URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::url)]
     pub contrabass_endpoint: Option<String>,
     /// The AES key of Contrabass' passwords. Better: `spec.secrets.contrabassEncryptKeySecretRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::SECRET))]
     pub contrabass_encrypt_key: Option<String>,
     /// Time limit of a request to Contrabass; 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::duration)]
     pub contrabass_timeout: Option<String>,
     /// Don't verify Contrabass' certificate.
     #[serde(rename = "contrabassInsecureTLS", default, skip_serializing_if = "Option::is_none")]
     pub contrabass_insecure_tls: Option<bool>,
     /// Viola's base URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::url)]
     pub viola_endpoint: Option<String>,
     /// Time limit of a request to Viola; 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::duration)]
     pub viola_timeout: Option<String>,
     /// Don't verify Viola's certificate.
     #[serde(rename = "violaInsecureTLS", default, skip_serializing_if = "Option::is_none")]
     pub viola_insecure_tls: Option<bool>,
     /// Time limit of a request to Keystone, Neutron or Nova; 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::duration)]
     pub openstack_timeout: Option<String>,
     /// Don't verify the certificates of Keystone, Neutron and Nova.
     #[serde(rename = "openstackInsecureTLS", default, skip_serializing_if = "Option::is_none")]
     pub openstack_insecure_tls: Option<bool>,
     /// A PEM file, in the controller's file system, of certification authorities to trust beside the system's.
     #[serde(rename = "openstackCAFile", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::PLACE))]
     pub openstack_ca_file: Option<String>,
     /// In place of the catalog's network endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::url)]
     pub openstack_neutron_endpoint: Option<String>,
     /// In place of the catalog's compute endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::url)]
     pub openstack_nova_endpoint: Option<String>,
     /// `public`, `internal` or `admin`; public.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::one_of(&["public", "internal", "admin"]))]
     pub openstack_endpoint_interface: Option<String>,
     /// The region; any if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub openstack_endpoint_region: Option<String>,
     /// The key of the server metadata that holds the node's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub openstack_node_name_metadata_key: Option<String>,
     /// The port statuses with which a NIC is taken up; ACTIVE and DOWN. `*` is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::texts(64, 64))]
     pub openstack_port_allowed_statuses: Option<Vec<String>>,
     /// How many fast reads a set of DOWN ports earns before they become slow; 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down_port_fast_retry_max: Option<i32>,
     /// How often the cloud is read after a change; 20s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::duration)]
     pub poll_fast_interval: Option<String>,
     /// How often when nothing changes; 2m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::duration)]
     pub poll_slow_interval: Option<String>,
     /// How often after an error; 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::duration)]
     pub poll_error_interval: Option<String>,
     /// How long after a change reads stay fast; 3m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::duration)]
     pub poll_fast_window: Option<String>,
 }
 
@@ -260,10 +318,11 @@ pub struct SecretsSpec {
 /// What the controller made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::plain)]
 pub struct OpenstackConfigStatus {
     /// `Ready`, `Reconciling`, `Stalled`, `Degraded`, `CloudReachable`, `Published`, `RemovalNotPropagated`.
     #[serde(default)]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,
     /// The generation of the spec that this speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Condition;
+use crate::{Condition, schema};
 
 /// What the operator runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -16,6 +16,8 @@ use crate::Condition;
     singular = "multinicoperator",
     shortname = "mno",
     category = "multinic",
+    label("app.kubernetes.io/part-of", "multinic"),
+    doc = "What the operator runs: the controller and its database.",
     namespaced,
     status = "MultiNicOperatorStatus",
     derive = "PartialEq",
@@ -26,6 +28,7 @@ use crate::Condition;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::plain)]
 pub struct MultiNicOperatorSpec {
     /// The controller.
     pub controller: ControllerSpec,
@@ -47,7 +50,7 @@ pub struct MultiNicOperatorSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ControllerSpec {
     /// Its image.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 1024))]
     pub image: String,
     /// How many; 1. One of them leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,9 +70,11 @@ pub struct ControllerSpec {
 pub struct ResourcesSpec {
     /// Such as `500m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::quantity)]
     pub cpu: Option<String>,
     /// Such as `128Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::quantity)]
     pub memory: Option<String>,
 }
 
@@ -97,6 +102,7 @@ pub struct DatabaseSpec {
     pub image: Option<String>,
     /// The size of its volume; `10Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::quantity)]
     pub storage_size: Option<String>,
     /// Its limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,12 +146,15 @@ impl std::fmt::Debug for DatabaseCredentials {
 pub struct DatabaseService {
     /// `ClusterIP`, `NodePort` or `LoadBalancer`; ClusterIP.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::one_of(&["ClusterIP", "NodePort", "LoadBalancer"]))]
     pub type_: Option<String>,
     /// The port on every node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 65535))]
     pub node_port: Option<i32>,
     /// The port; 3306.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 65535))]
     pub port: Option<i32>,
 }
 
@@ -154,10 +163,13 @@ pub struct DatabaseService {
 #[serde(rename_all = "camelCase")]
 pub struct OpenstackEndpoints {
     /// Keystone.
+    #[schemars(transform = schema::url)]
     pub identity_endpoint: String,
     /// Neutron.
+    #[schemars(transform = schema::url)]
     pub network_endpoint: String,
     /// Nova.
+    #[schemars(transform = schema::url)]
     pub compute_endpoint: String,
 }
 
@@ -173,6 +185,7 @@ pub struct ProtectionSpec {
     pub enable_auto_recovery: Option<bool>,
     /// Operations that are allowed nevertheless.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::texts(64, 64))]
     pub allowed_operations: Option<Vec<String>>,
 }
 
@@ -182,15 +195,19 @@ pub struct ProtectionSpec {
 pub struct ReconcileTrigger {
     /// `immediate`, `scheduled`, `manual` or `webhook`; immediate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::one_of(&["immediate", "scheduled", "manual", "webhook"]))]
     pub mode: Option<String>,
     /// Between two passes of `scheduled`; 5m, at least 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::duration)]
     pub interval: Option<String>,
     /// A cron expression for `scheduled`, in place of the interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub schedule: Option<String>,
     /// The IANA time zone of the schedule; UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
     pub timezone: Option<String>,
     /// Whether a changed configuration is carried out at once in every mode.
     #[serde(rename = "immediateOnCRChange", default, skip_serializing_if = "Option::is_none")]
@@ -200,6 +217,7 @@ pub struct ReconcileTrigger {
 /// What the operator sees.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::plain)]
 pub struct MultiNicOperatorStatus {
     /// `Running`, `Pending` or `Error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -212,7 +230,7 @@ pub struct MultiNicOperatorStatus {
     pub observed_generation: Option<i64>,
     /// `Ready`, `ControllerReady`, `DatabaseReady`, `ProtectionActive`, `BackupFresh`.
     #[serde(default)]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,
     /// When this status last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,7 @@
 //! The control plane's binary.
 
 mod controller;
+mod crds;
 mod demo;
 
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ struct Cli {
 enum Command {
     /// Read OpenStack, work out which NICs each node is to have, publish that to the database
     Controller(Box<controller::Args>),
+    /// Print the definitions of the Kubernetes resources, for kubectl apply -f -
+    Crds,
     /// Show the whole job on this machine: a simulated cloud, nodes in network namespaces, real kernel NICs
     Demo(demo::Args),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Controller(args) => controller::run(*args),
+        Command::Crds => crds::run(),
         Command::Demo(args) => demo::run(&args),
     };
     result.unwrap_or_else(|error| {
