@@ -13,6 +13,10 @@ const ASSETS: &str = "KUBEBUILDER_ASSETS";
 const CHOICE: &str = "MULTINIC_KUBERNETES";
 const OLDEST: &str = "oldest";
 
+pub(super) const ETCD: &str = "etcd";
+pub(super) const API_SERVER: &str = "kube-apiserver";
+pub(super) const CONTROLLERS: &str = "kube-controller-manager";
+
 /// Whether the oldest Kubernetes is asked for.
 fn oldest() -> bool {
     env::var(CHOICE).as_deref() == Ok(OLDEST)
@@ -25,20 +29,23 @@ fn folder() -> PathBuf {
         let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
         cache.unwrap_or_default().join("multinic-testbed/kubernetes")
     };
-    let folder = set(ASSETS).unwrap_or_else(cache);
-    if oldest() { folder.join(OLDEST) } else { folder }
+    set(ASSETS).unwrap_or_else(cache)
 }
 
-/// A program's path, if it is there.
+/// A program's path, if it is there. The oldest Kubernetes has the current etcd.
 pub(super) fn find(program: &'static str) -> Result<PathBuf, KubernetesError> {
-    let folder = folder();
+    let folder = match folder() {
+        folder if oldest() && program != ETCD => folder.join(OLDEST),
+        folder => folder,
+    };
     let path = folder.join(program);
     if path.is_file() {
         return Ok(path);
     }
     let target = match program {
+        ETCD => "api",
         _ if oldest() => "oldest",
-        "etcd" | "kube-apiserver" => "api",
+        API_SERVER => "api",
         _ => "cluster",
     };
     Err(KubernetesError::Missing { program, folder, target })

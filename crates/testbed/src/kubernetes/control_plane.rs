@@ -10,21 +10,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hyper::http::Request;
+use kube::Client;
 use kube::client::Body;
 use nix::sys::signal::Signal;
 use rand::RngExt as _;
 use tempfile::TempDir;
 
 use super::authority::{Authority, write_token_keys};
-use super::error::file;
+use super::binaries::{API_SERVER, CONTROLLERS, ETCD};
+use super::error::{api, file};
 use super::guarded::Guarded;
 use super::{Access, KubernetesError, binaries};
 use crate::node::NetNs;
 use crate::relay::relay;
-
-const ETCD: &str = "etcd";
-const API_SERVER: &str = "kube-apiserver";
-const CONTROLLERS: &str = "kube-controller-manager";
 
 /// Two busy cores need most of it; an idle machine four seconds.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -36,6 +34,8 @@ const PORTS: std::ops::Range<u16> = 18_000..32_000;
 const SERVICE_NETWORK: &str = "10.0.0.0/24";
 const NAMES: [&str; 6] =
     ["127.0.0.1", "::1", "localhost", "10.0.0.1", "kubernetes.default", "kubernetes.default.svc"];
+/// How long one question may take of them.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// How much of a log a message quotes.
 const QUOTED_LINES: usize = 12;
 
@@ -218,10 +218,11 @@ impl ControlPlane {
         Ok(format!("https://{}", SocketAddr::new(at, port)))
     }
 
-    /// Starts the controllers: garbage collection, service accounts, namespaces' ends, and the rest.
+    /// Starts the controllers (garbage collection, service accounts, namespaces' ends, and the rest) and waits until they
+    /// work.
     ///
     /// # Errors
-    /// Where kube-controller-manager is missing or cannot be started.
+    /// Where kube-controller-manager is missing or does not come up.
     pub fn start_controllers(&mut self) -> Result<(), KubernetesError> {
         let program = binaries::find(CONTROLLERS)?;
         let user = self.user("system:kube-controller-manager", &[])?;
@@ -235,8 +236,15 @@ impl ControlPlane {
             // Nobody asks for its metrics, and the port would be another to be taken.
             "--secure-port=0",
         ];
-        let arguments = arguments.map(str::to_owned);
-        self.parts.controllers = Some(Guarded::start(self.folder.path(), &program, &arguments)?);
+        let controllers = Guarded::start(self.folder.path(), &program, &arguments.map(str::to_owned))?;
+        // One of them makes it.
+        until_there(
+            CONTROLLERS,
+            &controllers,
+            &self.admin,
+            &["/api/v1/namespaces/default/serviceaccounts/default"],
+        )?;
+        self.parts.controllers = Some(controllers);
         Ok(())
     }
 
@@ -330,36 +338,41 @@ fn start_api_server(
     // What is said of an earlier start is not said of this one.
     let _ = fs::remove_file(folder.join(format!("{API_SERVER}.log")));
     let api = Guarded::start(folder, &binaries::find(API_SERVER)?, &arguments)?;
-    // On a thread of its own, so that callers may be within a runtime or not.
-    thread::scope(|scope| {
-        let watch = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(file("a Tokio runtime"))?;
-            until_ready(API_SERVER, &api, || runtime.block_on(is_ready(admin)))
-        });
-        watch.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
+    // Ready is more than its word: the `default` namespace comes a moment later, and tests use it at once.
+    until_there(API_SERVER, &api, admin, &["/readyz", "/api/v1/namespaces/default"])?;
     Ok(api)
 }
 
-/// Ready is more than its word: the `default` namespace comes a moment later, and tests use it at once.
-async fn is_ready(admin: &Access) -> bool {
-    let asked = async {
-        let mut config = admin.config()?;
-        config.default_retry = false;
-        let client = kube::Client::try_from(config).map_err(super::error::api("make a client"))?;
-        for path in ["/readyz", "/api/v1/namespaces/default"] {
-            let request = Request::get(path).body(Body::empty());
-            let answer =
-                client.send(request.map_err(kube::Error::HttpError).map_err(super::error::api("ask"))?).await;
-            if !answer.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(false);
-            }
+/// Waits until the API server has all of these. On a thread of its own, so that callers may be within a runtime or not.
+fn until_there(
+    program: &'static str,
+    server: &Guarded,
+    admin: &Access,
+    paths: &[&str],
+) -> Result<(), KubernetesError> {
+    thread::scope(|scope| {
+        let wait = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(file("a Tokio runtime"))?;
+            until_ready(program, server, || runtime.block_on(has(admin, paths)).unwrap_or(false))
+        });
+        wait.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+async fn has(admin: &Access, paths: &[&str]) -> Result<bool, KubernetesError> {
+    let mut config = admin.config()?;
+    config.default_retry = false;
+    let client = Client::try_from(config).map_err(api("make a client"))?;
+    for path in paths {
+        let request =
+            Request::get(*path).body(Body::empty()).map_err(kube::Error::HttpError).map_err(api("ask"))?;
+        let answer = tokio::time::timeout(ANSWER_LIMIT, client.send(request)).await;
+        if !matches!(answer, Ok(Ok(answer)) if answer.status().is_success()) {
+            return Ok(false);
         }
-        Ok::<bool, KubernetesError>(true)
-    };
-    let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;
-    matches!(asked, Ok(Ok(true)))
+    }
+    Ok(true)
 }
 
 fn until_ready(

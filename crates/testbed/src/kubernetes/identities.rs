@@ -17,7 +17,7 @@ use super::{Access, ControlPlane, KubernetesError};
 
 /// How long a definition may take to be taken into use; an idle machine needs 50 ms.
 const ESTABLISH_LIMIT: Duration = Duration::from_secs(60);
-/// What the API server knows tokens to be for unless it is told otherwise.
+/// Who owns the fields of a definition.
 const FIELD_MANAGER: &str = "multinic-testbed";
 
 impl ControlPlane {

@@ -2,6 +2,7 @@
 //!
 //! * [`ControlPlane`]: starts them, stops them, and hands out ways in.
 //! * [`Access`]: one identity's way in, as a [`kube::Client`] or as a kubeconfig.
+//! * [`FaultProxy`]: stands between clients and the API server, and makes trouble.
 //!
 //! They need neither root nor a container, take about four seconds to start and 300 MB of memory, and end with the
 //! process that started them, however that one ends. `testbed/kubernetes/build.sh api` builds them.
@@ -11,9 +12,11 @@ mod authority;
 mod binaries;
 mod control_plane;
 mod error;
+mod fault_proxy;
 mod guarded;
 mod identities;
 
 pub use access::Access;
 pub use control_plane::{ControlPlane, Options};
 pub use error::KubernetesError;
+pub use fault_proxy::{FaultProxy, Record};
