@@ -6,8 +6,10 @@
 //! * [`pulse`]: what probes see of the loop.
 //! * [`status`]: what a pass came to, as conditions for people and programs.
 //! * [`standalone`]: configurations as files of a directory, without Kubernetes.
+//! * [`inventory`]: what was published and what became of it, over HTTP.
 //! * [`sinks`]: other places than the database that nodes' wishes are delivered to.
 
+pub mod inventory;
 pub mod metrics;
 pub mod observe;
 pub mod pass;

@@ -10,7 +10,6 @@
 mod hash;
 mod import;
 mod observed;
-mod payload;
 mod read;
 mod record;
 mod write;
@@ -30,7 +29,6 @@ use crate::store::Store;
 pub use hash::{go_json, node_hash};
 pub use import::{ImportError, Imported};
 pub use observed::{NodeObservation, Observed, ObservedInterface};
-pub use payload::{InterfacePayload, NodePayload};
 pub use read::{Change, NodeSummary, Page, Position, ProviderSummary};
 pub use record::{Entry, EntryError, Filter, Record, RecordKey};
 pub use write::Written;

@@ -100,7 +100,7 @@ struct Outline {
 }
 
 impl Entry {
-    /// Takes a configuration as it is sent: a [`NodePayload`](super::NodePayload), or another value of the same form.
+    /// Takes a configuration as it is sent: an object with `nodeName`, `instanceId` and `interfaces`.
     pub fn new(provider: &str, config: &impl Serialize) -> Result<Self, EntryError> {
         Self::of_json(provider, serde_json::to_string(config)?, None)
     }

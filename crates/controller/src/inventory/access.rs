@@ -1,0 +1,242 @@
+//! Who may read: everybody, who shows a token of a file, or whom Kubernetes vouches for.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, header};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use k8s_openapi::api::authorization::v1::{
+    NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+use super::settings::InventoryArgs;
+
+/// How long Kubernetes' word is taken for: a revoked token works this much longer at most.
+const YES: Duration = Duration::from_secs(60);
+/// A right that was just given works after this much at most.
+const NO: Duration = Duration::from_secs(10);
+/// How many answers are remembered; each is some bytes.
+const REMEMBERED: usize = 1024;
+/// How many reviews are under way at once: a flood of wrong tokens is not passed on.
+const REVIEWS: usize = 4;
+/// A longer one is nobody's.
+const LONGEST_TOKEN: usize = 16 * 1024;
+
+/// Why readers cannot be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The file of tokens.
+    #[error("INVENTORY_TOKEN_FILE: {} cannot be read: {source}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It holds no token.
+    #[error("INVENTORY_TOKEN_FILE: {} holds no token", path.display())]
+    NoToken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No way to Kubernetes.
+    #[error("INVENTORY_TOKEN_REVIEW: no way to the API server: {0}")]
+    Kubernetes(#[source] Box<kube::Error>),
+}
+
+/// Why a reader is turned away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denied {
+    /// No token, or a wrong one.
+    Unauthenticated,
+    /// A known user without the right.
+    Forbidden {
+        /// The user, as Kubernetes names it.
+        user: String,
+    },
+    /// The question could not be decided; the text is for people.
+    Undecided(String),
+}
+
+/// Who may read.
+#[derive(Debug, Default)]
+pub struct Access {
+    tokens: Option<PathBuf>,
+    reviews: Option<Reviews>,
+}
+
+impl Access {
+    /// What the settings say.
+    pub async fn of(settings: &InventoryArgs) -> Result<Self, AccessError> {
+        let tokens = settings.inventory_token_file.clone();
+        if let Some(path) = &tokens {
+            digests(path)?;
+        }
+        let reviews = if settings.inventory_token_review && settings.inventory_enabled {
+            let client = Client::try_default().await;
+            let client = client.map_err(|error| AccessError::Kubernetes(Box::new(error)))?;
+            Some(Reviews::new(client, settings.inventory_token_audiences.clone()))
+        } else {
+            None
+        };
+        Ok(Self { tokens, reviews })
+    }
+
+    /// Whom Kubernetes vouches for: its word on the token, then on the right to `get` the path.
+    pub fn by_review(client: Client, audiences: Vec<String>) -> Self {
+        Self { tokens: None, reviews: Some(Reviews::new(client, audiences)) }
+    }
+
+    /// Whether this request may read this path.
+    pub async fn check(&self, headers: &HeaderMap, path: &str) -> Result<(), Denied> {
+        if self.tokens.is_none() && self.reviews.is_none() {
+            return Ok(());
+        }
+        let token = bearer(headers).ok_or(Denied::Unauthenticated)?;
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        if let Some(file) = &self.tokens {
+            // A small file in memory: reading it each time is how a rotated Secret counts at once.
+            match digests(file) {
+                Ok(known) if holds(&known, &digest) => return Ok(()),
+                Ok(_) => (),
+                Err(error) if self.reviews.is_none() => {
+                    tracing::error!(%error, "readers of the inventory are turned away");
+                    return Err(Denied::Undecided("the file of tokens cannot be read".to_owned()));
+                }
+                Err(error) => tracing::error!(%error, "only Kubernetes decides who reads the inventory"),
+            }
+        }
+        match &self.reviews {
+            Some(reviews) => reviews.check(token, digest, path).await,
+            None => Err(Denied::Unauthenticated),
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= LONGEST_TOKEN)
+        .then_some(token)
+}
+
+/// The digests of the file's tokens: of equal length, so that a comparison takes the same time whatever is compared.
+fn digests(path: &Path) -> Result<Vec<[u8; 32]>, AccessError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| AccessError::TokenFile { path: path.to_owned(), source })?;
+    let tokens = text.lines().map(str::trim).filter(|token| !token.is_empty());
+    let digests: Vec<[u8; 32]> = tokens.map(|token| Sha256::digest(token).into()).collect();
+    if digests.is_empty() { Err(AccessError::NoToken { path: path.to_owned() }) } else { Ok(digests) }
+}
+
+fn holds(known: &[[u8; 32]], digest: &[u8; 32]) -> bool {
+    // Every one is compared, whichever is the right one.
+    known.iter().fold(subtle::Choice::from(0), |found, one| found | one.ct_eq(digest)).into()
+}
+
+/// Kubernetes' word, remembered for a moment. Tokens are remembered by their digests alone.
+struct Reviews {
+    client: Client,
+    audiences: Vec<String>,
+    answers: Mutex<HashMap<([u8; 32], String), Answer>>,
+    under_way: Semaphore,
+}
+
+struct Answer {
+    until: Instant,
+    verdict: Result<(), Denied>,
+}
+
+impl fmt::Debug for Reviews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reviews").field("audiences", &self.audiences).finish_non_exhaustive()
+    }
+}
+
+impl Reviews {
+    fn new(client: Client, audiences: Vec<String>) -> Self {
+        let audiences = audiences.into_iter().filter(|audience| !audience.is_empty()).collect();
+        Self { client, audiences, answers: Mutex::default(), under_way: Semaphore::new(REVIEWS) }
+    }
+
+    async fn check(&self, token: &str, digest: [u8; 32], path: &str) -> Result<(), Denied> {
+        let key = (digest, path.to_owned());
+        if let Some(verdict) = self.remembered(&key) {
+            return verdict;
+        }
+        let undecided = |what: &str| Denied::Undecided(format!("{what} failed; see the controller's log"));
+        let _turn = self.under_way.acquire().await.map_err(|_| undecided("the review"))?;
+        // Whoever waited may find the answer that another request got meanwhile.
+        if let Some(verdict) = self.remembered(&key) {
+            return verdict;
+        }
+        let verdict = self.review(token, path).await.map_err(|error| {
+            // The error of a request names the request, whose body with the token it does not hold.
+            tracing::error!(%error, "Kubernetes did not say who reads the inventory");
+            undecided("asking Kubernetes about the token")
+        })?;
+        self.remember(key, &verdict);
+        verdict
+    }
+
+    async fn review(&self, token: &str, path: &str) -> Result<Result<(), Denied>, kube::Error> {
+        let post = PostParams::default();
+        let audiences = (!self.audiences.is_empty()).then(|| self.audiences.clone());
+        let review = TokenReview {
+            spec: TokenReviewSpec { token: Some(token.to_owned()), audiences },
+            ..TokenReview::default()
+        };
+        let status = Api::<TokenReview>::all(self.client.clone()).create(&post, &review).await?.status;
+        let status = status.unwrap_or_default();
+        // Without the audience in its answer, the API server did not look at it.
+        let heard = |given: &Vec<String>| self.audiences.iter().any(|audience| given.contains(audience));
+        let audience = self.audiences.is_empty() || status.audiences.as_ref().is_some_and(heard);
+        let user = status.user.filter(|_| status.authenticated == Some(true) && audience);
+        let Some(UserInfo { username, groups, uid, extra }) = user else {
+            return Ok(Err(Denied::Unauthenticated));
+        };
+        let attributes = NonResourceAttributes { path: Some(path.to_owned()), verb: Some("get".to_owned()) };
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: username.clone(),
+                groups,
+                uid,
+                extra,
+                non_resource_attributes: Some(attributes),
+                resource_attributes: None,
+            },
+            ..SubjectAccessReview::default()
+        };
+        let api = Api::<SubjectAccessReview>::all(self.client.clone());
+        let allowed = api.create(&post, &review).await?.status.is_some_and(|status| status.allowed);
+        Ok(if allowed { Ok(()) } else { Err(Denied::Forbidden { user: username.unwrap_or_default() }) })
+    }
+
+    fn remembered(&self, key: &([u8; 32], String)) -> Option<Result<(), Denied>> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(key).filter(|answer| answer.until > Instant::now()).map(|answer| answer.verdict.clone())
+    }
+
+    fn remember(&self, key: ([u8; 32], String), verdict: &Result<(), Denied>) {
+        let now = Instant::now();
+        let until = now + if verdict.is_ok() { YES } else { NO };
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() >= REMEMBERED {
+            answers.retain(|_, answer| answer.until > now);
+            if answers.len() >= REMEMBERED {
+                answers.clear();
+            }
+        }
+        answers.insert(key, Answer { until, verdict: verdict.clone() });
+    }
+}

@@ -1,0 +1,261 @@
+//! The inventory: what was published for each node, and what became of it, over HTTP.
+//!
+//! * [`settings`]: flags, environment variables, defaults.
+//! * [`access`]: who may read.
+//! * [`http`]: the paths of both generations of the older program, paging, tags, the watch, the API's description.
+//! * [`server`]: connections, TLS, and the end of readers that do not read.
+//!
+//! It is written by the replica that leads and served by every one: [`Inventory::serve`] waits for no election. It is
+//! read-only over HTTP.
+
+pub mod access;
+pub mod http;
+pub mod server;
+pub mod settings;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use multinic_store::inventory::{
+    Entry, ImportError, InventoryStore, NodeObservation, Observed, RecordKey, Written,
+};
+use multinic_store::{Store, StoreError};
+use multinic_telemetry::shutdown::Shutdown;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use access::{Access, AccessError};
+use server::{Limits, TlsError, TlsFiles};
+use settings::InventoryArgs;
+
+/// How often those who watch learn of another replica's changes: one row is read, and only while somebody watches.
+const POLL: Duration = Duration::from_secs(1);
+/// How often the shared tables are asked what agents reported.
+const FOLLOW: Duration = Duration::from_secs(2);
+
+/// Why there is no inventory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InventoryError {
+    /// The folder of the SQLite file.
+    #[error("INVENTORY_DB_PATH: the folder {} cannot be made: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database.
+    #[error("the inventory cannot be kept: {0}")]
+    Store(#[from] StoreError),
+    /// An older program's file.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// Tokens.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The port.
+    #[error("cannot listen on {address} for the inventory: {source}; choose another INVENTORY_ADDR")]
+    Bind {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The inventory. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    store: Option<InventoryStore>,
+    access: Arc<Access>,
+    tls: Option<Arc<TlsFiles>>,
+    limits: Limits,
+    /// The last revision that this process knows of.
+    revision: Arc<watch::Sender<u64>>,
+}
+
+impl Inventory {
+    /// Opens the inventory: beside the shared tables where those are on a server, so that replicas agree, else in its
+    /// SQLite file. Takes an older program's file in. One that is turned off keeps nothing.
+    pub async fn open(settings: &InventoryArgs, database: Option<&Store>) -> Result<Self, InventoryError> {
+        let store = match database {
+            _ if !settings.inventory_enabled => None,
+            Some(database) if database.is_server() => Some(InventoryStore::beside(database).await?),
+            _ => Some(open_file(&settings.database_path()).await?),
+        };
+        if let Some(store) = &store
+            && let Some(imported) = store.import(&settings.old_path()).await?
+        {
+            tracing::info!(
+                records = imported.found, new = imported.written, file = %imported.kept.display(),
+                "an older program's inventory was taken in; its file is kept"
+            );
+        }
+        let access = Access::of(settings).await?;
+        let tls = settings.inventory_tls_cert_file.clone().zip(settings.inventory_tls_key_file.clone());
+        let tls = tls.map(|(certificate, key)| TlsFiles::open(certificate, key)).transpose()?;
+        Ok(Self {
+            store,
+            access: Arc::new(access),
+            tls: tls.map(Arc::new),
+            limits: Limits::default(),
+            revision: Arc::new(watch::Sender::new(0)),
+        })
+    }
+
+    /// Judges readers in another way than the settings say.
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = Arc::new(access);
+        self
+    }
+
+    /// Other limits than the default ones.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The tables, unless the inventory is turned off.
+    pub fn store(&self) -> Option<&InventoryStore> {
+        self.store.as_ref()
+    }
+
+    /// Brings records up to these; writes what differs. Call it with what was published.
+    pub async fn apply(&self, entries: &[Entry]) -> Result<Written, StoreError> {
+        self.tell(async |store| store.apply(entries).await).await
+    }
+
+    /// Takes the records of nodes away that are gone.
+    pub async fn remove(&self, keys: &[RecordKey]) -> Result<Written, StoreError> {
+        self.tell(async |store| store.remove(keys).await).await
+    }
+
+    /// Takes every record of a provider away whose node is not among these. The list must be complete: a read that
+    /// failed is no evidence that a node is gone.
+    pub async fn prune(&self, provider: &str, keep: &BTreeSet<String>) -> Result<Written, StoreError> {
+        self.tell(async |store| store.prune(provider, keep).await).await
+    }
+
+    /// Sets what a node's status says, for controllers that read it from a `MultiNicNodeConfig`. Writes only where it
+    /// says something else than before.
+    pub async fn observe(
+        &self,
+        provider: &str,
+        node: &str,
+        observed: &Observed,
+    ) -> Result<Written, StoreError> {
+        self.tell(async |store| store.observe(provider, node, observed).await).await
+    }
+
+    /// The same for nodes that are known by name and server, whatever their provider.
+    pub async fn observe_nodes(&self, nodes: &[NodeObservation]) -> Result<Written, StoreError> {
+        self.tell(async |store| store.observe_nodes(nodes).await).await
+    }
+
+    async fn tell(
+        &self,
+        act: impl AsyncFnOnce(&InventoryStore) -> Result<Written, StoreError>,
+    ) -> Result<Written, StoreError> {
+        let Some(store) = &self.store else { return Ok(Written::default()) };
+        let written = act(store).await?;
+        if let Some(revision) = written.revision {
+            self.heard_of(revision);
+        }
+        Ok(written)
+    }
+
+    fn heard_of(&self, revision: u64) {
+        self.revision.send_if_modified(|known| {
+            let news = *known < revision;
+            *known = revision.max(*known);
+            news
+        });
+    }
+
+    /// Keeps the observed state up with what agents report into the shared tables, until a stop is requested. For the
+    /// replica that leads.
+    pub async fn follow(&self, database: &Store, mut shutdown: Shutdown) {
+        if self.store.is_none() {
+            return;
+        }
+        let mut since: Option<String> = None;
+        loop {
+            let observed = async {
+                let (nodes, next) = database.observations(since.as_deref()).await?;
+                self.observe_nodes(&nodes).await?;
+                Ok::<_, StoreError>(next)
+            };
+            match observed.await {
+                Ok(next) => since = Some(next),
+                Err(error) => {
+                    tracing::warn!(error = %error, "what agents report is not taken into the inventory")
+                }
+            }
+            tokio::select! {
+                () = shutdown.requested() => return,
+                () = tokio::time::sleep(FOLLOW) => (),
+            }
+        }
+    }
+
+    /// Takes the port that the settings name.
+    pub async fn bind(&self, settings: &InventoryArgs) -> Result<TcpListener, InventoryError> {
+        let address = settings.address();
+        let listener = address.bind().await;
+        let listener =
+            listener.map_err(|source| InventoryError::Bind { address: address.to_string(), source })?;
+        if !settings.asks_for_tokens() && !address.is_loopback() {
+            tracing::warn!(
+                %address,
+                "the inventory is open to everybody who reaches it: set INVENTORY_TOKEN_FILE or INVENTORY_TOKEN_REVIEW"
+            );
+        }
+        Ok(listener)
+    }
+
+    /// Answers until a stop is requested; then readers have a moment to take what they asked for.
+    pub async fn serve(&self, listener: TcpListener, shutdown: Shutdown) {
+        let router = http::router(self, shutdown.clone());
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, tls = self.tls.is_some(), "the inventory is served");
+        }
+        let poll = self.poll();
+        let serve = server::serve(listener, router, self.tls.clone(), self.limits, shutdown);
+        tokio::select! {
+            () = serve => (),
+            () = poll => (),
+        }
+    }
+
+    /// Learns of other replicas' changes while somebody watches.
+    async fn poll(&self) {
+        let Some(store) = &self.store else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(POLL).await;
+            if self.revision.receiver_count() == 0 {
+                continue;
+            }
+            match store.position().await {
+                Ok(position) => self.heard_of(position.revision),
+                Err(error) => tracing::warn!(%error, "the inventory's revision cannot be read"),
+            }
+        }
+    }
+}
+
+async fn open_file(path: &Path) -> Result<InventoryStore, InventoryError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .map_err(|source| InventoryError::Folder { path: folder.to_owned(), source })?;
+    }
+    Ok(InventoryStore::open(path).await?)
+}
