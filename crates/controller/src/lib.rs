@@ -5,10 +5,12 @@
 //! * [`pass`]: one pass over the whole fleet: observe, plan (in `core`), prove removals, publish.
 //! * [`pulse`]: what probes see of the loop.
 //! * [`status`]: what a pass came to, as conditions for people and programs.
+//! * [`cluster`]: configurations as objects of a Kubernetes API server.
 //! * [`standalone`]: configurations as files of a directory, without Kubernetes.
 //! * [`inventory`]: what was published and what became of it, over HTTP.
 //! * [`sinks`]: other places than the database that nodes' wishes are delivered to.
 
+pub mod cluster;
 pub mod inventory;
 pub mod metrics;
 pub mod observe;

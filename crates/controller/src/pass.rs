@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use multinic_core::config::{CloudAccess, ConfigErrors, OpenstackConfig};
-use multinic_core::fleet::pace::{Pace, Pass};
+use multinic_core::fleet::pace::{DownPortRetry, Pace, Pass};
 use multinic_core::fleet::{
-    Decision, FleetLimits, Held, Listing, Selected, Standing, candidates, decide, merge,
+    Decision, FleetLimits, Held, Listing, Problem, Selected, Standing, candidates, decide, merge,
 };
 use multinic_core::published::{Publication, Published};
 use multinic_core::{ConfigKey, PortId};
@@ -25,6 +25,33 @@ pub struct Configs {
     pub by_key: BTreeMap<ConfigKey, Result<OpenstackConfig, ConfigErrors>>,
     /// Whether there may be others.
     pub listing: Listing,
+    /// Configurations that somebody deleted; none of them is in [`Self::by_key`].
+    pub deleted: BTreeSet<ConfigKey>,
+    /// Configurations whose cloud is to be read now, whatever the time of their next read.
+    pub asked: BTreeSet<ConfigKey>,
+    /// Configurations that are not to be carried out yet: what they published stays as it is, and their clouds are not
+    /// read.
+    pub waiting: BTreeSet<ConfigKey>,
+}
+
+impl Configs {
+    /// Configurations of which none was deleted, is asked for or waits.
+    pub fn new(by_key: BTreeMap<ConfigKey, Result<OpenstackConfig, ConfigErrors>>, listing: Listing) -> Self {
+        Self { by_key, listing, deleted: BTreeSet::new(), asked: BTreeSet::new(), waiting: BTreeSet::new() }
+    }
+}
+
+/// When a cloud is read again, beside when its configuration changed or is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reads {
+    /// When its time has come, and at every pass while the last read failed.
+    #[default]
+    Eager,
+    /// When its time has come.
+    Timed,
+    /// Not at all; only a read that failed is tried again after the error interval, and a change is only read when it is
+    /// asked for.
+    Asked,
 }
 
 /// What a pass came to.
@@ -36,6 +63,17 @@ pub struct Report {
     pub held: Option<Held>,
     /// How many interfaces were added, changed, removed.
     pub written: Written,
+    /// What keeps the interfaces of configurations that are not there any more.
+    pub leftovers: BTreeMap<ConfigKey, Leftover>,
+}
+
+/// What is still published of a configuration that is not there any more.
+#[derive(Debug, Clone, Default)]
+pub struct Leftover {
+    /// How many interfaces.
+    pub interfaces: usize,
+    /// Why they stay.
+    pub problems: Vec<Problem>,
 }
 
 /// How much a pass wrote.
@@ -56,6 +94,36 @@ impl Written {
     }
 }
 
+impl Report {
+    /// Logs what a person should know of.
+    pub fn log(&self) {
+        if self.written.anything() {
+            let Written { added, changed, removed } = self.written;
+            tracing::info!(added, changed, removed, "published");
+        }
+        if let Some(held) = &self.held {
+            tracing::warn!(
+                count = held.count,
+                published = held.published,
+                digest = %held.digest,
+                "MassRemovalHeld: removals wait until they are confirmed"
+            );
+        }
+        for (key, outcome) in &self.outcomes {
+            match outcome {
+                Outcome::Published { problems, .. } => {
+                    for problem in problems.iter().filter(|problem| problem.reason.is_error()) {
+                        tracing::warn!(config = %key, reason = problem.reason.as_str(), "{}: {}", problem.subject, problem.message);
+                    }
+                }
+                Outcome::Failed { reason, message } => {
+                    tracing::error!(config = %key, reason, error = %message, "the configuration is not published");
+                }
+            }
+        }
+    }
+}
+
 /// What is kept from pass to pass.
 #[derive(Debug)]
 pub struct Controller {
@@ -64,6 +132,7 @@ pub struct Controller {
     limits: FleetLimits,
     retention: Duration,
     metrics: Metrics,
+    reads: Reads,
     states: BTreeMap<ConfigKey, State>,
     purged: Option<Instant>,
 }
@@ -80,6 +149,16 @@ struct State {
     current: bool,
 }
 
+impl State {
+    fn is_due(&self, reads: Reads, now: Instant) -> bool {
+        match reads {
+            Reads::Eager => self.due.is_none_or(|due| due <= now) || self.selected.is_none(),
+            Reads::Timed => self.due.is_none_or(|due| due <= now),
+            Reads::Asked => self.due.is_some_and(|due| due <= now),
+        }
+    }
+}
+
 /// How often tombstones are looked through for old ones.
 const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -87,7 +166,32 @@ impl Controller {
     /// A controller that publishes to `store`.
     pub fn new(store: Store, gate: Gate, limits: FleetLimits, retention: Duration, metrics: Metrics) -> Self {
         let clouds = Clouds::new(gate, metrics.observer());
-        Self { store, clouds, limits, retention, metrics, states: BTreeMap::new(), purged: None }
+        let (reads, states) = (Reads::default(), BTreeMap::new());
+        Self { store, clouds, limits, retention, metrics, reads, states, purged: None }
+    }
+
+    /// The same with another rule of when clouds are read.
+    pub fn reading(self, reads: Reads) -> Self {
+        Self { reads, ..self }
+    }
+
+    /// The database that is published to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whether the next pass, if it is made at `now`, reads this configuration's cloud although nobody asks for it. A
+    /// change of the configuration is not known here.
+    pub fn is_due(&self, key: &ConfigKey, now: Instant) -> bool {
+        self.states.get(key).map_or(self.reads != Reads::Asked, |state| state.is_due(self.reads, now))
+    }
+
+    /// Tells what an earlier process knew of a configuration's DOWN ports. Without effect once its cloud was read.
+    pub fn remember(&mut self, key: &ConfigKey, down: DownPortRetry) {
+        let state = self.states.entry(key.clone()).or_default();
+        if state.selected.is_none() && state.pace.down.is_none() {
+            state.pace.down = Some(down);
+        }
     }
 
     /// When the next pass is due; none if there is nothing to look at.
@@ -114,7 +218,8 @@ impl Controller {
             Ok(published) => published,
             Err(error) => return Err(self.store_failed(configs, error)),
         };
-        let fleet = merge(self.standings(configs));
+        let mut fleet = merge(self.standings(configs));
+        fleet.deleted.clone_from(&configs.deleted);
         let asked = candidates(&fleet, &published, configs.listing);
         let access: HashMap<ConfigKey, &CloudAccess> = configs
             .by_key
@@ -128,7 +233,8 @@ impl Controller {
         }
         let Decision { publication, problems, held, changed } =
             decide(fleet, &published, configs.listing, &proofs, &confirmed, &self.limits);
-        for (key, problems) in problems.iter().filter(|(key, _)| !configs.by_key.contains_key(*key)) {
+        let is_there = |key: &ConfigKey| configs.by_key.contains_key(key) || configs.deleted.contains(key);
+        for (key, problems) in problems.iter().filter(|(key, _)| !is_there(key)) {
             // It has no status in which somebody could read them.
             for problem in problems {
                 tracing::warn!(config = %key, reason = problem.reason.as_str(), "{}: {}", problem.subject, problem.message);
@@ -153,7 +259,7 @@ impl Controller {
             changed: result.updated,
             removed: result.removed,
         };
-        for (key, config) in &configs.by_key {
+        for (key, config) in configs.by_key.iter().filter(|(key, _)| !configs.waiting.contains(*key)) {
             let state = self.states.get(key).filter(|state| state.selected.is_some());
             let (Ok(_), Some(state)) = (config, state) else { continue };
             let outcome = Outcome::Published {
@@ -164,6 +270,7 @@ impl Controller {
             };
             outcomes.insert(key.clone(), outcome);
         }
+        let leftovers = leftovers(configs, interfaces, &problems);
         self.schedule(configs, &outcomes);
         for key in unfinished {
             // A cloud that failed keeps its time: a wrong password is not tried every second.
@@ -173,7 +280,7 @@ impl Controller {
         }
         self.purge().await;
         self.metrics.pass(started.elapsed(), &outcomes, &written, held.as_ref());
-        Ok(Report { outcomes, held, written })
+        Ok(Report { outcomes, held, written, leftovers })
     }
 
     /// Reads the clouds that are due. Failures become outcomes and leave nothing to plan with.
@@ -185,13 +292,16 @@ impl Controller {
         for (key, config) in &configs.by_key {
             let state = self.states.entry(key.clone()).or_default();
             state.current = false;
+            if configs.waiting.contains(key) {
+                // Its time would only come round again and again.
+                state.due = None;
+                continue;
+            }
             match config {
                 Ok(config) => {
                     let hash = config.spec_hash.clone();
-                    if state.spec_hash != hash
-                        || state.due.is_none_or(|due| due <= now)
-                        || state.selected.is_none()
-                    {
+                    let changed = state.spec_hash != hash && self.reads != Reads::Asked;
+                    if changed || configs.asked.contains(key) || state.is_due(self.reads, now) {
                         state.spec_hash = hash;
                         due.push(config);
                     }
@@ -224,8 +334,8 @@ impl Controller {
 
     fn standings(&self, configs: &Configs) -> Vec<Standing> {
         let standing = |(key, config): (&ConfigKey, &Result<OpenstackConfig, ConfigErrors>)| {
-            let config = config.as_ref().ok();
-            let state = self.states.get(key);
+            let config = config.as_ref().ok().filter(|_| !configs.waiting.contains(key));
+            let state = config.and_then(|_| self.states.get(key));
             Standing {
                 key: key.clone(),
                 selection: config.map(|config| config.selection.clone()),
@@ -250,8 +360,13 @@ impl Controller {
             if state.due.is_some_and(|due| due > now) && pass == Pass::Unchanged {
                 continue;
             }
+            if configs.waiting.contains(key) || (self.reads == Reads::Asked && !outcomes.contains_key(key)) {
+                continue;
+            }
             let down = state.selected.as_ref().map_or(&nothing, |selected| &selected.down);
-            state.due = Some(now + state.pace.next(&config.cadence, pass, down, clock));
+            let wait = state.pace.next(&config.cadence, pass, down, clock);
+            let again = self.reads != Reads::Asked || pass == Pass::Failed;
+            state.due = again.then(|| now + wait);
         }
     }
 
@@ -288,6 +403,20 @@ impl Controller {
         self.metrics.database(operation, result.is_ok(), started.elapsed());
         result
     }
+}
+
+/// What is left of configurations that are not there any more.
+fn leftovers(
+    configs: &Configs,
+    interfaces: BTreeMap<ConfigKey, usize>,
+    problems: &BTreeMap<ConfigKey, Vec<Problem>>,
+) -> BTreeMap<ConfigKey, Leftover> {
+    let gone = interfaces.into_iter().filter(|(key, _)| !configs.by_key.contains_key(key));
+    let leftover = |(key, interfaces)| {
+        let problems = problems.get(&key).cloned().unwrap_or_default();
+        (key, Leftover { interfaces, problems })
+    };
+    gone.map(leftover).collect()
 }
 
 /// The configurations whose change of spec waits for the list of configurations to settle.

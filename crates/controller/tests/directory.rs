@@ -147,7 +147,7 @@ async fn an_empty_directory_removes_nothing_until_it_is_confirmed() {
     assert_eq!(bench.pass().await.held, 2);
     assert_eq!(bench.published().await.interfaces.len(), 2);
     // The digest is in the log; it depends on nothing but the set.
-    let nothing = Configs { by_key: BTreeMap::new(), listing: Listing::Complete };
+    let nothing = Configs::new(BTreeMap::new(), Listing::Complete);
     let metrics = Metrics::register(&mut Registry::default());
     let mut controller = Controller::new(
         bench.store.clone(),

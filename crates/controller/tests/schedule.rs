@@ -89,7 +89,7 @@ async fn a_configuration_that_became_invalid_makes_no_pass_due() {
         bench.write("a.yaml", &text);
         let contents = Directory::new(bench.directory.clone()).read(&Defaults::default()).unwrap();
         let by_key = contents.sources.into_iter().map(|(key, source)| (key, source.config)).collect();
-        controller.pass(&Configs { by_key, listing: Listing::Complete }, &BTreeSet::new()).await.unwrap();
+        controller.pass(&Configs::new(by_key, Listing::Complete), &BTreeSet::new()).await.unwrap();
         assert_eq!(controller.next_due().is_some_and(|at| at <= Instant::now() + week), due);
     }
 }

@@ -15,7 +15,7 @@ use multinic_core::fleet::Listing;
 use multinic_store::StoreError;
 use multinic_telemetry::shutdown::Shutdown;
 
-use crate::pass::{Configs, Controller, Report};
+use crate::pass::{Configs, Controller};
 use crate::pulse::Pulse;
 use crate::status::Outcome;
 
@@ -193,12 +193,12 @@ impl Standalone {
             self.files.clear();
         }
         self.files.extend(files.iter().map(|(key, file)| (key.clone(), file.clone())));
-        let configs = Configs { by_key, listing };
+        let configs = Configs::new(by_key, listing);
         let result = self.controller.pass(&configs, &self.confirmed).await;
         let held = result.as_ref().map_or(0, |report| report.held.as_ref().map_or(0, |held| held.count));
         let outcomes = match &result {
             Ok(report) => {
-                log(report);
+                report.log();
                 report.outcomes.clone()
             }
             Err(error) => {
@@ -214,37 +214,5 @@ impl Standalone {
         result?;
         let ready = outcomes.values().filter(|outcome| outcome.is_ready()).count();
         Ok(Summary { ready, failing: outcomes.len() - ready, broken_files: broken.len(), held })
-    }
-}
-
-fn log(report: &Report) {
-    if report.written.anything() {
-        let written = report.written;
-        tracing::info!(
-            added = written.added,
-            changed = written.changed,
-            removed = written.removed,
-            "published"
-        );
-    }
-    if let Some(held) = &report.held {
-        tracing::warn!(
-            count = held.count,
-            published = held.published,
-            digest = %held.digest,
-            "MassRemovalHeld: removals wait until they are confirmed"
-        );
-    }
-    for (key, outcome) in &report.outcomes {
-        match outcome {
-            Outcome::Published { problems, .. } => {
-                for problem in problems.iter().filter(|problem| problem.reason.is_error()) {
-                    tracing::warn!(config = %key, reason = problem.reason.as_str(), "{}: {}", problem.subject, problem.message);
-                }
-            }
-            Outcome::Failed { reason, message } => {
-                tracing::error!(config = %key, reason, error = %message, "the configuration is not published");
-            }
-        }
     }
 }

@@ -28,8 +28,12 @@ impl Default for FleetLimits {
 /// How much the list of configurations can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing {
-    /// Every configuration that exists is in it, if perhaps without a readable spec.
+    /// Every configuration that exists is in it, if perhaps without a readable spec. One that is not in it is gone.
     Complete,
+    /// Every configuration that exists is in it, but one that is not in it is only known to be gone if it is among
+    /// [`Fleet::deleted`]: an API server that was restored from a backup, or whose resource definition was made anew,
+    /// lists nothing either.
+    Watched,
     /// One that is not in it may exist: a file could not be read.
     Partial,
     /// It is being changed right now, and so may be half of what it will be: it supports no removal and no move, which
@@ -191,13 +195,15 @@ fn brake<'a>(
 ) -> Option<Held> {
     let total = published.interfaces.len();
     let no_config_left = fleet.configs.is_empty();
-    let braked = |evidence: &Evidence| match evidence {
+    let deleted = fleet.deleted.clone();
+    let braked = |(row, evidence): &(&PublishedInterface, Evidence)| match evidence {
         // The key of the node names may be the controller's own setting: one lost variable would rename every node.
         Evidence::PortGone | Evidence::PortMoved | Evidence::NodeRenamed => true,
-        Evidence::SpecChanged => no_config_left,
+        // Somebody deleted that very configuration: that it was the last one makes it no mistake.
+        Evidence::SpecChanged => no_config_left && !deleted.contains(&row.owner),
     };
     let rows: Vec<&PublishedInterface> =
-        going.iter().filter(|(_, evidence)| braked(evidence)).map(|(row, _)| *row).collect();
+        going.iter().filter(|going| braked(going)).map(|(row, _)| *row).collect();
     let allowed = if no_config_left { 0 } else { (total / 10).max(10) };
     if rows.len() <= allowed {
         return None;
@@ -222,7 +228,7 @@ fn brake<'a>(
     }
     let count = rows.len();
     staying.extend(rows);
-    going.retain(|(_, evidence)| !braked(evidence));
+    going.retain(|going| !braked(going));
     Some(Held { count, published: total, digest })
 }
 
@@ -397,13 +403,15 @@ fn forgotten(
     listing: Listing,
     staying: &[&PublishedInterface],
 ) -> Vec<ConfigKey> {
-    if listing != Listing::Complete {
-        return Vec::new();
-    }
+    let is_gone = |key: &ConfigKey| match listing {
+        Listing::Complete => true,
+        Listing::Watched => fleet.deleted.contains(key),
+        Listing::Partial | Listing::Unsettled => false,
+    };
     let owners: BTreeSet<&ConfigKey> = staying.iter().map(|row| &row.owner).collect();
     let gone = published
         .spec_hashes
         .keys()
-        .filter(|key| !fleet.configs.contains_key(*key) && !owners.contains(*key));
+        .filter(|key| is_gone(key) && !fleet.configs.contains_key(*key) && !owners.contains(*key));
     gone.cloned().collect()
 }

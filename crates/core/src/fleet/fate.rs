@@ -41,9 +41,11 @@ pub(super) fn fate(fleet: &Fleet, published: &Published, listing: Listing, row: 
         // One that we never carried out (rows of an older program, whose configurations may still be on their way to
         // us) is not known to be gone.
         let known = published.spec_hashes.get(&row.owner).is_some_and(|hash| super::merge::is_our_hash(hash));
+        let deleted = fleet.deleted.contains(&row.owner);
         return match listing {
-            Listing::Complete if known => excluded_by_spec(fleet, listing, row),
-            Listing::Complete | Listing::Partial | Listing::Unsettled => Fate::Stays,
+            Listing::Complete if known || deleted => excluded_by_spec(fleet, listing, row),
+            Listing::Watched if deleted => excluded_by_spec(fleet, listing, row),
+            Listing::Complete | Listing::Watched | Listing::Partial | Listing::Unsettled => Fate::Stays,
         };
     };
     if spec_excludes(published, owner, row) {
@@ -124,7 +126,7 @@ fn fate_of_wished(
         Some(before) if before != device => Fate::Goes(Evidence::PortMoved),
         _ if renamed_by_spec(fleet, published, row, wish) => match listing {
             Listing::Unsettled => Fate::Stays,
-            Listing::Complete | Listing::Partial => Fate::Goes(Evidence::NodeRenamed),
+            Listing::Complete | Listing::Watched | Listing::Partial => Fate::Goes(Evidence::NodeRenamed),
         },
         _ => Fate::Reported(
             Reason::NodeNameChanged,

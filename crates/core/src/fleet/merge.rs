@@ -83,6 +83,9 @@ pub struct Fleet {
     pub subnets: BTreeMap<SubnetId, SubnetRecord>,
     /// What is wrong, by configuration.
     pub problems: BTreeMap<ConfigKey, Vec<Problem>>,
+    /// Configurations that somebody deleted, which is known and not only concluded from their absence. They are not
+    /// among [`Self::configs`].
+    pub deleted: BTreeSet<ConfigKey>,
 }
 
 /// One NIC that at least one configuration wants.

@@ -1,0 +1,387 @@
+//! A configuration's status in the API server: by the conventions of kstatus, written only when it says something else.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use multinic_api::openstack_config::DownPortRetry;
+use multinic_api::{Condition, OpenstackConfigStatus};
+use multinic_core::fleet::{Held, Problem};
+use serde_json::json;
+
+use crate::status::Outcome;
+
+/// A pass that changes nothing moves `lastSyncedAt` only. That alone is written no more often than this, so that a fleet at
+/// rest costs the API server next to nothing.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// Longer lists and messages than these tell nobody more, and etcd keeps every version of them for a while.
+const MOST_PROBLEMS: usize = 50;
+const MOST_TEXT: usize = 2_000;
+
+/// What is known of a configuration after a pass.
+#[derive(Debug, Default)]
+pub struct Findings<'a> {
+    /// The generation that was carried out.
+    pub generation: Option<i64>,
+    /// What the pass came to; none if it did not concern itself with the configuration.
+    pub outcome: Option<&'a Outcome>,
+    /// Ports that are DOWN.
+    pub down: Option<multinic_core::fleet::pace::DownPortRetry>,
+    /// What could not be delivered, in its order of weight.
+    pub undelivered: &'a [Undelivered],
+    /// Removals that wait for a person, if some are this configuration's.
+    pub held: Option<&'a Held>,
+    /// The request by annotation that was carried out.
+    pub reconcile_at: Option<&'a str>,
+}
+
+/// A delivery that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undelivered {
+    /// `ViolaPostError` or `KubernetesApplyError`.
+    pub reason: &'static str,
+    /// Whether it is a removal that the other side refuses.
+    pub removal: bool,
+    /// What failed, on what, why.
+    pub message: String,
+}
+
+/// What `Ready` says, for an event when it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Whether it is `True`.
+    pub ready: bool,
+    /// Its reason.
+    pub reason: String,
+    /// Its message.
+    pub message: String,
+}
+
+/// What the condition `Ready` of a status says.
+pub fn said(status: &OpenstackConfigStatus) -> Option<Said> {
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    Some(Said {
+        ready: ready.status == "True",
+        reason: ready.reason.clone().unwrap_or_default(),
+        message: ready.message.clone().unwrap_or_default(),
+    })
+}
+
+/// The status after a pass. What did not change keeps its times.
+pub fn after_pass(
+    before: &OpenstackConfigStatus,
+    findings: &Findings<'_>,
+    now: Timestamp,
+) -> OpenstackConfigStatus {
+    let Findings { generation, outcome, down, undelivered, held, reconcile_at } = findings;
+    let now = whole_second(now);
+    let mut status = before.clone();
+    status.observed_generation = generation.or(status.observed_generation);
+    if let Some(at) = reconcile_at {
+        status.last_handled_reconcile_at = Some((*at).to_owned());
+    }
+    let Some(outcome) = outcome else { return status };
+    let mut list = Conditions { list: std::mem::take(&mut status.conditions), generation: *generation, now };
+    let failed = match outcome {
+        Outcome::Published { current, interfaces, changed, problems } => {
+            status.interfaces = i64::try_from(*interfaces).ok();
+            status.problems = texts(problems);
+            status.down_port_retry = down.as_ref().map(retry);
+            status.held_removals = held.map(|held| held.digest.clone());
+            if *current {
+                list.set("CloudReachable", true, "Reachable", "the cloud was read completely");
+            }
+            let error = problems.iter().find(|problem| problem.reason.is_error());
+            match (undelivered.iter().find(|one| !one.removal), error) {
+                (Some(one), _) => Some((one.reason, one.message.clone(), false)),
+                (None, Some(first)) => {
+                    let more = problems.iter().filter(|problem| problem.reason.is_error()).count() - 1;
+                    let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+                    Some((first.reason.as_str(), format!("{}: {}{more}", first.subject, first.message), true))
+                }
+                (None, None) => {
+                    if *current {
+                        status.last_synced_at = Some(now.to_string());
+                    }
+                    let (reason, message) = if *changed {
+                        ("Synced", format!("{interfaces} interface(s) published"))
+                    } else {
+                        ("NoChange", "no changes detected".to_owned())
+                    };
+                    list.set("Ready", true, reason, &message);
+                    None
+                }
+            }
+        }
+        Outcome::Failed { reason, message } => {
+            let (reason, stalled) = (failure(reason, message), is_for_a_person(reason));
+            if !matches!(reason, "ConfigError" | "SubnetRequired" | "DatabaseError") {
+                list.set("CloudReachable", false, reason, message);
+            }
+            Some((reason, message.clone(), stalled))
+        }
+    };
+    match (undelivered.iter().find(|one| !one.removal), outcome) {
+        (Some(one), _) => list.set("Published", false, one.reason, &one.message),
+        (None, Outcome::Published { interfaces, .. }) => {
+            list.set("Published", true, "Published", &format!("{interfaces} interface(s) are published"));
+        }
+        (None, Outcome::Failed { reason: "DatabaseError", message }) => {
+            list.set("Published", false, "DatabaseError", message);
+        }
+        // What was published before stays, and so does what is said of it.
+        (None, Outcome::Failed { .. }) => {}
+    }
+    match undelivered.iter().find(|one| one.removal) {
+        Some(one) => list.set("RemovalNotPropagated", true, one.reason, &one.message),
+        None => list.remove("RemovalNotPropagated"),
+    }
+    match failed {
+        None => {
+            status.last_error = None;
+            list.set("Degraded", false, "Healthy", "controller healthy");
+            list.remove("Stalled");
+            list.remove("Reconciling");
+        }
+        Some((reason, message, stalled)) => {
+            status.last_error = Some(cut(&message));
+            list.set("Ready", false, reason, &message);
+            list.set("Degraded", true, "Error", &message);
+            // By kstatus: what only a person can mend is stalled; what is tried again is being worked on.
+            let (is, is_not) = if stalled { ("Stalled", "Reconciling") } else { ("Reconciling", "Stalled") };
+            list.set(is, true, if stalled { reason } else { "ProgressingWithRetry" }, &message);
+            list.remove(is_not);
+        }
+    }
+    status.conditions = list.list;
+    status
+}
+
+/// The status of a configuration that is not carried out yet.
+pub fn waiting(
+    before: &OpenstackConfigStatus,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> OpenstackConfigStatus {
+    let mut status = before.clone();
+    let list = std::mem::take(&mut status.conditions);
+    let mut list = Conditions { list, generation: None, now: whole_second(now) };
+    if !list.list.iter().any(|condition| condition.type_ == "Ready") {
+        list.set_unknown("Ready", reason, message);
+    }
+    list.set("Reconciling", true, reason, message);
+    status.conditions = list.list;
+    status
+}
+
+/// The status of a configuration that is being deleted and still has something published.
+pub fn deleting(
+    before: &OpenstackConfigStatus,
+    generation: Option<i64>,
+    interfaces: usize,
+    message: &str,
+    removal: Option<&Undelivered>,
+    now: Timestamp,
+) -> OpenstackConfigStatus {
+    let mut status = before.clone();
+    let list = std::mem::take(&mut status.conditions);
+    let mut list = Conditions { list, generation, now: whole_second(now) };
+    list.set("Ready", false, "CleanupPending", message);
+    list.set("Reconciling", true, "CleanupPending", message);
+    list.remove("Stalled");
+    match removal {
+        Some(one) => list.set("RemovalNotPropagated", true, one.reason, &one.message),
+        None => list.remove("RemovalNotPropagated"),
+    }
+    status.conditions = list.list;
+    status.interfaces = i64::try_from(interfaces).ok();
+    status
+}
+
+/// Whether the difference is worth a write.
+pub fn worth_writing(before: &OpenstackConfigStatus, now: &OpenstackConfigStatus) -> bool {
+    let same_otherwise =
+        OpenstackConfigStatus { last_synced_at: now.last_synced_at.clone(), ..before.clone() } == *now;
+    let time = |status: &OpenstackConfigStatus| -> Option<Timestamp> {
+        status.last_synced_at.as_ref()?.parse().ok()
+    };
+    let old = match (time(before), time(now)) {
+        (Some(before), Some(now)) => {
+            Duration::try_from(now.duration_since(before)).unwrap_or_default() >= REFRESH
+        }
+        (before, now) => before != now,
+    };
+    !same_otherwise || old
+}
+
+/// Writes a status by server-side apply: what we do not say any more goes.
+pub async fn write(
+    api: &Api<DynamicObject>,
+    object: &DynamicObject,
+    manager: &str,
+    status: &OpenstackConfigStatus,
+) -> Result<(), kube::Error> {
+    let patch = json!({
+        "apiVersion": "multinic.example.com/v1alpha1",
+        "kind": "OpenstackConfig",
+        // Another object of the same name is refused.
+        "metadata": { "name": object.name_any(), "uid": object.uid() },
+        "status": status,
+    });
+    api.patch_status(&object.name_any(), &PatchParams::apply(manager).force(), &Patch::Apply(patch))
+        .await
+        .map(drop)
+}
+
+struct Conditions {
+    list: Vec<Condition>,
+    generation: Option<i64>,
+    now: Timestamp,
+}
+
+impl Conditions {
+    fn set(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
+        self.put(type_, if status { "True" } else { "False" }, reason, message);
+    }
+
+    fn set_unknown(&mut self, type_: &str, reason: &str, message: &str) {
+        self.put(type_, "Unknown", reason, message);
+    }
+
+    fn put(&mut self, type_: &str, status: &str, reason: &str, message: &str) {
+        let condition = Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(cut(message)),
+            last_transition_time: Some(self.now),
+            observed_generation: self.generation,
+        };
+        Condition::set(&mut self.list, condition);
+    }
+
+    fn remove(&mut self, type_: &str) {
+        self.list.retain(|condition| condition.type_ != type_);
+    }
+}
+
+/// The parser's one word for a configuration without subnets is a reason of the contract.
+fn failure(reason: &'static str, message: &str) -> &'static str {
+    let is_subnet = message.contains(": SubnetRequired: ") && !message.contains("; ");
+    if reason == "ConfigError" && is_subnet { "SubnetRequired" } else { reason }
+}
+
+fn is_for_a_person(reason: &str) -> bool {
+    matches!(
+        reason,
+        "ConfigError"
+            | "SubnetRequired"
+            | "SubnetNotFound"
+            | "SubnetNotUnique"
+            | "NeutronEndpointError"
+            | "NovaEndpointError"
+    )
+}
+
+fn texts(problems: &[Problem]) -> Option<Vec<String>> {
+    if problems.is_empty() {
+        return None;
+    }
+    let mut texts: Vec<String> =
+        problems.iter().take(MOST_PROBLEMS).map(|problem| cut(&problem.to_string())).collect();
+    if problems.len() > MOST_PROBLEMS {
+        texts.push(format!("and {} more", problems.len() - MOST_PROBLEMS));
+    }
+    Some(texts)
+}
+
+fn retry(down: &multinic_core::fleet::pace::DownPortRetry) -> DownPortRetry {
+    let multinic_core::fleet::pace::DownPortRetry { hash, last_attempt, fast_attempts } = down;
+    DownPortRetry {
+        hash: Some(hash.clone()),
+        last_attempt: Some(whole_second(*last_attempt).to_string()),
+        fast_attempts: i32::try_from(*fast_attempts).ok(),
+    }
+}
+
+/// As Kubernetes itself writes times.
+fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn cut(text: &str) -> String {
+    let mut text = text.to_owned();
+    if text.len() > MOST_TEXT {
+        let mut end = MOST_TEXT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published(changed: bool) -> Outcome {
+        Outcome::Published { current: true, interfaces: 2, changed, problems: Vec::new() }
+    }
+
+    fn findings(outcome: &Outcome) -> Findings<'_> {
+        Findings { generation: Some(3), outcome: Some(outcome), ..Findings::default() }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn a_pass_that_changes_nothing_is_written_at_most_once_a_minute() {
+        let outcome = published(false);
+        let first = after_pass(&OpenstackConfigStatus::default(), &findings(&outcome), at(0));
+        let soon = after_pass(&first, &findings(&outcome), at(59));
+        assert!(!worth_writing(&first, &soon));
+        let later = after_pass(&first, &findings(&outcome), at(60));
+        assert!(worth_writing(&first, &later));
+        assert_eq!(later.conditions, first.conditions);
+    }
+
+    #[test]
+    fn what_only_a_person_can_mend_is_stalled_and_the_rest_is_tried_again() {
+        for (reason, message, said_reason, stalled) in [
+            ("ConfigError", "spec.vmNames: name at least one VM", "ConfigError", true),
+            ("ConfigError", "spec.subnetIDs: SubnetRequired: give one", "SubnetRequired", true),
+            ("KeystoneError", "401", "KeystoneError", false),
+        ] {
+            let outcome = Outcome::Failed { reason, message: message.to_owned() };
+            let status = after_pass(&OpenstackConfigStatus::default(), &findings(&outcome), at(0));
+            assert_eq!(said(&status).unwrap().reason, said_reason);
+            let has = |type_: &str| status.conditions.iter().any(|condition| condition.type_ == type_);
+            assert_eq!((has("Stalled"), has("Reconciling")), (stalled, !stalled));
+            let good = published(true);
+            let status = after_pass(&status, &findings(&good), at(1));
+            assert!(
+                status.conditions.iter().all(|it| !matches!(it.type_.as_str(), "Stalled" | "Reconciling"))
+            );
+            assert_eq!(status.last_error, None);
+        }
+    }
+
+    #[test]
+    fn a_failed_delivery_is_not_ready_although_the_cloud_was_read() {
+        let undelivered =
+            [Undelivered { reason: "ViolaPostError", removal: false, message: "POST: 500".to_owned() }];
+        let outcome = published(true);
+        let findings = Findings { undelivered: &undelivered, ..findings(&outcome) };
+        let status = after_pass(&OpenstackConfigStatus::default(), &findings, at(0));
+        assert_eq!(said(&status).unwrap().reason, "ViolaPostError");
+        let reachable = status.conditions.iter().find(|it| it.type_ == "CloudReachable").unwrap();
+        assert_eq!(reachable.status, "True");
+    }
+}

@@ -1,0 +1,261 @@
+//! Who of several controllers works: the holder of a Lease, in the way of client-go's leader election.
+//!
+//! Clocks of machines are not compared: a lease has run out when it was not renewed for its duration as *this* process
+//! saw it. A holder stops working well before that, counted from before its last renewal was sent, whatever becomes of its
+//! requests: so one has stopped before another can begin, also where the API server does not answer. (The crates for this
+//! compare wall clocks, or go on leading while a renewal hangs.)
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+use super::metrics::ClusterMetrics;
+use super::said::short;
+
+/// Until when this process may work, if it may at all.
+#[derive(Debug, Clone)]
+pub struct Leadership(watch::Receiver<Option<Instant>>);
+
+impl Leadership {
+    /// One that nobody else can have: there is no election.
+    pub fn granted() -> Self {
+        let century = Duration::from_secs(100 * 365 * 24 * 3600);
+        let (_, receiver) = watch::channel(Instant::now().checked_add(century));
+        Self(receiver)
+    }
+
+    /// Whether this process may work now.
+    pub fn is_held(&self) -> bool {
+        self.0.borrow().is_some_and(|until| until > Instant::now())
+    }
+
+    /// Returns once this process may work.
+    pub async fn gained(&mut self) {
+        while !self.is_held() {
+            if self.0.changed().await.is_err() && !self.is_held() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Returns once this process may not work any more.
+    pub async fn lost(&mut self) {
+        loop {
+            let until = *self.0.borrow_and_update();
+            let Some(until) = until.filter(|until| *until > Instant::now()) else { return };
+            let ends = tokio::time::sleep_until(until.into());
+            tokio::select! {
+                () = ends => {}
+                changed = self.0.changed() => if changed.is_err() {
+                    tokio::time::sleep_until(until.into()).await;
+                }
+            }
+        }
+    }
+}
+
+/// One that wants the lease.
+#[derive(Debug)]
+pub struct Candidate {
+    api: Api<Lease>,
+    name: String,
+    identity: String,
+    duration: Duration,
+    metrics: ClusterMetrics,
+    /// The lease of another as it was first seen to be as it is, and when.
+    seen: Option<(LeaseSpec, Instant)>,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Attempt {
+    Held,
+    /// Another holds it.
+    Others(String),
+    /// Another was faster just now.
+    Overtaken,
+}
+
+impl Candidate {
+    /// A candidate under a name that no other process has.
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        identity: String,
+        duration: Duration,
+        metrics: ClusterMetrics,
+    ) -> Self {
+        let api = Api::namespaced(client, namespace);
+        Self { api, name: name.to_owned(), identity, duration, metrics, seen: None }
+    }
+
+    /// Stands for election from now on, in a task of its own.
+    pub fn stand(self) -> (Leadership, Standing) {
+        let (until, receiver) = watch::channel(None);
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(self.contend(until, stopped));
+        (Leadership(receiver), Standing { stop, task })
+    }
+
+    async fn contend(mut self, until: watch::Sender<Option<Instant>>, mut stopped: watch::Receiver<bool>) {
+        let mut leads = false;
+        loop {
+            let began = Instant::now();
+            let third = self.duration / 3;
+            let attempt = tokio::time::timeout(third, self.attempt());
+            let attempt = tokio::select! {
+                attempt = attempt => attempt,
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+            };
+            let wait = match attempt {
+                Ok(Ok(Attempt::Held)) => {
+                    until.send_replace(Some(began + self.duration * 2 / 3));
+                    if !leads {
+                        self.metrics.elections.inc();
+                        tracing::info!(lease = %self.name, identity = %self.identity, "this controller leads");
+                    }
+                    leads = true;
+                    third
+                }
+                Ok(Ok(Attempt::Others(holder))) => {
+                    until.send_replace(None);
+                    if leads {
+                        tracing::warn!(lease = %self.name, holder, "another controller leads now");
+                    }
+                    leads = false;
+                    self.duration / 5
+                }
+                Ok(Ok(Attempt::Overtaken)) => self.duration / 10,
+                Ok(Err(error)) => {
+                    tracing::warn!(lease = %self.name, error = %short(&error), "cannot renew the lease");
+                    self.duration / 10
+                }
+                Err(_) => {
+                    tracing::warn!(lease = %self.name, "the API server does not answer about the lease");
+                    Duration::ZERO
+                }
+            };
+            leads = leads && until.borrow().is_some_and(|until| until > Instant::now());
+            self.metrics.leader.set(i64::from(leads));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+            }
+        }
+        until.send_replace(None);
+        self.metrics.leader.set(0);
+        if leads {
+            // The next one need not wait for the lease to run out.
+            let released = tokio::time::timeout(self.duration / 3, self.release()).await;
+            if !matches!(released, Ok(Ok(()))) {
+                tracing::warn!(lease = %self.name, "could not give the lease back; it runs out by itself");
+            }
+        }
+    }
+
+    /// Takes or renews the lease if it is free or ours.
+    async fn attempt(&mut self) -> Result<Attempt, kube::Error> {
+        let Some(lease) = self.api.get_opt(&self.name).await? else {
+            let lease = Lease {
+                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                spec: Some(self.terms(None)),
+                ..Lease::default()
+            };
+            return match self.api.create(&PostParams::default(), &lease).await {
+                Ok(_) => Ok(Attempt::Held),
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Overtaken),
+                Err(error) => Err(error),
+            };
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty());
+        if let Some(holder) = holder.filter(|holder| *holder != self.identity) {
+            let now = Instant::now();
+            let since = match &self.seen {
+                Some((before, since)) if *before == spec => *since,
+                _ => {
+                    self.seen = Some((spec.clone(), now));
+                    now
+                }
+            };
+            let duration = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+            let duration = duration.map_or(self.duration, Duration::from_secs);
+            if since + duration > now {
+                return Ok(Attempt::Others(holder));
+            }
+        }
+        self.replace(lease, self.terms(Some(&spec))).await
+    }
+
+    async fn replace(&self, lease: Lease, spec: LeaseSpec) -> Result<Attempt, kube::Error> {
+        // With the version that was read: whoever is second is refused.
+        let lease = Lease { spec: Some(spec), ..lease };
+        match self.api.replace(&self.name, &PostParams::default(), &lease).await {
+            Ok(_) => Ok(Attempt::Held),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Overtaken),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn terms(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        let ours = before.is_some_and(|before| before.holder_identity.as_ref() == Some(&self.identity));
+        let transitions = before.and_then(|before| before.lease_transitions);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(self.duration.as_secs().max(1)).ok(),
+            acquire_time: before
+                .filter(|_| ours)
+                .and_then(|before| before.acquire_time.clone())
+                .or(Some(now.clone())),
+            renew_time: Some(now),
+            lease_transitions: Some(match transitions {
+                None => 0,
+                Some(count) if ours => count,
+                Some(count) => count.saturating_add(1),
+            }),
+            ..LeaseSpec::default()
+        }
+    }
+
+    async fn release(&self) -> Result<(), kube::Error> {
+        let Some(lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+        let spec = lease.spec.clone().unwrap_or_default();
+        if spec.holder_identity.as_ref() == Some(&self.identity) {
+            let free = LeaseSpec {
+                holder_identity: Some(String::new()),
+                lease_duration_seconds: Some(1),
+                ..self.terms(Some(&spec))
+            };
+            self.replace(lease, free).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A candidature.
+#[derive(Debug)]
+pub struct Standing {
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Standing {
+    /// Ends it and gives the lease back. To be called when nothing is done any more in its name.
+    pub async fn withdraw(self) {
+        self.stop.send_replace(true);
+        // A task that panicked has nothing to give back.
+        let _ = self.task.await;
+    }
+
+    /// Ends it as a crash would: the lease runs out by itself.
+    pub fn abandon(self) {
+        self.task.abort();
+    }
+}

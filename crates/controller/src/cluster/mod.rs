@@ -1,0 +1,244 @@
+//! The controller in a cluster: [`OpenstackConfig`](multinic_api::OpenstackConfig) objects are watched, and what a pass
+//! comes to is told in their statuses.
+//!
+//! * [`settings`]: every flag, environment variable and default.
+//! * [`lease`]: one of several controllers works, the others stand by.
+//! * [`watch`]: the objects as the API server has them.
+//! * [`manifest`], [`secrets`], [`clouds_yaml`]: from an object and its Secrets to the planner's value.
+//! * [`finalizer`]: a deleted configuration stays until what it published is gone.
+//! * [`triggers`], [`webhook`]: when a configuration is carried out.
+//! * [`conditions`], [`events`]: what users are told.
+//! * `reconciler`: the turns of the leader around [`pass`](crate::pass); `report`: who is told what.
+//!
+//! What is not there is not removed: an interface goes when its configuration's spec lets go of it, when the cloud says
+//! so, or when somebody deletes the configuration. A list that lacks a configuration, whatever the reason, removes nothing.
+
+pub mod clouds_yaml;
+pub mod conditions;
+mod entry;
+pub mod events;
+pub mod finalizer;
+pub mod lease;
+pub mod manifest;
+pub mod metrics;
+mod reconciler;
+mod report;
+pub mod said;
+pub mod secrets;
+pub mod settings;
+pub mod triggers;
+pub mod watch;
+pub mod webhook;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use multinic_core::config::Defaults;
+use multinic_core::fleet::FleetLimits;
+use multinic_openstack::Gate;
+use multinic_store::Store;
+use multinic_telemetry::shutdown::Shutdown;
+use tokio::sync::watch::{Receiver, channel};
+
+use crate::metrics::Metrics;
+use crate::pass::Controller;
+use crate::pulse::Pulse;
+use finalizer::Definition;
+use lease::{Candidate, Leadership, Standing};
+use metrics::ClusterMetrics;
+use reconciler::{Reconciler, reads};
+use report::Reporter;
+use settings::{ClusterArgs, ClusterSettingsError};
+use triggers::Triggers;
+use watch::{View, configs, follow};
+use webhook::{Callers, Webhook, WebhookError};
+
+/// How often a controller that stands by shows that it turns.
+const STAND_BY: Duration = Duration::from_secs(30);
+
+/// What a controller in a cluster is made of.
+pub struct Setup {
+    /// The API server.
+    pub client: Client,
+    /// Its settings.
+    pub args: ClusterArgs,
+    /// The ledger: what was published, and the memory of slots.
+    pub store: Store,
+    /// The bound on requests to clouds.
+    pub gate: Gate,
+    /// The planner's limits.
+    pub limits: FleetLimits,
+    /// How long tombstones are kept.
+    pub retention: Duration,
+    /// What configurations get where they are silent.
+    pub defaults: Defaults,
+    /// The pass's metrics.
+    pub metrics: Metrics,
+    /// The metrics of the work with the cluster.
+    pub cluster_metrics: ClusterMetrics,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").field("args", &self.args).field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// Why the controller cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// Its settings.
+    #[error(transparent)]
+    Settings(#[from] ClusterSettingsError),
+    /// The port of the webhook.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
+}
+
+/// The controller over an API server.
+pub struct Cluster {
+    setup: Setup,
+    triggers: Triggers,
+    identity: String,
+    webhook: Option<Webhook>,
+    pulse: Arc<Pulse>,
+    view: Receiver<View>,
+    follower: tokio::task::JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("setup", &self.setup)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+impl Cluster {
+    /// Begins to follow the configurations. Nothing is carried out before [`Self::run`].
+    pub async fn start(setup: Setup) -> Result<Self, ClusterError> {
+        let args = &setup.args;
+        let triggers = args.triggers()?;
+        let namespace =
+            args.watch_namespace.as_deref().map(str::trim).filter(|namespace| !namespace.is_empty());
+        let webhook = match args.takes_posts() {
+            true => {
+                let callers = Callers {
+                    token_file: args.reconcile_token_file.clone(),
+                    review: args.reconcile_token_review,
+                };
+                let (ip, port) = (args.reconcile_addr, args.reconcile_port);
+                Some(Webhook::bind(ip, port, setup.client.clone(), namespace, callers).await?)
+            }
+            false => None,
+        };
+        let (sender, view) = channel(View::default());
+        let api = configs(setup.client.clone(), namespace);
+        let follower = tokio::spawn(follow(api, sender, setup.cluster_metrics.clone()));
+        let identity = args.identity();
+        Ok(Self { triggers, identity, webhook, pulse: Arc::default(), view, follower, setup })
+    }
+
+    /// What probes see of the loop.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// Whether a complete list of the configurations was seen. A controller that stands by is ready too.
+    pub fn ready(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+        let view = self.view.clone();
+        move || {
+            let view = view.borrow();
+            match (view.listed, &view.error) {
+                (true, _) => Ok(()),
+                (false, Some(error)) => Err(error.clone()),
+                (false, None) => Err("the OpenstackConfigs have not been listed yet".to_owned()),
+            }
+        }
+    }
+
+    /// Where reconciliations can be asked for over HTTP, if they can.
+    pub fn webhook_address(&self) -> Option<SocketAddr> {
+        self.webhook.as_ref().map(Webhook::address)
+    }
+
+    /// Works whenever this process leads, until a stop is requested.
+    pub async fn run(mut self, mut shutdown: Shutdown) {
+        if let Some(webhook) = self.webhook.take() {
+            tokio::spawn(webhook.serve(shutdown.clone()));
+        }
+        let (mut leadership, standing) = self.stand();
+        loop {
+            tokio::select! {
+                () = leadership.gained() => {}
+                () = tokio::time::sleep(STAND_BY) => {
+                    self.pulse.turn();
+                    continue;
+                }
+                () = shutdown.requested() => break,
+            }
+            // Whatever another leader published meanwhile, nothing is remembered from an earlier time.
+            let reconciler = self.reconciler();
+            tokio::select! {
+                () = reconciler.run() => {}
+                // What is published goes in one transaction: one that is not complete is not there.
+                () = leadership.lost() => {
+                    tracing::warn!("this controller does not lead any more; what it was doing is given up");
+                }
+                () = shutdown.requested() => break,
+            }
+        }
+        if let Some(standing) = standing {
+            standing.withdraw().await;
+        }
+    }
+
+    fn stand(&self) -> (Leadership, Option<Standing>) {
+        let Setup { client, args, cluster_metrics, .. } = &self.setup;
+        if !args.leader_elect {
+            cluster_metrics.leader.set(1);
+            return (Leadership::granted(), None);
+        }
+        let candidate = Candidate::new(
+            client.clone(),
+            &args.pod_namespace,
+            &args.lease_name,
+            self.identity.clone(),
+            args.lease_duration,
+            cluster_metrics.clone(),
+        );
+        let (leadership, standing) = candidate.stand();
+        (leadership, Some(standing))
+    }
+
+    fn reconciler(&self) -> Reconciler {
+        let Setup { client, args: _, store, gate, limits, retention, defaults, metrics, cluster_metrics } =
+            &self.setup;
+        let controller = Controller::new(store.clone(), gate.clone(), *limits, *retention, metrics.clone())
+            .reading(reads(self.triggers.mode));
+        Reconciler {
+            client: client.clone(),
+            controller,
+            defaults: defaults.clone(),
+            triggers: self.triggers.clone(),
+            view: self.view.clone(),
+            definition: Definition::new(client.clone()),
+            reporter: Reporter::new(client.clone(), &self.identity, cluster_metrics.clone()),
+            metrics: cluster_metrics.clone(),
+            pulse: Arc::clone(&self.pulse),
+            entries: BTreeMap::new(),
+            scheduled: None,
+            orphans: 0,
+        }
+    }
+}
