@@ -2,6 +2,7 @@
 # Builds the Kubernetes that the tests run against, from the Go modules pinned in go.mod. Needs Go 1.26 or newer.
 #
 #   build.sh api        etcd and kube-apiserver: what `make test` needs (about 9 minutes from nothing on two cores)
+#   build.sh oldest     the oldest kube-apiserver that is supported, from oldest/go.mod, for MULTINIC_KUBERNETES=oldest
 #   build.sh cluster    the rest of a control plane and of a node: what `make test-cluster` needs besides
 #   build.sh where      prints the folder
 #
@@ -46,6 +47,14 @@ api() {
   kubernetes kube-apiserver
 }
 
+# Its etcd is the current one.
+oldest() {
+  cd oldest
+  FOLDER+=/oldest
+  mkdir -p "$FOLDER"
+  kubernetes kube-apiserver
+}
+
 cluster() {
   api
   for program in kube-controller-manager kube-scheduler kubelet kube-proxy; do kubernetes "$program"; done
@@ -59,10 +68,10 @@ cluster() {
 export CGO_ENABLED=0
 mkdir -p "$FOLDER"
 case ${1:-} in
-  api | cluster) "$1" ;;
+  api | oldest | cluster) "$1" ;;
   where) printf '%s\n' "$FOLDER" ;;
   *)
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
+    sed -n '2,9s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac

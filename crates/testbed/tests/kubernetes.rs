@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,18 @@ async fn a_restart_keeps_port_and_objects() {
     waiting.await.unwrap_err();
     control_plane.resume();
     maps.get("kept").await.unwrap();
+}
+
+#[test]
+fn a_server_that_does_not_start_says_why_and_leaves_its_log() {
+    if !ControlPlane::installed() {
+        return;
+    }
+    let error = ControlPlane::options().argument("--no-such-flag").start().err().unwrap();
+    assert!(error.to_string().contains("unknown flag: --no-such-flag"), "{error}");
+    let KubernetesError::NotUp { log, .. } = error else { unreachable!("{error}") };
+    assert!(log.is_file());
+    fs::remove_dir_all(log.parent().unwrap()).unwrap();
 }
 
 #[tokio::test]

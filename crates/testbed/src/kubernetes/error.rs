@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::relay::RelayError;
 
@@ -28,12 +27,10 @@ pub enum KubernetesError {
         source: io::Error,
     },
     /// A program did not come up. Its whole log is kept.
-    #[error("{program} was not ready within {} s; the end of {}:\n{tail}", limit.as_secs(), log.display())]
+    #[error("{program} did not become ready; the end of {}:\n{tail}", log.display())]
     NotUp {
         /// The program.
         program: &'static str,
-        /// How long it had.
-        limit: Duration,
         /// Its log.
         log: PathBuf,
         /// The last lines of it.

@@ -4,7 +4,7 @@
 //! * [`Access`]: one identity's way in, as a [`kube::Client`] or as a kubeconfig.
 //! * [`FaultProxy`]: stands between clients and the API server, and makes trouble.
 //!
-//! They need neither root nor a container, take about four seconds to start and 300 MB of memory, and end with the
+//! They need neither root nor a container, take about four seconds to start and 350 MB of memory, and end with the
 //! process that started them, however that one ends. `testbed/kubernetes/build.sh api` builds them.
 
 mod access;
@@ -15,6 +15,7 @@ mod error;
 mod fault_proxy;
 mod guarded;
 mod identities;
+mod launch;
 
 pub use access::Access;
 pub use control_plane::{ControlPlane, Options};
