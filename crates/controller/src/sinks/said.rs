@@ -62,9 +62,9 @@ fn without_markup(page: &str) -> String {
     while let Some((before, tag)) = rest.split_once('<') {
         text.push_str(before);
         text.push(' ');
-        let closing = ["style", "script"].into_iter().find(|name| {
-            tag.get(..name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name))
-        });
+        let closing = ["style", "script"]
+            .into_iter()
+            .find(|name| tag.get(..name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name)));
         let tag = match closing {
             Some(name) => tag.find(&format!("</{name}")).and_then(|at| tag.get(at..)).unwrap_or_default(),
             None => tag,

@@ -10,12 +10,20 @@ use secrecy::SecretString;
 use crate::sinks::SinkError;
 use crate::sinks::said::causes;
 
+/// Chooses the TLS library's cryptography for the whole process, unless somebody did. The Kubernetes client asks for the
+/// choice when it is made and panics where there is none; and there is none by itself, since our dependencies bring two.
+pub fn choose_cryptography() {
+    // An error says that the choice is made.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+}
+
 /// A client of the cluster of a kubeconfig's current context.
 ///
 /// # Errors
 /// Where it is none, names files or programs, or would send credentials over plain HTTP.
 pub async fn client(kubeconfig: &SecretString) -> Result<Client, SinkError> {
     let config = config(kubeconfig).await?;
+    choose_cryptography();
     Client::try_from(config).map_err(|error| refused(causes(&error)))
 }
 
@@ -54,12 +62,22 @@ fn in_use(mut kubeconfig: Kubeconfig) -> Result<Kubeconfig, SinkError> {
     };
     let inline = "is not used, since it names a file of this machine: put the content itself into";
     let outside = [
-        (cluster.certificate_authority.is_some(), "certificate-authority", inline, "certificate-authority-data"),
+        (
+            cluster.certificate_authority.is_some(),
+            "certificate-authority",
+            inline,
+            "certificate-authority-data",
+        ),
         (user.client_certificate.is_some(), "client-certificate", inline, "client-certificate-data"),
         (user.client_key.is_some(), "client-key", inline, "client-key-data"),
         (user.token_file.is_some(), "tokenFile", inline, "token"),
         (user.exec.is_some(), "exec", "is not run: give", "a token or a client certificate"),
-        (user.auth_provider.is_some(), "auth-provider", "is not used: give", "a token or a client certificate"),
+        (
+            user.auth_provider.is_some(),
+            "auth-provider",
+            "is not used: give",
+            "a token or a client certificate",
+        ),
     ];
     match outside.into_iter().find(|(there, ..)| *there) {
         Some((_, key, why, instead)) => Err(refused(format!("{key} {why} {instead}"))),

@@ -8,8 +8,8 @@ use multinic_api::node_config::InterfaceSpec;
 use multinic_api::{MultiNicNodeConfig, MultiNicNodeConfigSpec};
 use multinic_core::published::{PublishedInterface, Releasing};
 use multinic_core::{
-    Addresses, ConfigKey, Interface, InterfaceName, MacAddr, Mtu, NetworkId, NodeName, PortId, ServerId, Slot,
-    SubnetId,
+    Addresses, ConfigKey, Interface, InterfaceName, MacAddr, Mtu, NetworkId, NodeName, PortId, ServerId,
+    Slot, SubnetId,
 };
 
 use crate::sinks::{INTERFACE_OWNERS_ANNOTATION, SinkError};
@@ -30,7 +30,8 @@ impl Memory {
     /// Adds what one object remembers.
     pub(super) fn add(&mut self, object: &MultiNicNodeConfig, ours: bool) -> Result<(), SinkError> {
         let MultiNicNodeConfigSpec { node_name, instance_id, interfaces } = &object.spec;
-        let node: NodeName = node_name.parse().map_err(|error| unreadable(object, "spec.nodeName", &error))?;
+        let node: NodeName =
+            node_name.parse().map_err(|error| unreadable(object, "spec.nodeName", &error))?;
         let owners = if ours { owners(object) } else { BTreeMap::new() };
         let server = instance_id.as_deref().filter(|id| !id.is_empty()).map(ServerId::from);
         for (at, nic) in interfaces.iter().enumerate() {

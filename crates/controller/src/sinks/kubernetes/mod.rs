@@ -292,7 +292,10 @@ async fn follow(objects: Api<DeserializeGuard<MultiNicNodeConfig>>, table: Arc<T
             Ok(event) => table.take(event),
             Err(error) => {
                 let problem = causes(&error);
-                tracing::warn!(error = problem, "the watch of MultiNicNodeConfigs failed; it goes on by itself");
+                tracing::warn!(
+                    error = problem,
+                    "the watch of MultiNicNodeConfigs failed; it goes on by itself"
+                );
                 table.failed(problem);
             }
         }

@@ -49,7 +49,9 @@ pub(crate) fn labels(node: &str, instance: Option<&str>, provider: Option<&str>)
                 labels.insert(key.to_owned(), value.to_owned());
             }
             Some("") | None => {}
-            Some(value) => tracing::warn!(node_name = node, label = key, value, "not a label's value: left out"),
+            Some(value) => {
+                tracing::warn!(node_name = node, label = key, value, "not a label's value: left out")
+            }
         }
     }
     labels
@@ -127,7 +129,8 @@ impl Content {
     /// Of an object.
     pub fn of(object: &MultiNicNodeConfig) -> Self {
         let labels = object.metadata.labels.as_ref();
-        let label = |key: &str| labels.and_then(|labels| labels.get(key)).map_or(0, |value| number(value) | 1);
+        let label =
+            |key: &str| labels.and_then(|labels| labels.get(key)).map_or(0, |value| number(value) | 1);
         let owners = object.metadata.annotations.as_ref();
         let owners = owners.and_then(|annotations| annotations.get(INTERFACE_OWNERS_ANNOTATION));
         Self { spec: spec_number(&object.spec), owners: number(&owners), labels: LABELS.map(label) }

@@ -45,7 +45,10 @@ pub(crate) fn taken_over(
         drop_interfaces(entry);
     }
     entries.retain(|entry| {
-        entry.fields_v1.as_ref().is_some_and(|FieldsV1(fields)| fields.as_object().is_none_or(|o| !o.is_empty()))
+        entry
+            .fields_v1
+            .as_ref()
+            .is_some_and(|FieldsV1(fields)| fields.as_object().is_none_or(|o| !o.is_empty()))
     });
     let ours = match entries.iter_mut().find(|entry| is_of(entry, manager)) {
         Some(ours) => ours,

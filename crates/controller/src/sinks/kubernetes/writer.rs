@@ -78,7 +78,11 @@ impl Writer {
 
     /// Makes the object as wanted and returns it as it is then. `look` asks who holds `spec.interfaces` before the first
     /// attempt and not only after one that failed.
-    pub async fn apply(&self, wanted: &MultiNicNodeConfig, look: bool) -> Result<MultiNicNodeConfig, SinkError> {
+    pub async fn apply(
+        &self,
+        wanted: &MultiNicNodeConfig,
+        look: bool,
+    ) -> Result<MultiNicNodeConfig, SinkError> {
         let name = wanted.metadata.name.clone().unwrap_or_default();
         let mut look = look;
         let mut waits = waits().build();
@@ -89,7 +93,9 @@ impl Writer {
                     // Entries of others can contradict ours: two MAC addresses that differ in case.
                     let hidden = !look && matches!(error, SinkError::Kubernetes { status: Some(422), .. });
                     look = true;
-                    let Some(next) = waits.next().filter(|_| error.retry() || hidden) else { return Err(error) };
+                    let Some(next) = waits.next().filter(|_| error.retry() || hidden) else {
+                        return Err(error);
+                    };
                     let wait = wait.unwrap_or(next).min(LONGEST_WAIT);
                     tracing::debug!(object = name, %error, ?wait, "applying again");
                     tokio::time::sleep(if hidden { Duration::ZERO } else { wait }).await;
@@ -271,7 +277,8 @@ fn failure(action: &'static str, name: &str, error: &kube::Error) -> Failure {
     let (problem, status, wait) = match error {
         kube::Error::Api(answer) => {
             let asked = answer.details.as_ref().map(|details| details.retry_after_seconds);
-            let wait = asked.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
+            let wait =
+                asked.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
             (line(&answer.message), Some(answer.code), wait)
         }
         other => (causes(other), None, None),

@@ -122,10 +122,14 @@ impl Refusal {
 
 impl Exchange {
     pub fn new(settings: ViolaSettings) -> Result<Self, SinkError> {
-        let ViolaSettings { endpoint, timeout, insecure, ca_file, token, token_file, batch: _, retries } = settings;
+        let ViolaSettings { endpoint, timeout, insecure, ca_file, token, token_file, batch: _, retries } =
+            settings;
         let refused = |setting, problem: String| SinkError::Setting { setting, problem };
         if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host_str().is_none() {
-            return Err(refused("VIOLA_ENDPOINT", format!("{:?} is not an http or https URL", endpoint.scheme())));
+            return Err(refused(
+                "VIOLA_ENDPOINT",
+                format!("{:?} is not an http or https URL", endpoint.scheme()),
+            ));
         }
         let mut url = endpoint;
         // What stands before the @ of a URL would be in every message.
@@ -146,9 +150,11 @@ impl Exchange {
             (true, _) => builder.tls_danger_accept_invalid_certs(true).build(),
             (false, None) => builder.build(),
             (false, Some(path)) => {
-                let wrong = |problem: String| refused("VIOLA_CA_FILE", format!("{}: {problem}", path.display()));
+                let wrong =
+                    |problem: String| refused("VIOLA_CA_FILE", format!("{}: {problem}", path.display()));
                 let pem = std::fs::read(&path).map_err(|error| wrong(error.to_string()))?;
-                let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(causes(&error)))?;
+                let certificates =
+                    Certificate::from_pem_bundle(&pem).map_err(|error| wrong(causes(&error)))?;
                 if certificates.is_empty() {
                     return Err(wrong("no certificate in it".to_owned()));
                 }
@@ -232,7 +238,8 @@ impl Exchange {
         let text = |name| headers.get(&name).and_then(|value: &HeaderValue| value.to_str().ok());
         if status.is_redirection() {
             let location = line(text(LOCATION).unwrap_or_default());
-            let problem = format!("status {status} redirects to {location:?}; configure that URL if it is right");
+            let problem =
+                format!("status {status} redirects to {location:?}; configure that URL if it is right");
             return Err(refusal(problem, Some(status.as_u16())));
         }
         let mut answer = Vec::new();

@@ -73,7 +73,9 @@ impl ViolaSink {
             match serde_json::to_string(&NodePayload::from(&wish.config)) {
                 Ok(json) if wish.is_tombstone() => tombstones.push(Item { node, json }),
                 Ok(json) => items.push(Item { node, json }),
-                Err(error) => results.push((node.clone(), Err(self.exchange.failed(error.to_string(), None)))),
+                Err(error) => {
+                    results.push((node.clone(), Err(self.exchange.failed(error.to_string(), None))))
+                }
             }
         }
         for batch in batches(items, self.batch) {
@@ -111,7 +113,9 @@ impl ViolaSink {
                 Err(Refusal { error, nodes, .. }) => {
                     for item in batch {
                         let result = match nodes.outcome(item.node.as_str()) {
-                            Some(outcome) => outcome.map_err(|(code, message)| self.refused_node(code, message)),
+                            Some(outcome) => {
+                                outcome.map_err(|(code, message)| self.refused_node(code, message))
+                            }
                             None => Err(error.clone()),
                         };
                         results.push((item.node.clone(), result));
