@@ -1,6 +1,6 @@
 //! `MultiNicNodeConfig`: the NICs of one node. Its name is the node's.
 
-use kube::core::{Reason, Rule};
+use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -117,23 +117,21 @@ fn named_as_its_node() -> Rule {
     .message("must be the same as metadata.name: the node's agent reads the object of the node's name")
 }
 
-/// The key of the list tells upper from lower case, a NIC does not.
+/// The key of the list tells upper from lower case, a NIC does not. No reason is given to the rules on duplicates: with the
+/// one that there is for them, the API server leaves the message out.
 fn unique_macs() -> Rule {
     Rule::new("self.all(a, self.exists_one(b, a.macAddress.lowerAscii() == b.macAddress.lowerAscii()))")
-        .reason(Reason::FieldValueDuplicate)
         .message("two entries have the same macAddress, in upper or lower case: remove one")
 }
 
 fn unique_names() -> Rule {
     Rule::new("self.all(a, !has(a.name) || self.exists_one(b, has(b.name) && a.name == b.name))")
-        .reason(Reason::FieldValueDuplicate)
         .message("two entries have the same name: give each its own, or leave name out")
 }
 
 /// Zero is what older programs wrote for none.
 fn unique_ids() -> Rule {
     Rule::new("self.all(a, !has(a.id) || a.id == 0 || self.exists_one(b, has(b.id) && a.id == b.id))")
-        .reason(Reason::FieldValueDuplicate)
         .message("two entries have the same id: give each its own, or leave id out")
 }
 
