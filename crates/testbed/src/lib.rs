@@ -2,6 +2,8 @@
 //!
 //! * [`cloud_simulator`]: an OpenStack on loopback, with faults to inject.
 //! * [`openstack`]: a real one.
+//! * [`cluster`]: a Kubernetes of booted nodes.
+//! * [`guest`]: nodes that boot.
 //! * [`kubernetes`]: a real Kubernetes API.
 //! * [`mariadb`]: a real MariaDB.
 //! * [`node`]: nodes in network namespaces.
@@ -10,6 +12,8 @@
 //! * [`relay`]: a way out of a namespace.
 
 pub mod cloud_simulator;
+pub mod cluster;
+pub mod guest;
 pub mod kubernetes;
 pub mod mariadb;
 pub mod node;

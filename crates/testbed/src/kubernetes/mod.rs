@@ -16,8 +16,10 @@ mod fault_proxy;
 mod guarded;
 mod identities;
 mod launch;
+mod nodes;
 
 pub use access::Access;
 pub use control_plane::{ControlPlane, Options};
 pub use error::KubernetesError;
 pub use fault_proxy::{FaultProxy, Record};
+pub use nodes::Scheduler;

@@ -1,0 +1,220 @@
+//! Container images out of folders: archives in the OCI layout, of one layer, without an engine or a registry.
+//!
+//! `ctr images import`, `podman load` and `skopeo copy oci-archive:…` read them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::ClusterError;
+use super::error::file;
+use crate::guest::succeed;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// Where programs find certificate authorities.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// How a container of an image starts.
+#[derive(Debug, Clone)]
+pub struct Image {
+    reference: String,
+    entrypoint: Vec<String>,
+    user: String,
+    labels: BTreeMap<String, String>,
+}
+
+impl Image {
+    /// An image of this name with tag, whose containers run this program, as root.
+    pub fn new(reference: &str, entrypoint: &[&str]) -> Self {
+        Self {
+            reference: reference.to_owned(),
+            entrypoint: entrypoint.iter().map(|&word| word.to_owned()).collect(),
+            user: "0:0".to_owned(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// Its containers run as this user and group, such as `65532:65532`.
+    #[must_use]
+    pub fn user(mut self, user: &str) -> Self {
+        user.clone_into(&mut self.user);
+        self
+    }
+
+    /// A label, such as `org.opencontainers.image.version`.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+}
+
+/// Packs a folder as an image into an archive. The same folder gives the same archive.
+///
+/// # Errors
+/// Where a file cannot be read or written, or tar fails.
+pub fn pack(root: &Path, image: &Image, archive: &Path) -> Result<(), ClusterError> {
+    let folder = tempfile::tempdir().map_err(file(std::env::temp_dir()))?;
+    let blobs = folder.path().join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(file(&blobs))?;
+
+    let layer = folder.path().join("layer");
+    tar(root, &layer)?;
+    let layer = keep(&blobs, &layer, LAYER)?;
+    let Image { reference, entrypoint, user, labels } = image;
+    let config = json!({
+        "architecture": architecture(),
+        "os": "linux",
+        "config": {
+            "Entrypoint": entrypoint,
+            "User": user,
+            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            "WorkingDir": "/",
+            "Labels": labels,
+        },
+        "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
+    });
+    let config = keep_json(&blobs, &config, CONFIG)?;
+    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+    let mut manifest = keep_json(&blobs, &manifest, MANIFEST)?;
+    // The first name is of the standard, the second is the one that containerd looks for.
+    for name in ["org.opencontainers.image.ref.name", "io.containerd.image.name"] {
+        manifest.annotations.insert(name, reference.clone());
+    }
+    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    for (name, content) in [("index.json", index), ("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }))] {
+        let path = folder.path().join(name);
+        fs::write(&path, content.to_string()).map_err(file(path))?;
+    }
+    tar(folder.path(), archive)
+}
+
+/// Fills an empty folder with a program, the libraries that it was linked with, certificate authorities, and the users
+/// root and nobody: all that one of our programs needs.
+///
+/// # Errors
+/// Where a file cannot be read or written.
+pub fn lay_out(program: &Path, root: &Path) -> Result<(), ClusterError> {
+    for folder in ["etc", "usr/local/bin", "var", "run", "tmp"] {
+        let path = root.join(folder);
+        fs::create_dir_all(&path).map_err(file(path))?;
+    }
+    let tmp = root.join("tmp");
+    fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777)).map_err(file(&tmp))?;
+    let name = program.file_name().unwrap_or_default();
+    copy(program, &root.join("usr/local/bin").join(name))?;
+    for library in libraries(program)? {
+        copy(&library, &root.join(library.strip_prefix("/").unwrap_or(&library)))?;
+    }
+    if Path::new(AUTHORITIES).is_file() {
+        copy(Path::new(AUTHORITIES), &root.join(AUTHORITIES.trim_start_matches('/')))?;
+    }
+    for (name, content) in [
+        ("passwd", "root:x:0:0:root:/:/nologin\nnonroot:x:65532:65532:nonroot:/:/nologin\n"),
+        ("group", "root:x:0:\nnonroot:x:65532:\n"),
+        ("nsswitch.conf", "hosts: files dns\n"),
+    ] {
+        let path = root.join("etc").join(name);
+        fs::write(&path, content).map_err(file(path))?;
+    }
+    Ok(())
+}
+
+/// The libraries of a program, with the one that loads them.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>, ClusterError> {
+    let mut command = Command::new("ldd");
+    command.arg(program);
+    let listed = succeed(command)?;
+    // `libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`
+    let paths = listed.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
+/// Copies a file, not a link to it.
+fn copy(from: &Path, to: &Path) -> Result<(), ClusterError> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).map_err(file(folder))?;
+    }
+    fs::copy(from, to).map(drop).map_err(file(from))
+}
+
+/// Times, owners and order are left out: they would make another archive of the same content.
+fn tar(folder: &Path, archive: &Path) -> Result<(), ClusterError> {
+    let mut command = Command::new("tar");
+    command.args(["--create", "--sort=name", "--mtime=@0", "--numeric-owner", "--format=pax"]);
+    command.arg("--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime");
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--owner=0", "--group=0"]);
+    }
+    command.arg("--file").arg(archive).arg("--directory").arg(folder);
+    let mut names: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(folder).map_err(file(folder))? {
+        let name = PathBuf::from(entry.map_err(file(folder))?.file_name());
+        // What is packed may be written beside what it is packed from.
+        if folder.join(&name) != archive {
+            names.push(name);
+        }
+    }
+    names.sort();
+    command.arg("--").args(names);
+    succeed(command)?;
+    Ok(())
+}
+
+/// How one blob names another.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: &'static str,
+    digest: String,
+    size: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<&'static str, String>,
+}
+
+/// Moves a file to where its digest says, and describes it.
+fn keep(blobs: &Path, path: &Path, media_type: &'static str) -> Result<Descriptor, ClusterError> {
+    let mut digest = Sha256::new();
+    let mut content = File::open(path).map_err(file(path))?;
+    let size = io::copy(&mut content, &mut DigestWriter(&mut digest)).map_err(file(path))?;
+    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::rename(path, blobs.join(&digest)).map_err(file(path))?;
+    Ok(Descriptor { media_type, digest: format!("sha256:{digest}"), size, annotations: BTreeMap::new() })
+}
+
+fn keep_json(blobs: &Path, content: &Value, media_type: &'static str) -> Result<Descriptor, ClusterError> {
+    let path = blobs.join("new");
+    fs::write(&path, content.to_string()).map_err(file(&path))?;
+    keep(blobs, &path, media_type)
+}
+
+struct DigestWriter<'a>(&'a mut Sha256);
+
+impl io::Write for DigestWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As Go names it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
