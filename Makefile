@@ -4,11 +4,12 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 # What changes links runs in network namespaces. Without root, a user namespace gives the rights to make them; Cargo has
-# fetched everything by then, so it is kept off the network, which is not there inside.
+# fetched everything by then, so it is kept off the network, which is not there inside but for a loopback of its own.
 ifeq ($(shell id -u),0)
 IN_NAMESPACE :=
 else
-IN_NAMESPACE := CARGO_NET_OFFLINE=true unshare --user --map-root-user --net --mount --
+IN_NAMESPACE := CARGO_NET_OFFLINE=true unshare --user --map-root-user --net --mount -- \
+	sh -c 'ip link set lo up && exec "$$@"' sh
 endif
 
 .PHONY: help
