@@ -210,12 +210,12 @@ on_both! {
         shared.publish(&wanted).await.unwrap();
         store.apply(&[entry("p", "node-a", 1, 2), entry("p", "node-b", 2, 1), entry("q", "node-a", 7, 1)]).await.unwrap();
 
-        let (nodes, since) = shared.observations(None).await.unwrap();
+        let (nodes, since) = shared.observations(None, &[]).await.unwrap();
         assert_eq!(nodes.iter().map(|n| n.observed.state.as_str()).collect::<Vec<_>>(), ["Pending", "Pending"]);
         let nics = db.read("node-a").await.nics;
         db.agent("node-a").report(&[applied(nics[0].entry, 1, 0), failed(nics[1].entry, 1, "no such NIC")], &[]).await.unwrap();
 
-        let (nodes, since) = shared.observations(Some(&since)).await.unwrap();
+        let (nodes, since) = shared.observations(Some(&since), &[]).await.unwrap();
         store.observe_nodes(&nodes).await.unwrap();
         let observed = |records: &[Record], at: usize| -> Observed {
             serde_json::from_str(records[at].observed.as_deref().unwrap()).unwrap()
@@ -234,11 +234,23 @@ on_both! {
         assert_eq!(store.observe_nodes(&nodes).await.unwrap().records, 0);
 
         shared.publish(&without(publication([nic_of("node-a", 1, 0, 1)]), &[&nic_of("node-a", 1, 1, 2)])).await.unwrap();
-        let (nodes, _) = shared.observations(Some(&since)).await.unwrap();
+        let (nodes, _) = shared.observations(Some(&since), &[]).await.unwrap();
         store.observe_nodes(&nodes).await.unwrap();
         let a = observed(&all(&store, &Filter::default()).await, 0);
         assert_eq!(a.interfaces.iter().map(|i| i.status.as_str()).collect::<Vec<_>>(), ["Configured", "Removing"]);
         assert_eq!(a.state, "InProgress");
+
+        let gone = db.read("node-a").await.tombstones[0].entry.unwrap();
+        db.agent("node-a").report(&[], &[gone]).await.unwrap();
+        let everything = without(publication([]), &[&nic_of("node-a", 1, 0, 1)]);
+        shared.publish(&everything).await.unwrap();
+        let gone = db.read("node-a").await.tombstones[0].entry.unwrap();
+        db.agent("node-a").report(&[], &[gone]).await.unwrap();
+        // A node that had everything taken away has nothing; of one that is not here, nothing is known.
+        let (nodes, _) = shared.observations(Some("9999-01-01 00:00:00"), &["node-a".into(), "nobody".into()]).await.unwrap();
+        store.observe_nodes(&nodes).await.unwrap();
+        let a = observed(&all(&store, &Filter::default()).await, 0);
+        assert_eq!((nodes.len(), a.state.as_str(), a.interfaces.len()), (1, "Configured", 0));
     }
 
     async fn writers_at_the_same_time_lose_nothing(db) {

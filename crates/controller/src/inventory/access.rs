@@ -82,6 +82,8 @@ impl Access {
             digests(path)?;
         }
         let reviews = if settings.inventory_token_review && settings.inventory_enabled {
+            // More than one is compiled in, so rustls asks which; a second answer changes nothing.
+            let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
             let client = Client::try_default().await;
             let client = client.map_err(|error| AccessError::Kubernetes(Box::new(error)))?;
             Some(Reviews::new(client, settings.inventory_token_audiences.clone()))

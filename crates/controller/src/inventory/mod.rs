@@ -16,7 +16,7 @@ pub mod settings;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use multinic_store::inventory::{
@@ -79,6 +79,21 @@ pub struct Inventory {
     limits: Limits,
     /// The last revision that this process knows of.
     revision: Arc<watch::Sender<u64>>,
+    /// Nodes whose records were written and may have been observed before; no more of them than the fleet has.
+    fresh: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// Changes the store, if there is one, and tells those who watch. Not a function of a closure: the compiler would not see
+/// that the future can go from one thread to another.
+macro_rules! told {
+    ($inventory:ident, $store:ident => $change:expr) => {{
+        let Some($store) = &$inventory.store else { return Ok(Written::default()) };
+        let written = $change.await;
+        if let Ok(Written { revision: Some(revision), .. }) = &written {
+            $inventory.heard_of(*revision);
+        }
+        written
+    }};
 }
 
 impl Inventory {
@@ -107,6 +122,7 @@ impl Inventory {
             tls: tls.map(Arc::new),
             limits: Limits::default(),
             revision: Arc::new(watch::Sender::new(0)),
+            fresh: Arc::default(),
         })
     }
 
@@ -131,18 +147,22 @@ impl Inventory {
 
     /// Brings records up to these; writes what differs. Call it with what was published.
     pub async fn apply(&self, entries: &[Entry]) -> Result<Written, StoreError> {
-        self.tell(async |store| store.apply(entries).await).await
+        let written = told!(self, store => store.apply(entries));
+        if written.as_ref().is_ok_and(|written| written.records > 0) {
+            self.fresh().extend(entries.iter().map(|entry| entry.key().node_name.clone()));
+        }
+        written
     }
 
     /// Takes the records of nodes away that are gone.
     pub async fn remove(&self, keys: &[RecordKey]) -> Result<Written, StoreError> {
-        self.tell(async |store| store.remove(keys).await).await
+        told!(self, store => store.remove(keys))
     }
 
     /// Takes every record of a provider away whose node is not among these. The list must be complete: a read that
     /// failed is no evidence that a node is gone.
     pub async fn prune(&self, provider: &str, keep: &BTreeSet<String>) -> Result<Written, StoreError> {
-        self.tell(async |store| store.prune(provider, keep).await).await
+        told!(self, store => store.prune(provider, keep))
     }
 
     /// Sets what a node's status says, for controllers that read it from a `MultiNicNodeConfig`. Writes only where it
@@ -153,24 +173,12 @@ impl Inventory {
         node: &str,
         observed: &Observed,
     ) -> Result<Written, StoreError> {
-        self.tell(async |store| store.observe(provider, node, observed).await).await
+        told!(self, store => store.observe(provider, node, observed))
     }
 
     /// The same for nodes that are known by name and server, whatever their provider.
     pub async fn observe_nodes(&self, nodes: &[NodeObservation]) -> Result<Written, StoreError> {
-        self.tell(async |store| store.observe_nodes(nodes).await).await
-    }
-
-    async fn tell(
-        &self,
-        act: impl AsyncFnOnce(&InventoryStore) -> Result<Written, StoreError>,
-    ) -> Result<Written, StoreError> {
-        let Some(store) = &self.store else { return Ok(Written::default()) };
-        let written = act(store).await?;
-        if let Some(revision) = written.revision {
-            self.heard_of(revision);
-        }
-        Ok(written)
+        told!(self, store => store.observe_nodes(nodes))
     }
 
     fn heard_of(&self, revision: u64) {
@@ -189,15 +197,18 @@ impl Inventory {
         }
         let mut since: Option<String> = None;
         loop {
+            // A record that is new is asked for once, since its node may have reported before it was there.
+            let fresh: Vec<String> = std::mem::take(&mut *self.fresh()).into_iter().collect();
             let observed = async {
-                let (nodes, next) = database.observations(since.as_deref()).await?;
+                let (nodes, next) = database.observations(since.as_deref(), &fresh).await?;
                 self.observe_nodes(&nodes).await?;
                 Ok::<_, StoreError>(next)
             };
             match observed.await {
                 Ok(next) => since = Some(next),
                 Err(error) => {
-                    tracing::warn!(error = %error, "what agents report is not taken into the inventory")
+                    tracing::warn!(%error, "what agents report is not taken into the inventory");
+                    self.fresh().extend(fresh);
                 }
             }
             tokio::select! {
@@ -205,6 +216,10 @@ impl Inventory {
                 () = tokio::time::sleep(FOLLOW) => (),
             }
         }
+    }
+
+    fn fresh(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the port that the settings name.

@@ -48,6 +48,21 @@ pub struct InventoryStore {
     tombstones: Duration,
 }
 
+/// Runs a transaction, again if the server sacrificed it for another's. Not a function of a closure: the compiler would not
+/// see that the future can go from one thread to another.
+macro_rules! racing {
+    ($store:ident, $session:ident => $act:expr) => {{
+        let mut races = 0;
+        loop {
+            let $session = &mut $store.session().await?;
+            match $act.await {
+                Err(error) if error.lost_a_race() && races < RACES => races += 1,
+                done => break done,
+            }
+        }
+    }};
+}
+
 impl InventoryStore {
     /// Opens a SQLite file; makes it, readable by its owner alone, where it is not there. Its folder must be.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
@@ -77,18 +92,18 @@ impl InventoryStore {
     /// Brings records up to these. One that is as it should be is not written; the others get a new `updated_at` and
     /// revision. What was observed of a node stays, unless the node is another server now.
     pub async fn apply(&self, entries: &[Entry]) -> Result<Written, StoreError> {
-        self.racing(async |session| write::apply(session, entries).await).await
+        racing!(self, session => write::apply(session, entries))
     }
 
     /// Takes records away.
     pub async fn remove(&self, keys: &[RecordKey]) -> Result<Written, StoreError> {
-        self.racing(async |session| write::remove(session, keys, self.tombstones).await).await
+        racing!(self, session => write::remove(session, keys, self.tombstones))
     }
 
     /// Takes every record of this provider away whose node is not among these. Call it only with a complete list: a
     /// read that failed or is partial is no evidence that a node is gone.
     pub async fn prune(&self, provider: &str, keep: &BTreeSet<String>) -> Result<Written, StoreError> {
-        self.racing(async |session| write::prune(session, provider, keep, self.tombstones).await).await
+        racing!(self, session => write::prune(session, provider, keep, self.tombstones))
     }
 
     /// Sets what was observed of one node. Does nothing where the record is not there or already says so.
@@ -99,22 +114,29 @@ impl InventoryStore {
         observed: &Observed,
     ) -> Result<Written, StoreError> {
         let key = RecordKey { provider_id: provider.to_owned(), node_name: node.to_owned() };
-        self.racing(async |session| write::observe(session, &[(key.clone(), observed.clone())]).await).await
+        {
+            let nodes = [(key, observed.clone())];
+            racing!(self, session => write::observe(session, &nodes))
+        }
     }
 
     /// Sets what was observed of nodes that are known by name and server: every provider's record of that node.
     pub async fn observe_nodes(&self, nodes: &[NodeObservation]) -> Result<Written, StoreError> {
-        self.racing(async |session| write::observe_nodes(session, nodes).await).await
+        racing!(self, session => write::observe_nodes(session, nodes))
     }
 
     /// Takes an older program's `inventory.json` in, once, and sets the file aside as `inventory.json.imported`. A
     /// record that is here already stays. None where there is no such file.
     pub async fn import(&self, path: &Path) -> Result<Option<Imported>, ImportError> {
         let Some(old) = import::read(path)? else { return Ok(None) };
-        let written = self.racing(async |session| write::import(session, &old).await).await;
+        let written = self.add_old(&old).await;
         let written = written.map_err(|source| ImportError::Store { path: path.to_owned(), source })?;
         let kept = import::set_aside(path)?;
         Ok(Some(Imported { found: old.len(), written: written.records, kept }))
+    }
+
+    async fn add_old(&self, old: &[import::OldRecord]) -> Result<Written, StoreError> {
+        racing!(self, session => write::import(session, old))
     }
 
     /// How far the store is: cheap, one row of three.
@@ -163,20 +185,6 @@ impl InventoryStore {
     async fn session(&self) -> Result<Session, StoreError> {
         Session::from_pool(&self.pool, &self.settings).await
     }
-
-    async fn racing(
-        &self,
-        act: impl AsyncFn(&mut Session) -> Result<Written, StoreError>,
-    ) -> Result<Written, StoreError> {
-        let mut races = 0;
-        loop {
-            let mut session = self.session().await?;
-            match act(&mut session).await {
-                Err(error) if error.lost_a_race() && races < RACES => races += 1,
-                done => return done,
-            }
-        }
-    }
 }
 
 impl Store {
@@ -185,16 +193,18 @@ impl Store {
         matches!(self.settings().target, Target::MySql { .. })
     }
 
-    /// What agents reported, of the nodes whose rows changed at or after `since`; of every node where that is none.
+    /// What agents reported, of the nodes whose rows changed at or after `since`, and of those
+    /// named by `also`; of every node where `since` is none.
     /// The second value is the `since` of the next call; it lies a little back, so that nothing that is being written
     /// at this moment is missed.
     pub async fn observations(
         &self,
         since: Option<&str>,
+        also: &[String],
     ) -> Result<(Vec<NodeObservation>, String), StoreError> {
         let mut session = self.session().await?;
         session.begin_read().await?;
-        let found = observed::read(&mut session, since).await?;
+        let found = observed::read(&mut session, since, also).await?;
         session.commit().await?;
         Ok(found)
     }

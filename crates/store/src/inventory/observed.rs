@@ -95,6 +95,7 @@ impl Observed {
 pub(super) async fn read(
     session: &mut Session,
     since: Option<&str>,
+    also: &[String],
 ) -> Result<(Vec<NodeObservation>, String), StoreError> {
     let mut next = String::new();
     let sql = format!("SELECT CAST({} AS CHAR)", session.dialect().seconds_ago(SLACK_SECONDS));
@@ -104,18 +105,22 @@ pub(super) async fn read(
             Ok(())
         })
         .await?;
-    let names = changed(session, since).await?;
+    let mut names = changed(session, since).await?;
+    names.extend(also.iter().cloned());
+    let names: Vec<String> = names.into_iter().collect();
     let mut nodes: BTreeMap<String, NodeObservation> = BTreeMap::new();
     for part in names.chunks(NAMES) {
-        // A node that lost everything is observed to have nothing.
         for name in part {
-            let observed = Observed { state: "Configured".to_owned(), ..Observed::default() };
-            let node = NodeObservation { node_name: name.clone(), instance_id: None, observed };
+            let node =
+                NodeObservation { node_name: name.clone(), instance_id: None, observed: Observed::default() };
             nodes.insert(name.clone(), node);
         }
+        servers(session, part, &mut nodes).await?;
         interfaces(session, part, &mut nodes).await?;
         removals(session, part, &mut nodes).await?;
     }
+    // Of a node that these tables do not know, nothing was observed; that is not the same as having nothing.
+    nodes.retain(|_, node| node.instance_id.is_some() || !node.observed.interfaces.is_empty());
     for node in nodes.values_mut() {
         node.observed.settle();
     }
@@ -123,7 +128,7 @@ pub(super) async fn read(
 }
 
 /// The nodes of which a row changed.
-async fn changed(session: &mut Session, since: Option<&str>) -> Result<Vec<String>, StoreError> {
+async fn changed(session: &mut Session, since: Option<&str>) -> Result<BTreeSet<String>, StoreError> {
     let queries: &[(&str, usize)] = match since {
         Some(_) => &[
             ("SELECT DISTINCT attached_node_name FROM multi_interface WHERE modified_at >= ?", 1),
@@ -144,7 +149,28 @@ async fn changed(session: &mut Session, since: Option<&str>) -> Result<Vec<Strin
             })
             .await?;
     }
-    Ok(names.into_iter().collect())
+    Ok(names)
+}
+
+/// Also of nodes that have nothing any more.
+async fn servers(
+    session: &mut Session,
+    names: &[String],
+    nodes: &mut BTreeMap<String, NodeObservation>,
+) -> Result<(), StoreError> {
+    let sql = format!(
+        "SELECT attached_node_name, attached_node_id FROM node_table WHERE attached_node_name IN ({})",
+        crate::publish::placeholders(names.len())
+    );
+    session
+        .each_row("reading node_table", &sql, names.iter().map(Arg::text).collect(), &mut |row| {
+            if let Some(node) = nodes.get_mut(row.text(0)?.unwrap_or_default()) {
+                let server = row.text(1)?.filter(|server| !crate::publish::is_placeholder(server));
+                node.instance_id = server.map(str::to_owned);
+            }
+            Ok(())
+        })
+        .await
 }
 
 async fn interfaces(

@@ -45,7 +45,7 @@ impl Context {
 
 /// Every path of both generations of the older program, the watch, and the description.
 pub(super) fn router(inventory: &Inventory, shutdown: Shutdown) -> Router {
-    let Inventory { store, access, tls: _, limits, revision } = inventory;
+    let Inventory { store, access, tls: _, limits, revision, fresh: _ } = inventory;
     let context = Context {
         store: store.clone(),
         access: access.clone(),
