@@ -9,6 +9,7 @@
 //! * [`standalone`]: configurations as files of a directory, without Kubernetes.
 //! * [`inventory`]: what was published and what became of it, over HTTP.
 //! * [`sinks`]: other places than the database that nodes' wishes are delivered to.
+//! * [`viola`]: the Viola API, which takes nodes over HTTP and makes objects of them.
 
 pub mod cluster;
 pub mod inventory;
@@ -20,3 +21,4 @@ pub mod settings;
 pub mod sinks;
 pub mod standalone;
 pub mod status;
+pub mod viola;
