@@ -3,24 +3,27 @@
 use std::process::ExitCode;
 
 use multinic_core::node::absence::Proof;
-use multinic_core::node::observed::NicFile;
+use multinic_core::node::observed::{NicFile, Observed};
 use multinic_core::node::plan;
-use multinic_host::{Access, Host, Options, Recovery};
+use multinic_host::{Access, Anchors, Host, Options, Recovery};
 use multinic_store::AgentSource;
-use multinic_telemetry::pages::{PageServer, Pages};
 use multinic_telemetry::shutdown::Shutdown;
-use prometheus_client::registry::Registry;
 
-use crate::config::{Command, NodeNameOrigin, PlanOutput, Request, Settings};
+use crate::config::{
+    AgentAction, Command, DataSource, NodeNameOrigin, PlanOutput, Request, RunMode, Settings,
+};
 use crate::cycle::{Agent, Cycle};
 use crate::lifeline::NodeAddresses;
 use crate::metrics::Metrics;
-use crate::node::Node;
+use crate::node::{Node, Passed};
+use crate::node_resource::NodeResource;
+use crate::pages::PageServers;
 use crate::service::Service;
+use crate::source::Source;
 use crate::status::StatusBoard;
 use crate::watch::Watch;
 use crate::wishes::Wishes;
-use crate::{forecast, os_type};
+use crate::{forecast, job, os_type};
 
 /// `once`, `cleanup`: some NICs are not as they should be.
 const SOME_FAILED: u8 = 2;
@@ -29,6 +32,10 @@ const SOME_FAILED: u8 = 2;
 pub async fn dispatch(request: Request) -> anyhow::Result<ExitCode> {
     let Request { command, settings } = request;
     match command {
+        Command::Run if settings.run_mode == RunMode::Job => match settings.action {
+            None => job::apply(settings).await,
+            Some(AgentAction::Cleanup) => job::clean_up(settings).await,
+        },
         Command::Run => run(settings).await,
         Command::Once => once(settings).await,
         Command::Plan { output } => plan_only(settings, output).await,
@@ -37,18 +44,17 @@ pub async fn dispatch(request: Request) -> anyhow::Result<ExitCode> {
 }
 
 /// What every command works with.
-struct Parts {
-    node: Node,
-    metrics: Metrics,
-    registry: Registry,
-    board: StatusBoard,
+pub(crate) struct Parts {
+    pub(crate) node: Node,
+    pub(crate) metrics: Metrics,
+    pub(crate) board: StatusBoard,
 }
 
 impl Parts {
-    async fn new(settings: &Settings, access: Access) -> anyhow::Result<Self> {
+    pub(crate) async fn new(settings: &Settings, access: Access) -> anyhow::Result<Self> {
         let board = StatusBoard::new();
         let name = settings.node.to_string();
-        let (metrics, registry) = Metrics::new(&name, &os_type::of_node(&settings.host_root));
+        let (metrics, _) = Metrics::new(&name, &os_type::of_node(&settings.host_root));
         let mut options = Options::new(&settings.host_root);
         options.access = access;
         options.backups = settings.backup_keep;
@@ -58,12 +64,13 @@ impl Parts {
         }
         let dry_run = settings.dry_run || access == Access::Read;
         let node = Node::new(host, name, settings.max_interfaces, dry_run, metrics.clone(), board.clone());
-        Ok(Self { node, metrics, registry, board })
+        Ok(Self { node, metrics, board })
     }
 
-    fn agent(self, settings: &Settings, source: AgentSource, dry_run: bool) -> Agent {
+    pub(crate) fn agent(self, settings: &Settings, source: Source, dry_run: bool) -> Agent {
         let lifeline = NodeAddresses::new(&settings.node_addresses);
-        Agent::new(self.node, source, lifeline, settings.absence, dry_run, self.metrics, self.board)
+        let Self { node, metrics, board } = self;
+        Agent::new(node, source, lifeline, settings.absence, settings.stale_confirm, dry_run, metrics, board)
     }
 }
 
@@ -88,7 +95,7 @@ async fn recover(host: &mut Host, node_name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn announce(settings: &Settings) {
+pub(crate) fn announce(settings: &Settings) {
     let node_name = settings.node.as_str();
     let name_from = match settings.node_origin {
         NodeNameOrigin::Configured => "configuration",
@@ -108,36 +115,41 @@ fn announce(settings: &Settings) {
     }
 }
 
-fn source(settings: &Settings) -> anyhow::Result<AgentSource> {
-    Ok(AgentSource::new(&settings.database()?, settings.node.clone()))
+pub(crate) async fn source(settings: &Settings) -> anyhow::Result<Source> {
+    open_source(settings, settings.dry_run).await
+}
+
+/// `silent`: nothing is reported to it.
+async fn open_source(settings: &Settings, silent: bool) -> anyhow::Result<Source> {
+    Ok(match settings.data_source {
+        DataSource::Db => {
+            Source::Database(Box::new(AgentSource::new(&settings.database()?, settings.node.clone())))
+        }
+        DataSource::Nodecr => {
+            let resource = NodeResource::start(&settings.resource, &settings.node, silent).await?;
+            Source::Resource(Box::new(resource))
+        }
+    })
 }
 
 /// Until SIGTERM.
 async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     announce(&settings);
-    let source = source(&settings)?;
+    let source = source(&settings).await?;
     let shutdown = Shutdown::on_signals()?;
-    let (ip, port) = settings.health;
-    let server = PageServer::bind(ip, port).await?;
+    let node_addresses = NodeAddresses::new(&settings.node_addresses);
+    let pages = PageServers::bind(&settings.health_addresses, &node_addresses, settings.health_port).await?;
     let access = if settings.dry_run { Access::Read } else { Access::Write };
-    let mut parts = Parts::new(&settings, access).await?;
+    let parts = Parts::new(&settings, access).await?;
+    pages.serve(&parts.metrics, &parts.board, &shutdown);
     let board = parts.board.clone();
-    let pages = {
-        let (live, ready, health) = (board.clone(), board.clone(), board.clone());
-        Pages {
-            registry: std::mem::take(&mut parts.registry),
-            live: Box::new(move || live.live()),
-            ready: Box::new(move || ready.ready()),
-            health: Box::new(move || health.document()),
-        }
-    };
-    let served = tokio::spawn(server.serve(pages, shutdown.clone()));
     let watch = Watch::new(parts.node.host.events()?);
     let metrics = parts.metrics.clone();
     let agent = parts.agent(&settings, source, settings.dry_run);
-    Service::new(agent, watch, settings.poll, settings.full_pass, metrics, board).run(shutdown).await;
+    let service = Service::new(agent, watch, settings.poll, settings.full_pass, metrics, board);
     // The pages end with the same request; waiting for a slow client is not worth a delayed exit.
-    served.abort();
+    let agent = service.run(shutdown).await;
+    agent.into_source().finish().await;
     tracing::info!(node_name = %settings.node, "stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -145,12 +157,14 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
 /// One read, one pass, one report.
 async fn once(settings: Settings) -> anyhow::Result<ExitCode> {
     announce(&settings);
-    let source = source(&settings)?;
+    let source = source(&settings).await?;
     let shutdown = Shutdown::on_signals()?;
     let access = if settings.dry_run { Access::Read } else { Access::Write };
     let parts = Parts::new(&settings, access).await?;
     let mut agent = parts.agent(&settings, source, settings.dry_run);
-    match agent.cycle(&shutdown).await? {
+    let cycle = agent.cycle(&shutdown).await;
+    agent.into_source().finish().await;
+    match cycle? {
         Cycle::Unread(error) => Err(error.into()),
         Cycle::Stale => anyhow::bail!("the source is older than what was read before; nothing was done"),
         Cycle::Stopped => anyhow::bail!("stopped before anything was done"),
@@ -164,7 +178,7 @@ async fn once(settings: Settings) -> anyhow::Result<ExitCode> {
 
 /// What would be done, on standard output.
 async fn plan_only(settings: Settings, output: PlanOutput) -> anyhow::Result<ExitCode> {
-    let source = source(&settings)?;
+    let source = open_source(&settings, true).await?;
     let parts = Parts::new(&settings, Access::Read).await?;
     let mut agent = parts.agent(&settings, source, true);
     let Some(wishes) = agent.forecast().await? else {
@@ -183,48 +197,79 @@ async fn plan_only(settings: Settings, output: PlanOutput) -> anyhow::Result<Exi
 
 /// Takes everything of ours away, or says what that would be.
 async fn cleanup(settings: Settings, yes: bool) -> anyhow::Result<ExitCode> {
-    let access = if yes && !settings.dry_run { Access::Write } else { Access::Read };
-    let mut node = Parts::new(&settings, access).await?.node;
-    let lifeline = NodeAddresses::new(&settings.node_addresses).addresses();
-    node.host.set_anchors(multinic_host::Anchors {
-        node_addresses: lifeline,
-        ..multinic_host::Anchors::default()
-    });
+    if yes && !settings.dry_run {
+        let parts = Parts::new(&settings, Access::Write).await?;
+        let (_, shutdown) = Shutdown::by_hand();
+        let done = take_away(&settings, parts, &shutdown).await?;
+        println!("{} taken away", done.taken_away);
+        for text in &done.left {
+            println!("{text}");
+        }
+        return Ok(if done.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOME_FAILED) });
+    }
+    let mut node = Parts::new(&settings, Access::Read).await?.node;
+    let (wishes, observed) = everything_of_ours(&settings, &mut node).await?;
+    let planned = plan(&[], &wishes.releases(), node.host.owned(), &observed, settings.max_interfaces);
+    print!("{}", forecast::text(settings.node.as_str(), &wishes, &planned));
+    if !planned.changes.is_empty() {
+        println!("run `multinic-agent cleanup --yes` to do it");
+    }
+    for text in unreadable(&observed) {
+        println!("{text}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a clean-up did.
+pub(crate) struct TakenAway {
+    /// How many NICs were taken away.
+    pub(crate) taken_away: usize,
+    /// What is left, with the reason.
+    pub(crate) left: Vec<String>,
+}
+
+/// Takes everything of ours away. Where the source is the node's object, that and the Node are told.
+pub(crate) async fn take_away(
+    settings: &Settings,
+    parts: Parts,
+    shutdown: &Shutdown,
+) -> anyhow::Result<TakenAway> {
+    let mut node = parts.node;
+    let (wishes, _) = everything_of_ours(settings, &mut node).await?;
+    let passed = node.pass(&wishes, shutdown).await?;
+    let Passed { observed, plan, unmade, made, .. } = &passed;
+    let mut left: Vec<String> =
+        unmade.iter().map(|(mac, error)| format!("{mac} could not be taken away: {error}")).collect();
+    left.extend(
+        plan.refused.iter().map(|refusal| format!("{} is left alone: {}", refusal.mac, refusal.reason)),
+    );
+    let waiting = plan.changes.iter().filter(|change| !unmade.contains_key(&change.mac));
+    left.extend(waiting.map(|change| format!("{} was not taken away yet", change.mac)));
+    left.extend(unreadable(observed));
+    if settings.data_source == DataSource::Nodecr && left.is_empty() && !settings.dry_run {
+        match NodeResource::start(&settings.resource, &settings.node, false).await {
+            Ok(mut resource) => {
+                resource.cleaned_up().await;
+                resource.finish().await;
+            }
+            Err(error) => tracing::warn!(error = %error, "the clean-up cannot be told to Kubernetes"),
+        }
+    }
+    Ok(TakenAway { taken_away: *made, left })
+}
+
+async fn everything_of_ours(settings: &Settings, node: &mut Node) -> anyhow::Result<(Wishes, Observed)> {
+    let node_addresses = NodeAddresses::new(&settings.node_addresses).addresses();
+    node.host.set_anchors(Anchors { node_addresses, ..Anchors::default() });
     let observed = node.host.observe().await?;
     let releases = node.ours(&observed).into_iter().map(|mac| (mac, Proof::Tombstone)).collect();
-    let wishes = Wishes { node_known: true, releases, ..Wishes::default() };
-    let unreadable: Vec<String> = observed
-        .files
-        .iter()
-        .filter(|file| file.mac().is_none())
-        .map(|file: &NicFile| file.slot.interface().to_string())
-        .collect();
-    let (planned, done) = if access == Access::Read {
-        let planned = plan(&[], &wishes.releases(), node.host.owned(), &observed, settings.max_interfaces);
-        print!("{}", forecast::text(settings.node.as_str(), &wishes, &planned));
-        if !planned.changes.is_empty() {
-            println!("run `multinic-agent cleanup --yes` to do it");
-        }
-        (planned, true)
-    } else {
-        let (_, shutdown) = Shutdown::by_hand();
-        let passed = node.pass(&wishes, &shutdown).await?;
-        println!("{} taken away", passed.made);
-        for (mac, error) in &passed.unmade {
-            println!("{mac} could not be taken away: {error}");
-        }
-        let done = passed.plan.changes.is_empty() && passed.plan.refused.is_empty();
-        (passed.plan, done)
-    };
-    for refusal in planned.refused.iter().filter(|_| access == Access::Write) {
-        println!("{} is left alone: {}", refusal.mac, refusal.reason);
-    }
-    for name in &unreadable {
-        println!("the file of {name} names no MAC: if nobody needs it, remove it by hand");
-    }
-    Ok(if done && (unreadable.is_empty() || access == Access::Read) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(SOME_FAILED)
+    Ok((Wishes { node_known: true, releases, ..Wishes::default() }, observed))
+}
+
+fn unreadable(observed: &Observed) -> impl Iterator<Item = String> {
+    let files = observed.files.iter().filter(|file| file.mac().is_none());
+    files.map(|file: &NicFile| {
+        let name = file.slot.interface();
+        format!("the file of {name} names no MAC: if nobody needs it, remove it by hand")
     })
 }

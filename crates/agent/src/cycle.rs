@@ -4,18 +4,22 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use multinic_core::MacAddr;
-use multinic_core::desired::{DesiredState, EntryId, Outcome};
+use multinic_core::desired::{DesiredState, EntryId, Outcome, Position, Silence};
 use multinic_core::node::absence::{AbsenceLedger, AbsenceRules, Proof, Trust};
 use multinic_host::{Anchors, HostError};
-use multinic_store::{AgentSource, StoreError};
+use multinic_store::StoreError;
 use multinic_telemetry::shutdown::Shutdown;
 use tokio::time::Instant;
 
+use crate::facts::Facts;
 use crate::lifeline::NodeAddresses;
 use crate::metrics::{ErrorType, Metrics, Query};
 use crate::news::{News, Subject};
 use crate::node::{Node, Passed};
+use crate::node_resource::ResourceError;
+use crate::node_resource::read::Refusal;
 use crate::reports::{self, ReportBook, Verified};
+use crate::source::{Source, SourceError, SourceNews};
 use crate::status::{Counts, StatusBoard};
 use crate::wishes::Wishes;
 
@@ -33,10 +37,12 @@ fn substance(read: &DesiredState) -> Substance {
 pub struct Agent {
     /// The node.
     pub node: Node,
-    source: AgentSource,
+    source: Source,
     lifeline: NodeAddresses,
     ledger: AbsenceLedger,
     rules: AbsenceRules,
+    stale_confirm: Duration,
+    stale_since: Option<Instant>,
     dry_run: bool,
     wishes: Option<Wishes>,
     /// What the last read said of this node, without what we reported ourselves.
@@ -54,7 +60,7 @@ pub struct Agent {
 pub enum ForecastError {
     /// The source cannot be read.
     #[error(transparent)]
-    Source(#[from] StoreError),
+    Source(#[from] SourceError),
     /// The node cannot be looked at.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -64,7 +70,7 @@ pub enum ForecastError {
 #[derive(Debug)]
 pub enum Cycle {
     /// The source could not be read.
-    Unread(StoreError),
+    Unread(SourceError),
     /// The source is older than what was read before, and was not used.
     Stale,
     /// The node was brought towards what the read asks for.
@@ -77,9 +83,10 @@ impl Agent {
     /// An agent that has read nothing yet.
     pub fn new(
         node: Node,
-        source: AgentSource,
+        source: Source,
         lifeline: NodeAddresses,
         rules: AbsenceRules,
+        stale_confirm: Duration,
         dry_run: bool,
         metrics: Metrics,
         board: StatusBoard,
@@ -92,6 +99,8 @@ impl Agent {
             lifeline,
             ledger,
             rules,
+            stale_confirm,
+            stale_since: None,
             dry_run,
             wishes: None,
             substance: None,
@@ -128,11 +137,12 @@ impl Agent {
     }
 
     /// Finds the way to the source, which must not be cut, and reads it.
-    async fn read(&mut self) -> Result<DesiredState, StoreError> {
+    async fn read(&mut self) -> Result<DesiredState, SourceError> {
         let begun = Instant::now();
+        let source = &mut self.source;
         let read = async {
-            let source_addresses = self.source.database_addresses().await?.into_iter().collect();
-            Ok::<_, StoreError>((source_addresses, self.source.read().await?))
+            let source_addresses = source.addresses().await?.into_iter().collect();
+            Ok::<_, SourceError>((source_addresses, source.read().await?))
         };
         let read = read.await;
         self.metrics.query(Query::GetPending, begun.elapsed());
@@ -142,10 +152,14 @@ impl Agent {
         Ok(read)
     }
 
-    fn unread(&mut self, error: StoreError) -> Cycle {
+    fn unread(&mut self, error: SourceError) -> Cycle {
         // What was absent before the failure may have been there while we could not read.
         self.ledger.interrupt();
         self.last_complete = None;
+        self.stale_since = None;
+        if let SourceError::Resource(ResourceError::Refused(refusal)) = &error {
+            self.source.refused(refusal.clone(), self.node.host.owned().is_empty());
+        }
         let kind = error_type(&error);
         let text = error.to_string();
         self.metrics.database(false);
@@ -164,22 +178,25 @@ impl Agent {
 
     async fn use_read(&mut self, read: DesiredState, shutdown: &Shutdown) -> Result<Cycle, HostError> {
         self.metrics.database(true);
-        let trust = self.ledger.weigh(&read);
+        let mut trust = self.ledger.weigh(&read);
+        if trust == Trust::Stale && self.is_stale_for_long(&read) {
+            tracing::warn!(
+                node_name = %self.node.name,
+                "the object has been older than what was read before for so long that it is taken as it is now"
+            );
+            self.ledger.go_back(&read);
+            trust = self.ledger.weigh(&read);
+        }
         if trust == Trust::Stale {
-            self.ledger.interrupt();
-            self.last_complete = None;
-            let text =
-                "the source is older than what was read before: is it a restored copy or a late replica?";
-            if self.news.is_new(Subject::Source, text) {
-                self.metrics.error(ErrorType::Database);
-                tracing::error!(node_name = %self.node.name, error = text, "the read is not used");
-            }
-            self.board.not_read(text.to_owned());
+            self.stale(&read);
             return Ok(Cycle::Stale);
         }
+        self.stale_since = None;
         self.say_source(&read, &trust);
-        self.remember(&read).await?;
+        let substance = substance(&read);
         let wishes = self.judge(read, &trust).await?;
+        self.remember(substance).await?;
+        self.source.agree();
         self.board.read();
         let passed = self.pass(&wishes, shutdown).await;
         let (passed, verified) = match passed {
@@ -196,16 +213,43 @@ impl Agent {
         Ok(Cycle::Passed(Box::new(passed), counts))
     }
 
-    /// Keeps over a restart how new the source was. Every publication anywhere in the fleet makes it newer; a source that
-    /// is stale by publications that did not concern this node says nothing else of it, so only one that did is written.
-    async fn remember(&mut self, read: &DesiredState) -> Result<(), HostError> {
-        let substance = Some(substance(read));
+    /// Whether a read that is older than one before has been so for the time after which it is accepted. A table never
+    /// is: the controller publishes beyond what it lost.
+    fn is_stale_for_long(&mut self, read: &DesiredState) -> bool {
+        let since = *self.stale_since.get_or_insert_with(Instant::now);
+        read.position.as_ref().is_some_and(Position::is_of_object) && since.elapsed() >= self.stale_confirm
+    }
+
+    fn stale(&mut self, read: &DesiredState) {
+        self.ledger.interrupt();
+        self.last_complete = None;
+        let text = "the source is older than what was read before: is it a restored copy or a late replica?";
+        if self.news.is_new(Subject::Source, text) {
+            self.metrics.error(ErrorType::Database);
+            tracing::error!(node_name = %self.node.name, error = text, "the read is not used");
+        }
+        self.board.not_read(text.to_owned());
+        let known = self.ledger.newest.as_ref().map(|newest| newest.position.revision).unwrap_or_default();
+        let shown = read.position.as_ref().map(|position| position.revision).unwrap_or_default();
+        let message = format!(
+            "generation {shown} comes after {known}: is it a restored copy? It is taken as it is after {:?}",
+            self.stale_confirm
+        );
+        self.source.refused(Refusal { reason: "StaleGeneration", message }, false);
+    }
+
+    /// Keeps over a restart how new the source was. Every publication anywhere in the fleet makes a database newer; one
+    /// that is stale by publications that did not concern this node says nothing else of it, so only one that did is
+    /// written. An object is about this node alone.
+    async fn remember(&mut self, substance: Substance) -> Result<(), HostError> {
         let Some(newest) = self.ledger.newest.clone().filter(|_| !self.dry_run) else { return Ok(()) };
-        let same_source =
-            self.node.host.newest().is_some_and(|held| {
-                held.position.epoch == newest.position.epoch && held.met_at == newest.met_at
-            });
-        if same_source && self.substance == substance {
+        let same_source = self.node.host.newest().is_some_and(|held| {
+            held.position.epoch == newest.position.epoch
+                && held.met_at == newest.met_at
+                && held.inherited == newest.inherited
+        });
+        let substance = Some(substance);
+        if same_source && !newest.position.is_of_object() && self.substance == substance {
             return Ok(());
         }
         self.node.host.remember_newest(&newest).await?;
@@ -244,6 +288,12 @@ impl Agent {
         let passed = self.node.pass(wishes, shutdown).await?;
         let verified = reports::outcomes(wishes, &passed.plan, &passed.unmade, &self.absent);
         self.board.pass(counts(wishes, &verified));
+        if !self.dry_run {
+            let inherited = self.ledger.newest.as_ref().map(|newest| &newest.inherited);
+            let theirs = |mac: &MacAddr| inherited.is_some_and(|inherited| inherited.contains(mac));
+            let nothing_left = self.node.ours(&passed.observed).iter().all(theirs);
+            self.source.passed(|| Facts::new(wishes, &verified, &passed), nothing_left);
+        }
         Ok((passed, verified))
     }
 
@@ -254,6 +304,28 @@ impl Agent {
         let passed = self.pass(&wishes, shutdown).await;
         self.wishes = Some(wishes);
         Ok(Some(passed?.0))
+    }
+
+    /// What tells of changes of the source after this moment.
+    pub fn news(&self) -> SourceNews {
+        self.source.news()
+    }
+
+    /// Everything that the last pass found.
+    pub fn facts(&self, passed: &Passed) -> Option<Facts> {
+        let wishes = self.wishes.as_ref()?;
+        let verified = reports::outcomes(wishes, &passed.plan, &passed.unmade, &self.absent);
+        Some(Facts::new(wishes, &verified, passed))
+    }
+
+    /// Whether the last good read knew this node.
+    pub fn node_known(&self) -> bool {
+        self.wishes.as_ref().is_some_and(|wishes| wishes.node_known)
+    }
+
+    /// The source, to be told that nothing more comes.
+    pub fn into_source(self) -> Source {
+        self.source
     }
 
     async fn report(&mut self, wishes: &Wishes, passed: &Passed, verified: &[Verified]) {
@@ -295,6 +367,7 @@ impl Agent {
     fn say_source(&mut self, read: &DesiredState, trust: &Trust) {
         let text = match trust {
             Trust::NoRemovals(why) => format!("nothing is removed: {why}"),
+            Trust::Full if read.silence == Silence::Deleted => "deleted".to_owned(),
             Trust::Full if read.node_known => "read".to_owned(),
             Trust::Full | Trust::Stale => "unknown".to_owned(),
         };
@@ -307,6 +380,14 @@ impl Agent {
             Trust::NoRemovals(why) => {
                 tracing::warn!(%node_name, interface_count = entries, error = why, "the source was read; on its word nothing is taken away");
             }
+            _ if read.silence == Silence::Deleted => {
+                tracing::info!(%node_name, source = %self.source.place(), "the object is being deleted: what it named is taken away");
+            }
+            _ if read.silence == Silence::NoObject => tracing::warn!(
+                %node_name,
+                source = %self.source.place(),
+                "there is no object of this node: nothing is configured, and nothing is taken away"
+            ),
             _ if read.node_known => {
                 tracing::info!(%node_name, interface_count = entries, source = %self.source.place(), "the source was read");
             }
@@ -341,6 +422,8 @@ impl Agent {
         for (mac, proof) in wishes.releases.iter().filter(|(mac, _)| ours.contains(mac)) {
             let proof = match proof {
                 Proof::Tombstone => "the source says so",
+                Proof::NotListed => "the object does not name it any more",
+                Proof::Deletion => "the object is being deleted",
                 Proof::LongAbsence => "the source has not named it for long enough",
             };
             if self.news.is_new(Subject::Held(*mac), proof) {
@@ -361,9 +444,10 @@ fn counts(wishes: &Wishes, verified: &[Verified]) -> Counts {
     Counts { entries: wishes.entries(), failed: wishes.entries().saturating_sub(applied) }
 }
 
-fn error_type(error: &StoreError) -> ErrorType {
+fn error_type(error: &SourceError) -> ErrorType {
     match error {
-        StoreError::TimedOut { .. } => ErrorType::Timeout,
-        _ => ErrorType::Database,
+        SourceError::Database(StoreError::TimedOut { .. }) => ErrorType::Timeout,
+        SourceError::Resource(ResourceError::Refused(_)) => ErrorType::Validation,
+        SourceError::Database(_) | SourceError::Resource(_) => ErrorType::Database,
     }
 }

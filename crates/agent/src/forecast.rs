@@ -67,6 +67,8 @@ pub fn name_of(change: &Change) -> String {
 fn proof(proof: Proof) -> &'static str {
     match proof {
         Proof::Tombstone => "tombstone",
+        Proof::NotListed => "not_listed",
+        Proof::Deletion => "deletion",
         Proof::LongAbsence => "long_absence",
     }
 }

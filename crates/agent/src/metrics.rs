@@ -159,7 +159,7 @@ impl Metrics {
             info: Family::default(),
         };
         metrics.touch(node, os_type);
-        let registry = metrics.register();
+        let registry = metrics.registry();
         (metrics, registry)
     }
 
@@ -194,7 +194,8 @@ impl Metrics {
         self.info.get_or_create(&labels).set(1);
     }
 
-    fn register(&self) -> Registry {
+    /// A registry that shows them. There may be several: all show the same numbers.
+    pub fn registry(&self) -> Registry {
         let Self {
             processed,
             processing_duration,

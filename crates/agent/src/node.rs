@@ -49,6 +49,8 @@ pub struct Passed {
     pub unmade: Unmade,
     /// How many changes were made.
     pub made: usize,
+    /// How many of those took a NIC away.
+    pub released: usize,
     /// When a change that was held back may be made.
     pub retry_at: Option<Instant>,
 }
@@ -122,6 +124,7 @@ impl Node {
                 match self.change(change, &passed.observed).await {
                     Ok(()) => {
                         passed.made += 1;
+                        passed.released += usize::from(change.kind == ChangeKind::Release);
                         passed.unmade.remove(&change.mac);
                     }
                     Err(error) => {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::cycle::{Agent, Cycle};
 use crate::metrics::{ErrorType, Metrics};
 use crate::node::Passed;
+use crate::source::SourceNews;
 use crate::status::StatusBoard;
 use crate::watch::Watch;
 
@@ -26,6 +27,7 @@ const JITTER: f64 = 0.1;
 #[derive(Debug)]
 pub struct Service {
     agent: Agent,
+    news: SourceNews,
     watch: Watch,
     rules: PollRules,
     schedule: PollSchedule,
@@ -49,6 +51,7 @@ impl Service {
     ) -> Self {
         let now = Instant::now();
         Self {
+            news: agent.news(),
             agent,
             watch,
             rules,
@@ -62,8 +65,9 @@ impl Service {
         }
     }
 
-    /// Runs until a stop is requested; the change at hand is finished, or rolled back, before it returns.
-    pub async fn run(mut self, mut shutdown: Shutdown) {
+    /// Runs until a stop is requested; the change at hand is finished, or rolled back, before it returns. Returns the
+    /// agent, whose source may have something to write yet.
+    pub async fn run(mut self, mut shutdown: Shutdown) -> Agent {
         while !shutdown.is_requested() {
             let wake = self.retry_at.into_iter().fold(self.next_read.min(self.next_full), Instant::min);
             self.board.back_within(wake.saturating_duration_since(Instant::now()));
@@ -73,6 +77,10 @@ impl Service {
                 () = self.watch.relevant() => {
                     self.board.back_within(CYCLE_BOUND);
                     self.look(&shutdown).await;
+                }
+                () = self.news.changed() => {
+                    self.board.back_within(CYCLE_BOUND);
+                    self.read(&shutdown).await;
                 }
                 () = sleep_until(wake) => {
                     self.board.back_within(CYCLE_BOUND);
@@ -84,6 +92,7 @@ impl Service {
                 }
             }
         }
+        self.agent
     }
 
     /// A cycle with a read of the source.

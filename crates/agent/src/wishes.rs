@@ -26,7 +26,7 @@ pub struct Wishes {
 impl Wishes {
     /// Joins a read with what may be taken away on its grounds.
     pub fn new(read: DesiredState, verdict: Verdict) -> Self {
-        let DesiredState { node_known, position: _, nics, mut invalid, tombstones } = read;
+        let DesiredState { node_known, position: _, nics, mut invalid, tombstones, silence: _ } = read;
         let Verdict { releases, held } = verdict;
         let mut seen = BTreeMap::<MacAddr, u32>::new();
         for nic in &nics {

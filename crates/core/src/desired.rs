@@ -18,6 +18,22 @@ pub struct DesiredState {
     pub invalid: Vec<InvalidEntry>,
     /// NICs that are to be taken away: positive evidence.
     pub tombstones: Vec<Tombstone>,
+    /// What it means that a NIC is not named.
+    pub silence: Silence,
+}
+
+/// What it means that a source does not name a NIC that it could name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Silence {
+    /// Nothing by itself: rows of a table come and go one by one, and a read may fall between two of them.
+    #[default]
+    Nothing,
+    /// An object lists the node's NICs in one piece: one that this same object named before is to be taken away.
+    NotListed,
+    /// The object of the node is being deleted, and waits for the node to take everything of it away.
+    Deleted,
+    /// There is no object of the node, which is evidence of nothing.
+    NoObject,
 }
 
 /// How new a source's content is. A lower revision within one epoch, or another epoch, is a stale or restored source.
@@ -27,6 +43,22 @@ pub struct Position {
     pub epoch: String,
     /// Rises with every publication that changes something.
     pub revision: u64,
+}
+
+/// What begins the epoch of a Kubernetes object; a database's epoch has no colon.
+const OBJECT: &str = "uid:";
+
+impl Position {
+    /// How new a Kubernetes object is. Its uid is made anew when the object is made anew; its generation rises with every
+    /// change of its spec.
+    pub fn of_object(uid: &str, generation: u64) -> Self {
+        Self { epoch: format!("{OBJECT}{uid}"), revision: generation }
+    }
+
+    /// Whether this is the position of a Kubernetes object.
+    pub fn is_of_object(&self) -> bool {
+        self.epoch.starts_with(OBJECT)
+    }
 }
 
 /// One NIC that the node is to have.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use multinic_core::MacAddr;
 use multinic_core::desired::{
-    DesiredNic, DesiredState, EntryId, InvalidEntry, Position, Reported, Tombstone,
+    DesiredNic, DesiredState, EntryId, InvalidEntry, Position, Reported, Silence, Tombstone,
 };
 use multinic_core::node::absence::{AbsenceLedger, AbsenceRules, Newest, Proof, Trust, Verdict};
 use proptest::prelude::*;
@@ -31,6 +31,7 @@ fn state(position: Option<Position>, nics: &[u16], tombstones: &[u16]) -> Desire
         nics: nics.iter().map(|n| desired(*n, None, &[])).collect::<Vec<DesiredNic>>(),
         invalid: Vec::new(),
         tombstones: tombstones.iter().map(|n| Tombstone { entry: None, mac: mac(*n) }).collect(),
+        silence: Silence::Nothing,
     }
 }
 
@@ -314,6 +315,7 @@ proptest! {
                 prop_assert!(!named(mac), "{mac} is named");
                 match proof {
                     Proof::Tombstone => prop_assert!(buried(mac)),
+                    Proof::NotListed | Proof::Deletion => prop_assert!(false, "no table proves {proof:?}"),
                     Proof::LongAbsence => {
                         let (count, lasted) = runs.get(mac).copied().unwrap_or_default();
                         let all_gone = state.nics.is_empty() && state.invalid.is_empty();

@@ -121,7 +121,7 @@ mod tests {
         let position = Position { epoch: "e".to_owned(), revision: 7 };
         let state = State {
             owned: [(mac, nic)].into(),
-            newest: Some(Newest { position, met_at: None }),
+            newest: Some(Newest { named: [mac].into(), inherited: [mac].into(), ..Newest::first(position) }),
             made: [(mac, 4)].into(),
         };
         state.save(&root, None).unwrap();

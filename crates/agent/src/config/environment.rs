@@ -15,8 +15,7 @@ const ALIASES: [(&str, &str); 6] = [
 ];
 
 /// Variables of the older programs that meant something for their way of working only.
-const WITHOUT_EFFECT: [&str; 31] = [
-    "AGENT_ACTION",
+const WITHOUT_EFFECT: [&str; 25] = [
     "AGENT_RETRY_COUNT",
     "AGENT_RETRY_INTERVAL",
     "BACKUP_DIR",
@@ -27,9 +26,6 @@ const WITHOUT_EFFECT: [&str; 31] = [
     "DB_MAX_LIFETIME",
     "DB_MAX_OPEN_CONNS",
     "DB_PARSE_TIME",
-    "JOB_COMPLETE_ON_PARTIAL_FAILURE",
-    "K8S_ANNOTATION_PREFIX",
-    "K8S_LABEL_PREFIX",
     "LOG_FILE_PATH",
     "LOG_OUTPUT",
     "MAX_CONCURRENT_TASKS",
@@ -42,11 +38,9 @@ const WITHOUT_EFFECT: [&str; 31] = [
     "NETWORK_ROUTING_TABLE_BASE",
     "NETWORK_SET_ARP_SYSCTLS",
     "NETWORK_SET_RP_FILTER_LOOSE",
-    "NODE_CR_NAMESPACE",
     "PREFLIGHT_ALLOW_UP",
     "PRIVILEGED_MODE",
     "RETRY_DELAY",
-    "RUN_MODE",
 ];
 
 /// What the environment gives.

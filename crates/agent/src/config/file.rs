@@ -70,7 +70,7 @@ pub enum FileError {
 }
 
 /// The nested keys of the older programs' file, and the options that they became.
-const NESTED: [(&str, &str); 12] = [
+const NESTED: [(&str, &str); 15] = [
     ("database.host", "db_host"),
     ("database.port", "db_port"),
     ("database.username", "db_user"),
@@ -80,21 +80,21 @@ const NESTED: [(&str, &str); 12] = [
     ("database.url", "database_url"),
     ("agent.check_interval", "poll_interval"),
     ("agent.node_name", "node_name"),
+    ("kubernetes.kubeconfig", "kubeconfig"),
+    ("kubernetes.label_prefix", "k8s_label_prefix"),
+    ("kubernetes.annotation_prefix", "k8s_annotation_prefix"),
     ("netplan.dry_run", "dry_run"),
     ("logging.level", "log_level"),
     ("logging.format", "log_format"),
 ];
 
 /// Keys of the older programs' file that meant something for their way of working only.
-const WITHOUT_EFFECT: [&str; 12] = [
+const WITHOUT_EFFECT: [&str; 9] = [
     "database.charset",
     "database.parse_time",
     "database.loc",
     "agent.retry_count",
     "agent.retry_interval",
-    "kubernetes.kubeconfig",
-    "kubernetes.label_prefix",
-    "kubernetes.annotation_prefix",
     "netplan.config_path",
     "netplan.backup_path",
     "logging.output",

@@ -18,7 +18,7 @@ pub mod options;
 mod settings;
 
 pub use file::FileError;
-pub use options::{Command, CommandLine, Options, PlanOutput};
+pub use options::{AgentAction, Command, CommandLine, DataSource, Options, PlanOutput, RunMode};
 pub use settings::{DatabaseSecrets, NodeNameOrigin, Settings};
 
 /// Why the configuration cannot be used.
@@ -40,11 +40,9 @@ pub enum ConfigError {
         /// What it was set to, and what is wrong with that.
         reason: String,
     },
-    /// A setting that only other programs have.
-    #[error(
-        "DATA_SOURCE: {0:?}: this agent reads its desired state from the database only: set db, or nothing"
-    )]
-    DataSource(String),
+    /// An action without the mode that it belongs to.
+    #[error("AGENT_ACTION=cleanup takes everything away and ends, so it needs RUN_MODE=job")]
+    ActionOfService,
     /// The database's settings are wrong.
     #[error(transparent)]
     Database(#[from] multinic_store::SettingsError),
@@ -90,9 +88,6 @@ pub fn load(
         .filter(|id| !matches!(id.as_str(), "config" | "help" | "version"))
         .collect();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if let Some(source) = lookup("DATA_SOURCE").filter(|source| !matches!(source.as_str(), "" | "db")) {
-        return Err(ConfigError::DataSource(source));
-    }
     // Parsed twice: the first time for the file's name, and for what is wrong with the command line alone.
     let config = parse(arguments.clone())?.config;
     let from_environment = environment::read(&known, &lookup);

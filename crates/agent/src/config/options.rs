@@ -26,13 +26,15 @@ Examples:
   multinic-agent plan                                  say what would be done, and touch nothing
   multinic-agent plan --output json                    the same for scripts
   multinic-agent once --log-format text                one pass now
+  multinic-agent run --data-source nodecr              run on the node's object in Kubernetes
   multinic-agent cleanup                               say what would be taken away
   multinic-agent cleanup --yes                         take away every NIC, address and file of MultiNIC on this node
 
 Exit codes:
   0  run: stopped by SIGTERM or SIGINT; once: every NIC is as desired; plan: planned; cleanup: nothing of ours is left,
      or it was only asked what would go
-  1  a wrong option, an unreadable source, or a node that cannot be worked on: nothing was done
+  1  a wrong option, an unreadable source, or a node that cannot be worked on: nothing was done; RUN_MODE=job: every NIC
+     failed, or some did and JOB_COMPLETE_ON_PARTIAL_FAILURE is false, or a clean-up left something
   2  once: a NIC failed, was refused or is not there; cleanup: something could not be taken away";
 
 /// The agent of a node: it finds NICs by their MAC, configures them, verifies them, repairs them and reports.
@@ -83,6 +85,31 @@ pub enum PlanOutput {
     Json,
 }
 
+/// Where the desired state is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DataSource {
+    /// A database.
+    Db,
+    /// The node's object in Kubernetes.
+    Nodecr,
+}
+
+/// How long the agent runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RunMode {
+    /// Until SIGTERM.
+    Service,
+    /// One pass.
+    Job,
+}
+
+/// What a job does instead of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AgentAction {
+    /// Take everything of ours away.
+    Cleanup,
+}
+
 /// The options of all commands.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -105,6 +132,41 @@ pub struct Options {
     /// Plan and log, but change nothing and report nothing
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Node")]
     pub dry_run: bool,
+
+    /// Where the desired state is read: db, a database; nodecr, the object MultiNicNodeConfig/<node>
+    #[arg(long, global = true, value_enum, default_value_t = DataSource::Db, help_heading = "Source")]
+    pub data_source: DataSource,
+    /// The namespace of that object
+    #[arg(long, global = true, default_value = "multinic-system", value_parser = namespace, help_heading = "Source")]
+    pub node_cr_namespace: String,
+    /// A kubeconfig, where this is no pod with a service account
+    #[arg(long, global = true, help_heading = "Source")]
+    pub kubeconfig: Option<PathBuf>,
+    /// How long an object must be older than it was before that is accepted, such as after a restore of etcd
+    #[arg(long, global = true, default_value = "10m", value_parser = duration::parse, help_heading = "Source")]
+    pub stale_confirm: Duration,
+    /// The prefix of the node's label <prefix>/interfaces
+    #[arg(long, global = true, default_value = "multinic.io", value_parser = key_prefix, help_heading = "Source")]
+    pub k8s_label_prefix: String,
+    /// The prefix of the node's annotation <prefix>/interfaces
+    #[arg(long, global = true, default_value = "multinic.io", value_parser = key_prefix, help_heading = "Source")]
+    pub k8s_annotation_prefix: String,
+    /// Where the kernel says which server this is; compared with spec.instanceId of the object
+    #[arg(long, global = true, default_value = "/sys/class/dmi/id/product_uuid", help_heading = "Source")]
+    pub product_uuid_file: PathBuf,
+
+    /// service: until SIGTERM; job: one pass, and a termination message
+    #[arg(long, global = true, value_enum, default_value_t = RunMode::Service, help_heading = "Job")]
+    pub run_mode: RunMode,
+    /// What a job does instead of a pass: take everything of MultiNIC away
+    #[arg(long, global = true, value_enum, help_heading = "Job")]
+    pub agent_action: Option<AgentAction>,
+    /// Whether a job of which some NICs failed has succeeded
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Job")]
+    pub job_complete_on_partial_failure: bool,
+    /// Where a job leaves its message, if there is such a file
+    #[arg(long, global = true, default_value = "/dev/termination-log", help_heading = "Job")]
+    pub termination_log: PathBuf,
 
     /// The database server
     #[arg(long, global = true, help_heading = "Database")]
@@ -157,10 +219,11 @@ pub struct Options {
     #[arg(long, global = true, default_value = "1h", value_parser = duration::parse, help_heading = "Removal")]
     pub absence_confirm_all: Duration,
 
-    /// The address on which health and metrics are served
-    #[arg(long, global = true, default_value = "0.0.0.0", help_heading = "Health and logs")]
-    pub health_addr: IpAddr,
-    /// Its port; 0 takes a free one and logs it
+    /// The addresses on which health and metrics are served, separated by commas; loopback and the node's own address
+    /// unless given, so that nothing listens on the NICs that are configured here
+    #[arg(long, global = true, value_delimiter = ',', help_heading = "Health and logs")]
+    pub health_addr: Vec<IpAddr>,
+    /// Their port; 0 takes a free one and logs it
     #[arg(long, global = true, default_value_t = 8080, help_heading = "Health and logs")]
     pub health_port: u16,
     /// trace, debug, info, warn, error, off; or a list such as info,multinic_host=debug
@@ -175,6 +238,26 @@ fn multiplier(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number >= 1.0 && number.is_finite() => Ok(number),
         _ => Err("is not a number of 1 or more".to_owned()),
+    }
+}
+
+/// A DNS label (RFC 1123), as the name of a namespace is one.
+fn namespace(text: &str) -> Result<String, String> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let good = (1..=63).contains(&text.len()) && text.bytes().all(inner);
+    if good && !text.starts_with('-') && !text.ends_with('-') {
+        Ok(text.to_owned())
+    } else {
+        Err("is not the name of a namespace".to_owned())
+    }
+}
+
+/// The part before the slash of a label's or annotation's key: a DNS subdomain.
+fn key_prefix(text: &str) -> Result<String, String> {
+    if text.len() <= 253 && text.split('.').all(|label| namespace(label).is_ok()) {
+        Ok(text.to_owned())
+    } else {
+        Err("is not a DNS name, such as multinic.io".to_owned())
     }
 }
 

@@ -11,7 +11,9 @@ use multinic_store::{DatabaseParts, DatabaseSettings};
 use multinic_telemetry::logs::{LogFormat, LogLevels};
 use secrecy::SecretString;
 
-use super::{ConfigError, Options};
+use super::{AgentAction, ConfigError, DataSource, Options, RunMode};
+use crate::node_resource::node_keys::KeyPrefixes;
+use crate::node_resource::resource::ResourceSettings;
 
 /// How many complete reads must have shown an absence, whatever the time between them.
 const ABSENCE_READS: u32 = 3;
@@ -35,6 +37,20 @@ pub struct Settings {
     pub backup_keep: usize,
     /// Plan and log only.
     pub dry_run: bool,
+    /// Where the desired state is read.
+    pub data_source: DataSource,
+    /// How the node's object is found.
+    pub resource: ResourceSettings,
+    /// How long an object must be older than it was before that is accepted.
+    pub stale_confirm: Duration,
+    /// How long the agent runs.
+    pub run_mode: RunMode,
+    /// What a job does instead of a pass.
+    pub action: Option<AgentAction>,
+    /// Whether a job of which some NICs failed has succeeded.
+    pub complete_on_partial_failure: bool,
+    /// Where a job leaves its message.
+    pub termination_log: PathBuf,
     /// The parts of the database's address; put together only by the commands that need it.
     pub database: DatabaseParts,
     /// When to read the source.
@@ -43,8 +59,10 @@ pub struct Settings {
     pub full_pass: Duration,
     /// How long an absence must last.
     pub absence: AbsenceRules,
-    /// Where health and metrics are served.
-    pub health: (IpAddr, u16),
+    /// Where health and metrics are served; empty: on loopback and the node's own addresses.
+    pub health_addresses: Vec<IpAddr>,
+    /// The port of all of them.
+    pub health_port: u16,
     /// Which events are logged.
     pub log_levels: LogLevels,
     /// In which form.
@@ -85,6 +103,17 @@ impl Settings {
             max_interfaces,
             backup_keep,
             dry_run,
+            data_source,
+            node_cr_namespace,
+            kubeconfig,
+            stale_confirm,
+            k8s_label_prefix,
+            k8s_annotation_prefix,
+            product_uuid_file,
+            run_mode,
+            agent_action,
+            job_complete_on_partial_failure,
+            termination_log,
             db_host,
             db_port,
             db_user,
@@ -107,6 +136,9 @@ impl Settings {
             log_format,
         } = options;
         let DatabaseSecrets { url, password } = secrets;
+        if agent_action.is_some() && run_mode != RunMode::Job {
+            return Err(ConfigError::ActionOfService);
+        }
         let password = match (password, db_password_file) {
             (Some(_), Some(_)) => return Err(ConfigError::TwoPasswords),
             (password, None) => password,
@@ -128,6 +160,18 @@ impl Settings {
             max_interfaces,
             backup_keep,
             dry_run,
+            data_source,
+            resource: ResourceSettings {
+                kubeconfig,
+                namespace: node_cr_namespace,
+                product_uuid_file,
+                prefixes: KeyPrefixes { label: k8s_label_prefix, annotation: k8s_annotation_prefix },
+            },
+            stale_confirm,
+            run_mode,
+            action: agent_action,
+            complete_on_partial_failure: job_complete_on_partial_failure,
+            termination_log,
             database: DatabaseParts {
                 url,
                 host: db_host,
@@ -153,7 +197,8 @@ impl Settings {
                 all: absence_confirm_all.max(absence_confirm),
                 reads: ABSENCE_READS,
             },
-            health: (health_addr, health_port),
+            health_addresses: health_addr,
+            health_port,
             log_levels: log_level,
             log_format,
             ignored,

@@ -31,7 +31,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
         let settings = load_from(&words, &variables).unwrap().settings;
         assert_eq!(settings.poll.base, Duration::from_secs(5), "{words:?}");
         assert_eq!(settings.max_interfaces, 30);
-        assert_eq!(settings.health.1, 9000);
+        assert_eq!(settings.health_port, 9000);
     }
 }
 
@@ -42,7 +42,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(settings.poll.longest, Duration::from_secs(300));
     assert_eq!(settings.poll.multiplier, 2.0);
     assert!(settings.poll.backoff);
-    assert_eq!(settings.health.1, 8080);
+    assert_eq!(settings.health_port, 8080);
     assert_eq!(settings.max_interfaces, 10);
     assert_eq!(settings.absence, multinic_core::node::absence::AbsenceRules::default());
     assert!(!settings.dry_run);
@@ -66,6 +66,12 @@ fn a_value_that_cannot_be_parsed_is_an_error_that_names_the_variable() {
         ("ABSENCE_CONFIRM", "later"),
         ("DRY_RUN", "maybe"),
         ("DB_PORT", "port"),
+        ("DATA_SOURCE", "file"),
+        ("NODE_CR_NAMESPACE", "A/b"),
+        ("K8S_LABEL_PREFIX", "a/b"),
+        ("STALE_CONFIRM", "later"),
+        ("RUN_MODE", "cron"),
+        ("AGENT_ACTION", "destroy"),
     ] {
         let error = load_from(&[], &[(variable, value)]).unwrap_err().to_string();
         assert!(error.contains(variable) && error.contains(value), "{variable}={value}: {error}");
@@ -148,9 +154,26 @@ fn a_missing_database_is_named_only_by_the_commands_that_need_it() {
 }
 
 #[test]
-fn another_data_source_is_refused_rather_than_ignored() {
-    assert!(load_from(&[], &[("DATA_SOURCE", "db")]).is_ok());
-    assert!(matches!(load_from(&[], &[("DATA_SOURCE", "nodecr")]), Err(ConfigError::DataSource(_))));
+fn the_source_is_the_database_unless_the_object_is_asked_for() {
+    let source = |variables: &[(&str, &str)]| load_from(&[], variables).unwrap().settings.data_source;
+    assert_eq!(source(&[]), DataSource::Db);
+    assert_eq!(source(&[("DATA_SOURCE", "db")]), DataSource::Db);
+    assert_eq!(source(&[("DATA_SOURCE", "nodecr")]), DataSource::Nodecr);
+    let resource = load_from(&[], &[("K8S_LABEL_PREFIX", "a.example")]).unwrap().settings.resource;
+    assert_eq!(resource.namespace, "multinic-system");
+    assert_eq!(
+        (resource.prefixes.label.as_str(), resource.prefixes.annotation.as_str()),
+        ("a.example", "multinic.io")
+    );
+}
+
+#[test]
+fn a_clean_up_is_no_way_to_begin_a_service() {
+    let action = ("AGENT_ACTION", "cleanup");
+    assert!(matches!(load_from(&[], &[action]), Err(ConfigError::ActionOfService)));
+    let settings = load_from(&[], &[action, ("RUN_MODE", "job")]).unwrap().settings;
+    assert_eq!((settings.run_mode, settings.action), (RunMode::Job, Some(AgentAction::Cleanup)));
+    assert!(settings.complete_on_partial_failure);
 }
 
 #[test]

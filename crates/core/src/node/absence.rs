@@ -1,5 +1,6 @@
-//! Which of our NICs may be taken away. Absence of evidence is not deletion: a NIC goes by a tombstone, or by an
-//! absence that was confirmed over time in complete reads of a source that is not older than one we saw before.
+//! Which of our NICs may be taken away. Absence of evidence is not deletion: a NIC goes by a tombstone, by an object
+//! that named it before and does not name it now, by the deletion of that object, or by an absence that was confirmed
+//! over time in complete reads of a source that is not older than one we saw before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::MacAddr;
-use crate::desired::{DesiredState, Position};
+use crate::desired::{DesiredState, Position, Silence};
 
 /// How long an absence must last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub struct AbsenceLedger {
     absent: BTreeMap<MacAddr, Absent>,
     /// Whether the last read had no entry of the node at all.
     emptied: bool,
+    /// Whether the source is of another kind than before, and the NICs that came with the change are not written down
+    /// yet.
+    moved: bool,
     /// The newest content that was ever read.
     pub newest: Option<Newest>,
 }
@@ -51,6 +55,20 @@ pub struct Newest {
     /// The revision at which we first met this epoch, if we knew another one before: until the controller has
     /// published beyond it, the source may be a restored copy of the past.
     pub met_at: Option<u64>,
+    /// The NICs of ours that this object named, at whatever generation. Empty for a database.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub named: BTreeSet<MacAddr>,
+    /// NICs of ours that came from a source of another kind and that this one has never named: its silence about them
+    /// means nothing, however long it lasts.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub inherited: BTreeSet<MacAddr>,
+}
+
+impl Newest {
+    /// The first content that was ever read.
+    pub fn first(position: Position) -> Self {
+        Self { position, met_at: None, named: BTreeSet::new(), inherited: BTreeSet::new() }
+    }
 }
 
 /// What a read is good for.
@@ -78,6 +96,10 @@ pub struct Verdict {
 pub enum Proof {
     /// The source says so.
     Tombstone,
+    /// The object that named it does not name it any more.
+    NotListed,
+    /// The object of the node is being deleted.
+    Deletion,
     /// The source has not named it for long enough.
     LongAbsence,
 }
@@ -86,28 +108,77 @@ impl AbsenceLedger {
     /// Weighs a read against what was seen before, and remembers it.
     pub fn weigh(&mut self, read: &DesiredState) -> Trust {
         let Some(position) = &read.position else {
-            // Tables of the older programs cannot tell; a source that could tell before is another one now.
-            return if self.newest.is_some() {
+            // An object that is not there is silent about everything, which is judged NIC by NIC.
+            return if self.newest.is_some() && read.silence != Silence::NoObject {
+                // Tables of the older programs cannot tell; a source that could tell before is another one now.
                 Trust::NoRemovals("the source lost its revision; is this the right database?")
             } else {
                 Trust::Full
             };
         };
-        let (met_at, trust) = match &self.newest {
+        let first = Newest::first(position.clone());
+        let (next, trust) = match self.newest.take() {
             Some(newest) if newest.position.epoch == position.epoch => {
                 if position.revision < newest.position.revision {
+                    self.newest = Some(newest);
                     return Trust::Stale;
                 }
-                match newest.met_at {
-                    Some(met) if position.revision <= met => (Some(met), RESTORED),
-                    _ => (None, Trust::Full),
+                let trust = match newest.met_at {
+                    Some(met) if position.revision <= met => RESTORED,
+                    _ => Trust::Full,
+                };
+                let met_at = newest.met_at.filter(|_| trust != Trust::Full);
+                (Newest { position: position.clone(), met_at, ..newest }, trust)
+            }
+            Some(newest) if newest.position.is_of_object() != position.is_of_object() => {
+                self.moved = true;
+                self.absent.clear();
+                if position.is_of_object() {
+                    (first, Trust::Full)
+                } else {
+                    (Newest { met_at: Some(position.revision), ..first }, RESTORED)
                 }
             }
-            Some(_) => (Some(position.revision), RESTORED),
-            None => (None, Trust::Full),
+            // Another object in the place of the one before: what it does not name has to be absent for long.
+            Some(newest) if position.is_of_object() => {
+                self.absent.clear();
+                (Newest { inherited: newest.inherited, ..first }, Trust::Full)
+            }
+            Some(newest) => {
+                let met_at = Some(position.revision);
+                (Newest { met_at, inherited: newest.inherited, ..first }, RESTORED)
+            }
+            None => {
+                // What is ours by now came from tables of the older programs, or from the older programs' own files.
+                self.moved = position.is_of_object();
+                (first, Trust::Full)
+            }
         };
-        self.newest = Some(Newest { position: position.clone(), met_at });
+        self.newest = Some(next);
         trust
+    }
+
+    /// Takes a read that is older than one before as the newest, because it has been so for long. Nothing is known of
+    /// what was named meanwhile.
+    pub fn go_back(&mut self, read: &DesiredState) {
+        if let (Some(newest), Some(position)) = (&mut self.newest, &read.position) {
+            newest.position = position.clone();
+            newest.named.clear();
+            self.absent.clear();
+        }
+    }
+
+    /// Brings what is remembered of NICs up to date with a read that is used.
+    fn remember(&mut self, read: &DesiredState, named: &BTreeSet<MacAddr>, ours: &BTreeSet<MacAddr>) {
+        let Some(newest) = self.newest.as_mut().filter(|_| read.position.is_some()) else { return };
+        if std::mem::take(&mut self.moved) {
+            newest.inherited.clone_from(ours);
+        }
+        newest.inherited.retain(|mac| ours.contains(mac) && !named.contains(mac));
+        newest.named.retain(|mac| ours.contains(mac));
+        if newest.position.is_of_object() {
+            newest.named.extend(named);
+        }
     }
 
     /// Judges what may be taken away. `ours` are the NICs that we configured; `elapsed` is the time since the last
@@ -124,7 +195,9 @@ impl AbsenceLedger {
         let unreadable: BTreeSet<MacAddr> = read.invalid.iter().filter_map(|entry| entry.mac).collect();
         let buried: BTreeSet<MacAddr> = read.tombstones.iter().map(|tombstone| tombstone.mac).collect();
         let mut verdict = Verdict::default();
-        let named = |mac: &MacAddr| desired.contains(mac) || unreadable.contains(mac);
+        let all_named: BTreeSet<MacAddr> = desired.union(&unreadable).copied().collect();
+        self.remember(read, &all_named, ours);
+        let named = |mac: &MacAddr| all_named.contains(mac);
         self.absent.retain(|mac, _| ours.contains(mac) && !named(mac) && !buried.contains(mac));
         let hold = match trust {
             Trust::Full => None,
@@ -151,8 +224,16 @@ impl AbsenceLedger {
             self.absent.clear();
         }
         for mac in missing {
+            let inherited = self.newest.as_ref().is_some_and(|newest| newest.inherited.contains(&mac));
+            let listed = self.newest.as_ref().is_some_and(|newest| newest.named.contains(&mac));
             let hold = hold.or_else(|| {
-                if !read.node_known {
+                if read.silence == Silence::NoObject {
+                    Some("there is no object of this node, and it did not go by way of a clean-up")
+                } else if inherited {
+                    Some("it came from a source of another kind, and this one has never named it")
+                } else if read.silence == Silence::Deleted {
+                    None
+                } else if !read.node_known {
                     // No time makes a wrong node name right.
                     Some("the source does not know a node of this name")
                 } else if read.invalid.iter().any(|entry| entry.mac.is_none()) {
@@ -164,6 +245,15 @@ impl AbsenceLedger {
             if let Some(why) = hold {
                 self.absent.remove(&mac);
                 verdict.held.insert(mac, why);
+                continue;
+            }
+            let proof = match read.silence {
+                Silence::Deleted => Some(Proof::Deletion),
+                Silence::NotListed if listed => Some(Proof::NotListed),
+                Silence::NotListed | Silence::Nothing | Silence::NoObject => None,
+            };
+            if let Some(proof) = proof {
+                verdict.releases.insert(mac, proof);
                 continue;
             }
             let absent = self.absent.entry(mac).or_default();

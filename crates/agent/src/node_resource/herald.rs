@@ -1,0 +1,308 @@
+//! Writes what there is to be told: the object's status, the node's label and annotation, events, and last the
+//! finalizer. Only what changed is written, and what changes fast is written once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::runtime::events::{Event, Recorder, Reporter};
+use multinic_api::{CLEANUP_FINALIZER, MultiNicNodeConfigStatus};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::access::{ApiServer, RequestError, limited};
+use super::node_keys::KeyPrefixes;
+use super::object::NodeObject;
+use super::occasions::occasions;
+use super::status::{Word, status};
+
+/// The component that events and field managers name.
+const COMPONENT: &str = "multinic-agent";
+/// What changes within this time is written once.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The wait after the first failure; doubled with each in a row.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Events that could not be written; the oldest go first.
+const MOST_EVENTS: usize = 32;
+/// How often a write is made again after somebody else wrote in between.
+const CONFLICTS: u32 = 5;
+
+const CONFLICT: u16 = 409;
+const NOT_FOUND: u16 = 404;
+
+/// What there is to be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// What it is about; none where there is no object.
+    pub object: Option<Arc<NodeObject>>,
+    /// What to say.
+    pub word: Word,
+    /// Whether our finalizer is to go.
+    pub let_go: bool,
+}
+
+/// Tells it, by and by.
+#[derive(Debug)]
+pub struct Herald {
+    tell: watch::Sender<Option<Arc<Told>>>,
+    ending: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Herald {
+    /// Waits for something to be told.
+    pub fn start(scribe: Scribe) -> Self {
+        let (tell, told) = watch::channel(None);
+        let ending = Arc::new(Notify::new());
+        let task = tokio::spawn(scribe.serve(told, ending.clone()));
+        Self { tell, ending, task }
+    }
+
+    /// What is to be known from now on. What was told before and is not written yet is not any more.
+    pub fn tell(&self, told: Told) {
+        self.tell.send_if_modified(|last| {
+            let news = last.as_deref() != Some(&told);
+            if news {
+                *last = Some(Arc::new(told));
+            }
+            news
+        });
+    }
+
+    /// Waits until the last word is written, but not longer than that.
+    pub async fn finish(self, limit: Duration) {
+        let Self { tell, ending, mut task } = self;
+        drop(tell);
+        ending.notify_one();
+        if tokio::time::timeout(limit, &mut task).await.is_err() {
+            tracing::warn!("the last report could not be written in time");
+            task.abort();
+        }
+    }
+}
+
+/// Where it is written, and what was.
+pub struct Scribe {
+    objects: Api<DynamicObject>,
+    nodes: Api<Node>,
+    recorder: Recorder,
+    node: String,
+    keys: KeyPrefixes,
+    written: Option<(String, MultiNicNodeConfigStatus)>,
+    written_keys: Option<Value>,
+    events: Vec<Event>,
+}
+
+impl Scribe {
+    /// Nothing is written yet.
+    pub fn new(server: &ApiServer, objects: Api<DynamicObject>, node: &str, keys: KeyPrefixes) -> Self {
+        let reporter = Reporter { controller: COMPONENT.to_owned(), instance: Some(node.to_owned()) };
+        Self {
+            objects,
+            nodes: Api::all(server.client.clone()),
+            recorder: Recorder::new(server.client.clone(), reporter),
+            node: node.to_owned(),
+            keys,
+            written: None,
+            written_keys: None,
+            events: Vec::new(),
+        }
+    }
+
+    async fn serve(mut self, mut told: watch::Receiver<Option<Arc<Told>>>, ending: Arc<Notify>) {
+        let mut failures: u32 = 0;
+        let mut said = String::new();
+        let mut ended = false;
+        while !ended {
+            if failures == 0 {
+                ended = told.changed().await.is_err();
+            }
+            let Some(word) = told.borrow_and_update().clone() else { continue };
+            let pause = match self.write(&word).await {
+                Ok(()) => {
+                    failures = 0;
+                    said.clear();
+                    PAUSE
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    if said != text {
+                        tracing::warn!(
+                            node_name = self.node,
+                            error = text,
+                            "the report could not be written; it is tried again"
+                        );
+                        said = text;
+                    }
+                    let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
+                    failures = failures.saturating_add(1);
+                    FIRST_WAIT.saturating_mul(factor).min(LONGEST_WAIT)
+                }
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                // Whoever waits for the last word does not wait for the pause.
+                () = ending.notified() => {}
+            }
+        }
+    }
+
+    /// Writes what is not written yet.
+    pub async fn write(&mut self, told: &Told) -> Result<(), ReportError> {
+        let Told { object, word, let_go } = told;
+        let going = *let_go || *word == Word::CleanedUp;
+        if let Some(object) = object {
+            self.write_status(object, word, going).await?;
+        }
+        self.write_keys(object.is_some(), word).await?;
+        self.write_events().await?;
+        if let Some(object) = object.as_ref().filter(|_| *let_go) {
+            set_finalizer(&self.objects, object, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_status(
+        &mut self,
+        object: &NodeObject,
+        word: &Word,
+        going: bool,
+    ) -> Result<(), ReportError> {
+        let ours =
+            self.written.as_ref().filter(|(uid, _)| *uid == object.uid).map(|(_, status)| status.clone());
+        let before = ours.or_else(|| object.status.clone());
+        let now = status(&NodeObject { status: before.clone(), ..object.clone() }, word, Timestamp::now());
+        if before.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        if !going {
+            let kind = NodeObject::resource();
+            let patch = json!({
+                "apiVersion": kind.api_version,
+                "kind": kind.kind,
+                // Another object of the same name is nothing that this speaks of.
+                "metadata": { "name": object.name, "uid": object.uid },
+                "status": now,
+            });
+            let parameters = PatchParams::apply(&format!("{COMPONENT}/{}", self.node)).force();
+            let patched =
+                limited(self.objects.patch_status(&object.name, &parameters, &Patch::Apply(patch))).await;
+            match patched {
+                Ok(_) => {}
+                Err(RequestError { code: Some(NOT_FOUND | CONFLICT), text }) => {
+                    tracing::debug!(error = text, "the object went before its status was written");
+                    return Ok(());
+                }
+                Err(error) => return Err(ReportError { what: "the status", error }),
+            }
+        }
+        self.events.extend(occasions(before.as_ref(), &now, word));
+        let surplus = self.events.len().saturating_sub(MOST_EVENTS);
+        self.events.drain(..surplus);
+        self.written = Some((object.uid.clone(), now));
+        Ok(())
+    }
+
+    async fn write_keys(&mut self, object_is_there: bool, word: &Word) -> Result<(), ReportError> {
+        let patch = match word {
+            Word::Passed(facts) if object_is_there || !facts.held.is_empty() => self.keys.patch(facts),
+            Word::Passed(_) | Word::CleanedUp => self.keys.removal(),
+            // What is there is there still.
+            Word::Refused(_) | Word::CleaningUp(_) => return Ok(()),
+        };
+        if self.written_keys.as_ref() == Some(&patch) {
+            return Ok(());
+        }
+        let (parameters, merge) = (PatchParams::default(), Patch::Merge(&patch));
+        match limited(self.nodes.patch_metadata(&self.node, &parameters, &merge)).await {
+            Ok(_) => {}
+            Err(RequestError { code: Some(NOT_FOUND), .. }) => {
+                tracing::warn!(
+                    node_name = self.node,
+                    "there is no Node of this name, so its NICs are not written to it"
+                );
+            }
+            Err(error) => return Err(ReportError { what: "the Node's label and annotation", error }),
+        }
+        self.written_keys = Some(patch);
+        Ok(())
+    }
+
+    async fn write_events(&mut self) -> Result<(), ReportError> {
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(self.node.clone()),
+            // As the kubelet has it, so that `kubectl describe node` shows both.
+            uid: Some(self.node.clone()),
+            ..ObjectReference::default()
+        };
+        while let Some(event) = self.events.first() {
+            let published = limited(self.recorder.publish(event, &about)).await;
+            published.map_err(|error| ReportError { what: "an event", error })?;
+            self.events.remove(0);
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Scribe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scribe").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Something could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot write {what}: {error}")]
+pub struct ReportError {
+    what: &'static str,
+    error: RequestError,
+}
+
+/// Adds or removes our finalizer, and touches nobody else's.
+pub async fn set_finalizer(
+    objects: &Api<DynamicObject>,
+    object: &NodeObject,
+    held: bool,
+) -> Result<(), ReportError> {
+    let failed = |error| ReportError { what: "the finalizer", error };
+    let mut object = object.clone();
+    for _ in 0..CONFLICTS {
+        if object.is_held() == held {
+            return Ok(());
+        }
+        let mut finalizers = object.finalizers.clone();
+        finalizers.retain(|name| name != CLEANUP_FINALIZER);
+        finalizers.extend(held.then(|| CLEANUP_FINALIZER.to_owned()));
+        // The version makes this fail if somebody else wrote in between, such as another finalizer.
+        let patch = json!({
+            "metadata": {
+                "uid": object.uid,
+                "resourceVersion": object.resource_version,
+                "finalizers": finalizers,
+            }
+        });
+        let parameters = PatchParams { field_manager: Some(COMPONENT.to_owned()), ..PatchParams::default() };
+        match limited(objects.patch_metadata(&object.name, &parameters, &Patch::Merge(patch))).await {
+            Ok(_) => return Ok(()),
+            Err(RequestError { code: Some(NOT_FOUND), .. }) => return Ok(()),
+            Err(RequestError { code: Some(CONFLICT), .. }) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let found = limited(objects.get_opt(&object.name)).await.map_err(failed)?;
+        match found.map(NodeObject::new) {
+            Some(found) if found.uid == object.uid => object = found,
+            _ => return Ok(()),
+        }
+    }
+    Err(failed(RequestError { code: Some(CONFLICT), text: "others keep writing to the object".to_owned() }))
+}
