@@ -5,5 +5,6 @@
 mod access;
 mod bench;
 mod kept;
+mod load;
 mod paths;
 mod watching;
