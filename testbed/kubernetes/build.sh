@@ -57,7 +57,7 @@ oldest() {
 
 cluster() {
   api
-  for program in kube-controller-manager kube-scheduler kubelet kube-proxy; do kubernetes "$program"; done
+  for program in kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do kubernetes "$program"; done
   for program in containerd containerd-shim-runc-v2 ctr; do
     install "$program" "$CONTAINERD/$program@$CONTAINERD_VERSION" \
       -tags no_btrfs,no_zfs,no_aufs,no_devmapper -ldflags '-s -w'

@@ -167,25 +167,27 @@ impl Cluster {
         Ok(self.guest_mut(node)?.unplug(mac)?)
     }
 
-    /// Reboots a node cleanly and starts its kubelet again. Does not wait until the node is ready.
+    /// Reboots a node cleanly. Its kubelet does not start by itself: what is there before any pod can be seen.
     ///
     /// # Errors
     /// Where it does not come up.
     pub fn reboot(&mut self, node: usize) -> Result<(), ClusterError> {
-        self.guest_mut(node)?.reboot()?;
-        self.start_kubelet(node)
+        Ok(self.guest_mut(node)?.reboot()?)
     }
 
-    /// Cuts a node's power, boots it, and starts its kubelet again. Does not wait until the node is ready.
+    /// Cuts a node's power and boots it. Its kubelet does not start by itself.
     ///
     /// # Errors
     /// Where it does not come up.
     pub fn reset(&mut self, node: usize) -> Result<(), ClusterError> {
-        self.guest_mut(node)?.reset()?;
-        self.start_kubelet(node)
+        Ok(self.guest_mut(node)?.reset()?)
     }
 
-    fn start_kubelet(&self, node: usize) -> Result<(), ClusterError> {
+    /// Starts kubelet, containerd and kube-proxy of a node that has booted. Does not wait until the node is ready.
+    ///
+    /// # Errors
+    /// Where they cannot be started.
+    pub fn start_kubelet(&self, node: usize) -> Result<(), ClusterError> {
         let number = u8::try_from(node + 1).map_err(|_| ClusterError::NoNode(node))?;
         kubelet::start(self.guest(node)?, number)
     }

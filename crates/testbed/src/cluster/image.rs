@@ -20,6 +20,7 @@ use crate::guest::succeed;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const AGENT: &str = "multinic-agent";
 /// Where programs find certificate authorities.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -96,6 +97,24 @@ pub fn pack(root: &Path, image: &Image, archive: &Path) -> Result<(), ClusterErr
         fs::write(&path, content.to_string()).map_err(file(path))?;
     }
     tar(folder.path(), archive)
+}
+
+/// The image of one of our programs. The agent's containers run as root, which they need on a node; others as nobody.
+///
+/// # Errors
+/// Where a file cannot be read or written.
+pub fn pack_program(program: &Path, reference: &str, archive: &Path) -> Result<(), ClusterError> {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let folder = tempfile::tempdir().map_err(file(std::env::temp_dir()))?;
+    lay_out(program, folder.path())?;
+    let user = if name == AGENT { "0:0" } else { "65532:65532" };
+    let image = Image::new(reference, &[&format!("/usr/local/bin/{name}")])
+        .user(user)
+        .label("org.opencontainers.image.title", &name)
+        .label("org.opencontainers.image.version", env!("CARGO_PKG_VERSION"))
+        .label("org.opencontainers.image.source", env!("CARGO_PKG_REPOSITORY"))
+        .label("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE"));
+    pack(folder.path(), &image, archive)
 }
 
 /// Fills an empty folder with a program, the libraries that it was linked with, certificate authorities, and the users

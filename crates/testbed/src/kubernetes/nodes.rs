@@ -7,11 +7,12 @@ use super::guarded::Guarded;
 use super::{ControlPlane, KubernetesError, binaries};
 
 const SCHEDULER: &str = "kube-scheduler";
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     ETCD,
     API_SERVER,
     CONTROLLERS,
     SCHEDULER,
+    "kubectl",
     "kubelet",
     "kube-proxy",
     "containerd",

@@ -4,59 +4,95 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
+mod feed;
+mod nics;
 mod scene;
 
-use std::time::Duration;
+use multinic_testbed::cluster::Cluster;
+use multinic_testbed::node::NetNs;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, PostParams};
-use kube::{Api, ResourceExt as _};
-use multinic_testbed::cluster::{Cluster, NodeSpec};
-use multinic_testbed::guest::{NetworkManagement, Release};
-use serde_json::json;
+use feed::Feed;
+use scene::{Scene, kill_agent};
 
-const NODES: [NodeSpec; 2] = [
-    NodeSpec { release: Release::Bookworm, network: NetworkManagement::Networkd },
-    NodeSpec { release: Release::Trixie, network: NetworkManagement::Networkd },
-];
+/// What happens to pods and nodes while NICs come and go, whoever says which NICs there are to be.
+async fn nics_outlive_pods_nodes_and_versions(scene: &mut Scene, feed: &mut Feed) {
+    // A NIC is declared and plugged while the agent runs, in either order.
+    let first = feed.attach(scene, 0).await;
+    scene.plug(0, &first, "ens4");
+    scene.wait_configured(0, "multinic0", &first).await;
+    let second = feed.declare_after_plug(scene, 1, "ens4").await;
+    scene.wait_configured(1, "multinic0", &second).await;
+    scene.wait_reported(0, &[&first]).await;
+    scene.wait_reported(1, &[&second]).await;
+    scene.assert_reaches(0, &second);
 
-/// A pod on each node, one of them with the node's network and rights, as agents have.
-#[tokio::test]
+    // From here on these two never lose an address, but for the moment in which their node is off.
+    let mut watches = [scene.watch(0, &[&first]), scene.watch(1, &[&second])];
+    for how in [scene::Kill::Gracefully, scene::Kill::AtOnce, scene::Kill::Process] {
+        kill_agent(scene, 0, how).await;
+        scene.wait_agents().await;
+        watches[0].assert_kept();
+    }
+    // Another arrives while the pod is away.
+    kill_agent(scene, 1, scene::Kill::AtOnce).await;
+    let third = feed.attach(scene, 1).await;
+    scene.plug(1, &third, "ens5");
+    scene.wait_configured(1, "multinic1", &third).await;
+
+    scene.roll_out("2").await;
+    scene.wait_reported(0, &[&first]).await;
+    scene.wait_reported(1, &[&second, &third]).await;
+    watches.iter_mut().for_each(nics::Watch::assert_kept);
+
+    // The node's own network manager has them up before any pod runs; the pod then takes nothing away.
+    scene.cluster.reboot(1).unwrap();
+    scene.wait_configured(1, "multinic0", &second).await;
+    scene.wait_configured(1, "multinic1", &third).await;
+    let mut rebooted = scene.watch(1, &[&second, &third]);
+    scene.cluster.start_kubelet(1).unwrap();
+    scene.wait_agents().await;
+    scene.cluster.reset(0).unwrap();
+    scene.wait_configured(0, "multinic0", &first).await;
+    scene.cluster.start_kubelet(0).unwrap();
+    scene.wait_agents().await;
+    scene.wait_reported(0, &[&first]).await;
+    scene.wait_reported(1, &[&second, &third]).await;
+    rebooted.assert_kept();
+
+    // And what is taken away goes, alone.
+    let mut kept = scene.watch(1, &[&second]);
+    feed.detach(scene, 1, &third).await;
+    scene.wait_released(1, &third).await;
+    scene.wait_reported(1, &[&second]).await;
+    kept.assert_kept();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and a Kubernetes of its own: make test-cluster"]
-async fn pods_run_on_every_node_and_again_after_a_reboot() {
+async fn agents_keep_the_nics_of_their_objects_over_dead_pods_reboots_and_updates() {
     if !Cluster::supported() {
         return;
     }
-    let mut cluster = Cluster::start(&NODES).unwrap();
-    let pods: Api<Pod> = Api::namespaced(cluster.client().unwrap(), "default");
-    for (node, privileged) in [("node-1", true), ("node-1", false), ("node-2", true), ("node-2", false)] {
-        let pod = json!({
-            "metadata": { "name": format!("{node}-{privileged}") },
-            "spec": {
-                "nodeName": node,
-                "hostNetwork": privileged,
-                "containers": [{
-                    "name": "main",
-                    "image": "localhost/pause:1",
-                    "imagePullPolicy": "Never",
-                    "securityContext": { "privileged": privileged },
-                }],
-            },
-        });
-        pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
-    }
-    let ready = |pod: &Pod, restarts: i32| {
-        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-        statuses.is_some_and(|all| all.iter().all(|one| one.ready && one.restart_count >= restarts))
+    let mut scene = Scene::start("agent").await;
+    let mut feed = Feed::objects();
+    nics_outlive_pods_nodes_and_versions(&mut scene, &mut feed).await;
+}
+
+/// The other tests would prove nothing without this one.
+#[test]
+#[should_panic(expected = "DelAddress")]
+fn an_address_that_is_away_for_a_moment_is_noticed() {
+    let node = NetNs::new("watched").unwrap();
+    let wanted = nics::Wanted {
+        mac: "fa:16:3e:00:01:01".parse().unwrap(),
+        address: "192.0.2.1/24".parse().unwrap(),
+        mtu: 1450,
+        port: String::new(),
     };
-    scene::until("four pods", Duration::from_secs(120), async || {
-        pods.list(&ListParams::default()).await.unwrap().items.iter().all(|pod| ready(pod, 0))
-    })
-    .await;
-    cluster.reboot(1).unwrap();
-    scene::until("pods after a reboot", Duration::from_secs(120), async || {
-        let items = pods.list(&ListParams::default()).await.unwrap().items;
-        items.iter().all(|pod| ready(pod, i32::from(pod.name_any().starts_with("node-2"))))
-    })
-    .await;
+    node.add_address("lo", wanted.address, None).unwrap();
+    let mut watch = nics::Watch::start(&node, &[&wanted]);
+    watch.assert_kept();
+    node.remove_address("lo", wanted.address).unwrap();
+    node.add_address("lo", wanted.address, None).unwrap();
+    watch.assert_kept();
 }

@@ -1,11 +1,262 @@
-//! What the tests share.
+//! A cluster with the images and manifests that the project ships.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub async fn until(what: &str, patience: Duration, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + patience;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client, ResourceExt as _};
+use multinic_testbed::cluster::{Cluster, NodeSpec, image};
+use multinic_testbed::guest::{NetworkManagement, Nic, Release};
+use multinic_testbed::kubernetes::ControlPlane;
+use multinic_testbed::program::find;
+use serde_json::Value;
+
+use crate::nics::{Wanted, Watch};
+
+pub const NAMESPACE: &str = "multinic-system";
+/// The label that all keys of ours on a `Node` share.
+const KEY: &str = "multinic.io/interfaces";
+const AGENTS: &str = "app.kubernetes.io/name=multinic-agent";
+/// A pod takes ten seconds while the machine compiles something else.
+const PATIENCE: Duration = Duration::from_secs(240);
+const NODES: [NodeSpec; 2] = [
+    NodeSpec { release: Release::Bookworm, network: NetworkManagement::Networkd },
+    NodeSpec { release: Release::Trixie, network: NetworkManagement::Networkd },
+];
+
+pub fn node_name(node: usize) -> String {
+    format!("node-{}", node + 1)
+}
+
+/// How a pod comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kill {
+    /// It is deleted.
+    Gracefully,
+    /// It is deleted without time to end.
+    AtOnce,
+    /// Its process is killed, and the same pod goes on with another.
+    Process,
+}
+
+pub struct Scene {
+    pub cluster: Cluster,
+    pub client: Client,
+    /// What is deployed: a folder below `deploy`.
+    what: &'static str,
+}
+
+impl Scene {
+    /// Two nodes, and on them what is in a folder below `deploy`.
+    pub async fn start(what: &'static str) -> Self {
+        let cluster = Cluster::start(&NODES).unwrap();
+        let scene = Self { client: cluster.client().unwrap(), cluster, what };
+        for (program, tag) in [("multinic", "1"), ("multinic-agent", "1"), ("multinic-agent", "2")] {
+            let archive = scene.cluster.folder().join(format!("{program}-{tag}.tar"));
+            let reference = format!("localhost/{program}:{tag}");
+            image::pack_program(&find(program).unwrap(), &reference, &archive).unwrap();
+            scene.cluster.import_image(&archive).unwrap();
+            fs::remove_file(archive).unwrap();
+        }
+        scene.kubectl(&["apply", "--server-side", "--kustomize", &deploy("crds")]);
+        scene.kubectl(&["apply", "--server-side", "--kustomize", &deploy("namespace")]);
+        scene.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+        scene.apply("1");
+        scene.wait_agents().await;
+        scene
     }
+
+    /// As a user does: with a kustomization over the one that is shipped.
+    fn apply(&self, agent_tag: &str) {
+        let folder = tempfile::tempdir_in(self.cluster.folder()).unwrap();
+        let way_up = "../".repeat(folder.path().canonicalize().unwrap().components().count() - 1);
+        let base = format!("{way_up}{}", deploy(self.what).trim_start_matches('/'));
+        let kustomization = format!(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{base}]\nimages:\n\
+             - {{name: multinic, newName: localhost/multinic, newTag: \"1\"}}\n\
+             - {{name: multinic-agent, newName: localhost/multinic-agent, newTag: \"{agent_tag}\"}}\n"
+        );
+        fs::write(folder.path().join("kustomization.yaml"), kustomization).unwrap();
+        self.kubectl(&["apply", "--server-side", "--kustomize", folder.path().to_str().unwrap()]);
+    }
+
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let kubeconfig = self.cluster.folder().join("kubeconfig");
+        self.cluster.access().write_kubeconfig(&kubeconfig).unwrap();
+        let mut command = Command::new(ControlPlane::node_programs().unwrap().join("kubectl"));
+        let output = command.arg("--kubeconfig").arg(kubeconfig).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "kubectl {arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Everything that helps to understand a failure.
+    pub async fn tell(&self) -> String {
+        let mut text =
+            self.kubectl(&["get", "nodes,pods,openstackconfigs,mnnc", "--all-namespaces", "--output=wide"]);
+        text += &self.kubectl(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"]);
+        for node in 0..NODES.len() {
+            let logs = self.cluster.logs(node, NAMESPACE, "multinic").unwrap();
+            let lines: Vec<&str> = logs.lines().collect();
+            text += &format!("\n--- {}\n", node_name(node));
+            text += &lines[lines.len().saturating_sub(25)..].join("\n");
+        }
+        text
+    }
+
+    pub async fn until(&self, what: &str, mut fault: impl AsyncFnMut() -> Option<String>) {
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(fault) = fault().await {
+            if Instant::now() > deadline {
+                panic!("{what} did not come about: {fault}\n{}", self.tell().await);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until an agent of the DaemonSet's present state is ready on every node.
+    pub async fn wait_agents(&self) {
+        let sets: Api<DaemonSet> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        self.until("an agent on every node", async || {
+            for node in nodes.list(&ListParams::default()).await.unwrap() {
+                let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+                if !conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True") {
+                    return Some("a node is not ready".to_owned());
+                }
+            }
+            let set = sets.get("multinic-agent").await.unwrap();
+            let generation = set.metadata.generation;
+            let status = set.status.unwrap_or_default();
+            let count = i32::try_from(NODES.len()).unwrap();
+            let updated = status.observed_generation == generation
+                && status.updated_number_scheduled == Some(count)
+                && status.number_ready == count;
+            let listed = pods.list(&ListParams::default().labels(AGENTS)).await.unwrap().items;
+            // The status may be older than the death of a pod.
+            let alive = listed.iter().filter(|pod| is_ready(pod)).count();
+            (!updated || alive != NODES.len() || listed.len() != NODES.len()).then(|| format!("{status:?}"))
+        })
+        .await;
+    }
+
+    pub async fn roll_out(&self, agent_tag: &str) {
+        self.apply(agent_tag);
+        self.wait_agents().await;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        for pod in pods.list(&ListParams::default().labels(AGENTS)).await.unwrap() {
+            let image = pod.spec.unwrap().containers[0].image.clone();
+            assert_eq!(image, Some(format!("localhost/multinic-agent:{agent_tag}")));
+        }
+    }
+
+    /// As a hypervisor does.
+    pub fn plug(&mut self, node: usize, wanted: &Wanted, name: &str) {
+        let network = "tenant".to_owned();
+        let nic = Nic { mac: wanted.mac, name: name.to_owned(), mtu: wanted.mtu, network };
+        self.cluster.plug(node, nic).unwrap();
+    }
+
+    /// The kernel shows name, MTU, UP and address.
+    pub async fn wait_configured(&self, node: usize, name: &str, wanted: &Wanted) {
+        let guest = self.cluster.guest(node).unwrap();
+        self.until(name, async || wanted.fault(guest, name)).await;
+    }
+
+    pub async fn wait_released(&self, node: usize, wanted: &Wanted) {
+        let guest = self.cluster.guest(node).unwrap();
+        self.until("a NIC without its address", async || {
+            wanted.is_addressed(guest).then(|| wanted.address.to_string())
+        })
+        .await;
+    }
+
+    /// The status of the node's object and the keys of the `Node` speak of these NICs, and of no other.
+    pub async fn wait_reported(&self, node: usize, wanted: &[&Wanted]) {
+        let name = node_name(node);
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        self.until("a true report", async || {
+            let text = self.kubectl(&["get", "mnnc", &name, "--namespace", NAMESPACE, "--output=json"]);
+            let object: Value = serde_json::from_str(&text).unwrap();
+            let status = &object["status"];
+            let current = status["observedGeneration"] == object["metadata"]["generation"];
+            let listed = status["interfaceStatuses"].as_array().cloned().unwrap_or_default();
+            let told = |list: &[Value]| {
+                let has = |nic: &&Wanted| list.iter().any(|one| one["macAddress"] == nic.mac.to_string());
+                list.len() == wanted.len() && wanted.iter().all(has)
+            };
+            let node = nodes.get(&name).await.unwrap();
+            let label = node.labels().get(KEY).cloned();
+            let annotation = node.annotations().get(KEY).cloned().unwrap_or_default();
+            let right = current
+                && status["state"] == "Configured"
+                && told(&listed)
+                && label == Some(wanted.len().to_string())
+                && wanted.iter().all(|nic| annotation.contains(&nic.mac.to_string()));
+            (!right).then(|| format!("{status}\nlabel {label:?}, annotation {annotation}"))
+        })
+        .await;
+    }
+
+    pub fn watch(&self, node: usize, wanted: &[&Wanted]) -> Watch {
+        Watch::start(self.cluster.guest(node).unwrap().net(), wanted)
+    }
+
+    /// Packets go from a node to a NIC of another.
+    pub fn assert_reaches(&self, node: usize, wanted: &Wanted) {
+        let address = wanted.address.addr().to_string();
+        self.cluster.guest(node).unwrap().run("ping", &["-c", "1", "-W", "10", &address]).unwrap();
+    }
+}
+
+/// Ends the agent's pod of a node, and waits until it has begun to.
+pub async fn kill_agent(scene: &Scene, node: usize, how: Kill) {
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), NAMESPACE);
+    let on_node = ListParams::default().labels(AGENTS).fields(&format!("spec.nodeName={}", node_name(node)));
+    let pod = pods.list(&on_node).await.unwrap().items.remove(0);
+    let restarts = |pod: &Pod| {
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.clone());
+        statuses.unwrap_or_default().first().map_or(0, |status| status.restart_count)
+    };
+    match how {
+        Kill::Gracefully | Kill::AtOnce => {
+            let mut parameters = DeleteParams::default();
+            if how == Kill::AtOnce {
+                parameters = parameters.grace_period(0);
+            }
+            pods.delete(&pod.name_any(), &parameters).await.unwrap();
+            scene
+                .until("the end of a pod", async || {
+                    let still = pods.get_opt(&pod.name_any()).await.unwrap();
+                    still.filter(|still| still.uid() == pod.uid()).map(|still| still.name_any())
+                })
+                .await;
+        }
+        Kill::Process => {
+            scene.cluster.guest(node).unwrap().run("pkill", &["-KILL", "-x", "multinic-agent"]).unwrap();
+            scene
+                .until("a restart", async || {
+                    let now = pods.get(&pod.name_any()).await.unwrap();
+                    (restarts(&now) <= restarts(&pod)).then(|| "not yet".to_owned())
+                })
+                .await;
+        }
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+fn deploy(folder: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(folder);
+    let path: PathBuf = root.canonicalize().unwrap();
+    path.to_str().unwrap().to_owned()
 }
