@@ -39,6 +39,36 @@ test-openstack: ## Run the whole job against a real Keystone, Neutron, Nova and 
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked -p multinic-testbed --test real_openstack -- --ignored --test-threads 1
 
+.PHONY: generate
+generate: ## Write what is generated from the types: deploy/crds, the tables of docs/resources.md
+	UPDATE=1 $(CARGO) test --locked -p multinic-api --test generated
+
+# What runs in the cluster. Both images are pulled by these names, so they have to be where the nodes look for them.
+KUBECTL ?= kubectl
+IMG ?= multinic:latest
+AGENT_IMG ?= multinic-agent:latest
+WITH_IMAGES = sed -e 's|image: multinic:latest$$|image: $(IMG)|' -e 's|image: multinic-agent:latest$$|image: $(AGENT_IMG)|'
+
+.PHONY: install
+install: ## Put the resource definitions into the cluster of the current kubeconfig
+	$(KUBECTL) apply --server-side -k deploy/crds
+
+.PHONY: uninstall
+uninstall: ## Take the resource definitions away; FORCE=1 with all objects that are left
+	@left="$$($(KUBECTL) get openstackconfigs,multinicnodeconfigs,multinicoperators -A -o name 2>/dev/null)"; \
+	if [ -n "$$left" ] && [ -z "$(FORCE)" ]; then \
+	  printf '%s\n' "$$left" "There are objects left. Delete them while controller and agents run, which clean up after them," \
+	    "or say FORCE=1: the definitions then go when nothing holds the objects any more." >&2; exit 1; fi
+	$(KUBECTL) delete --ignore-not-found --wait=false -k deploy/crds
+
+.PHONY: deploy
+deploy: ## Put definitions, controller, Viola and agents into the cluster: make deploy IMG=… AGENT_IMG=…
+	$(KUBECTL) kustomize deploy/default | $(WITH_IMAGES) | $(KUBECTL) apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: ## Take the programs away; objects stay, and nodes keep their NICs
+	$(KUBECTL) delete --ignore-not-found -k deploy/programs
+
 .PHONY: lint
 lint: fmt-check ## Check formatting, lints, documentation and scripts
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
