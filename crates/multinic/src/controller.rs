@@ -2,18 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use kube::Client;
+use multinic_controller::cluster::metrics::ClusterMetrics;
+use multinic_controller::cluster::settings::ClusterArgs;
+use multinic_controller::cluster::{Cluster, Setup};
+use multinic_controller::inventory::Inventory;
+use multinic_controller::inventory::settings::InventoryArgs;
 use multinic_controller::metrics::Metrics;
 use multinic_controller::pass::Controller;
 use multinic_controller::pulse::Pulse;
 use multinic_controller::settings::{CloudArgs, DatabaseArgs, LogArgs, PassArgs};
+use multinic_controller::sinks::kubernetes::kubeconfig::choose_cryptography;
+use multinic_controller::sinks::viola::ViolaArgs;
 use multinic_controller::standalone::Standalone;
 use multinic_openstack::Gate;
-use multinic_store::Store;
+use multinic_store::{DatabaseSettings, Store};
 use multinic_telemetry::pages::{HealthDocument, PageServer, Pages};
 use multinic_telemetry::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
@@ -22,14 +30,15 @@ use prometheus_client::registry::Registry;
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// Follow the OpenstackConfig files (*.yaml, *.yml) of this directory, without Kubernetes.
+    /// Follow the OpenstackConfig files (*.yaml, *.yml) of this directory, without Kubernetes. Without it, the objects of
+    /// the cluster are followed that a ServiceAccount or a kubeconfig (KUBECONFIG) leads to.
     #[arg(long, value_name = "DIR", env = "STANDALONE_DIR")]
-    standalone: PathBuf,
+    standalone: Option<PathBuf>,
     /// Where to write each configuration's status, NAMESPACE.NAME.status.yaml. [default: beside its file]
-    #[arg(long, value_name = "DIR", env = "STATUS_DIR")]
+    #[arg(long, value_name = "DIR", env = "STATUS_DIR", requires = "standalone")]
     status_dir: Option<PathBuf>,
     /// Make one pass and exit: 0 if every configuration is as its spec wants it, 2 if one is not.
-    #[arg(long)]
+    #[arg(long, requires = "standalone")]
     once: bool,
     /// Confirm removals that were held, by the digest that log and status show.
     #[arg(long, value_name = "DIGEST", value_delimiter = ',', env = "CONFIRM_REMOVALS")]
@@ -48,7 +57,16 @@ pub struct Args {
     pass: PassArgs,
     #[command(flatten)]
     clouds: CloudArgs,
+    #[command(flatten)]
+    cluster: Box<ClusterArgs>,
+    #[command(flatten)]
+    viola: Box<ViolaArgs>,
+    #[command(flatten)]
+    inventory: Box<InventoryArgs>,
 }
+
+/// Where the ledger is unless a database is named: a volume, if it is to outlive the pod.
+const LEDGER: &str = "/var/lib/multinic/multinic.db";
 
 const AFTER_HELP: &str = "\
 Every flag is also an environment variable, named in brackets. What an OpenstackConfig says itself goes before both.
@@ -85,9 +103,18 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
         database,
         pass,
         clouds,
+        cluster,
+        viola,
+        inventory: inventory_args,
     } = args;
     multinic_telemetry::logs::init(logs.log_format, logs.log_level).context("cannot set up the log")?;
-    let settings = database.settings(environment).context("the database's settings are incomplete")?;
+    let settings = match (&standalone, is_named(&database)) {
+        (None, false) => {
+            make_folder_of(LEDGER)?;
+            DatabaseSettings::sqlite(PathBuf::from(LEDGER))
+        }
+        _ => database.settings(environment).context("the database's settings are incomplete")?,
+    };
     let defaults = clouds.defaults(&pass, environment)?;
     let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
     let store = Store::open(&settings).await.context("cannot open the database")?;
@@ -95,6 +122,36 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let gate = Gate::new(usize::from(clouds.openstack_max_requests));
+    let Some(standalone) = standalone else {
+        let inventory = Inventory::open(&inventory_args, Some(&store)).await?;
+        if inventory_args.inventory_enabled {
+            let listener = inventory.bind(&inventory_args).await?;
+            let (served, shutdown) = (inventory.clone(), shutdown.clone());
+            tokio::spawn(async move { served.serve(listener, shutdown).await });
+        }
+        let setup = Setup {
+            client: client().await?,
+            inventory: Some(inventory),
+            viola: *viola,
+            environment,
+            args: *cluster,
+            store,
+            gate,
+            limits: pass.limits(),
+            retention: pass.tombstone_retention,
+            defaults,
+            confirmed: confirm_removals.into_iter().collect(),
+            metrics,
+            cluster_metrics: ClusterMetrics::register(&mut registry),
+        };
+        let server = PageServer::bind(health_addr, health_port).await?;
+        let cluster = Cluster::start(setup).await?;
+        let ready = Box::new(cluster.ready());
+        let pages = Pages { ready, ..pages(registry, &cluster.pulse()) };
+        tokio::spawn(server.serve(pages, shutdown.clone()));
+        cluster.run(shutdown).await;
+        return Ok(ExitCode::SUCCESS);
+    };
     let controller = Controller::new(store, gate, pass.limits(), pass.tombstone_retention, metrics);
     let confirmed: BTreeSet<String> = confirm_removals.into_iter().collect();
     let mut standalone = Standalone::new(controller, standalone, status_dir, defaults, confirmed);
@@ -112,6 +169,28 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     tokio::spawn(server.serve(pages(registry, &pulse), shutdown.clone()));
     standalone.run(shutdown).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A client of the cluster that the environment leads to.
+async fn client() -> anyhow::Result<Client> {
+    choose_cryptography();
+    let config = kube::Config::infer().await.context(
+        "no cluster to follow: there is neither a ServiceAccount nor a kubeconfig (KUBECONFIG); use --standalone DIR \
+         without one",
+    )?;
+    Client::try_from(config).context("cannot make a client of the cluster")
+}
+
+/// Whether any setting names a database.
+fn is_named(database: &DatabaseArgs) -> bool {
+    database.db_host.is_some() || environment("DATABASE_URL").is_some()
+}
+
+fn make_folder_of(file: &str) -> anyhow::Result<()> {
+    let folder = Path::new(file).parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder).with_context(|| {
+        format!("cannot make {} for the ledger; set DATABASE_URL or DB_HOST to keep it elsewhere", folder.display())
+    })
 }
 
 fn pages(registry: Registry, pulse: &Arc<Pulse>) -> Pages {

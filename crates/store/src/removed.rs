@@ -51,10 +51,7 @@ pub(crate) async fn read(session: &mut Session) -> Result<Vec<Removed>, StoreErr
 }
 
 /// Frees the slots of removals that nodes were seen to have carried out. Returns how many.
-pub(crate) async fn release(
-    session: &mut Session,
-    done: &[(NodeName, MacAddr)],
-) -> Result<u64, StoreError> {
+pub(crate) async fn release(session: &mut Session, done: &[(NodeName, MacAddr)]) -> Result<u64, StoreError> {
     let sql = "UPDATE multi_removal SET released_at = CURRENT_TIMESTAMP \
                WHERE node_name = ? AND macaddress = ? AND released_at IS NULL";
     let mut count = 0;

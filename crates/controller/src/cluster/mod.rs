@@ -6,6 +6,8 @@
 //! * [`watch`]: the objects as the API server has them.
 //! * [`manifest`], [`secrets`], [`clouds_yaml`]: from an object and its Secrets to the planner's value.
 //! * [`finalizer`]: a deleted configuration stays until what it published is gone.
+//! * [`placement`], [`project`], `deliver`, `records`: what is published, to the sinks of each configuration and the inventory.
+//! * [`restore`]: a ledger that was lost.
 //! * [`triggers`], [`webhook`]: when a configuration is carried out.
 //! * [`conditions`], [`events`]: what users are told.
 //! * `reconciler`: the turns of the leader around [`pass`](crate::pass); `report`: who is told what.
@@ -15,14 +17,19 @@
 
 pub mod clouds_yaml;
 pub mod conditions;
+mod deliver;
 mod entry;
 pub mod events;
 pub mod finalizer;
 pub mod lease;
 pub mod manifest;
 pub mod metrics;
+pub mod placement;
+pub mod project;
 mod reconciler;
+mod records;
 mod report;
+pub mod restore;
 pub mod said;
 pub mod secrets;
 pub mod settings;
@@ -30,7 +37,7 @@ pub mod triggers;
 pub mod watch;
 pub mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,9 +50,12 @@ use multinic_store::Store;
 use multinic_telemetry::shutdown::Shutdown;
 use tokio::sync::watch::{Receiver, channel};
 
+use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 use crate::pass::Controller;
 use crate::pulse::Pulse;
+use crate::sinks::viola::ViolaArgs;
+use deliver::Deliverer;
 use finalizer::Definition;
 use lease::{Candidate, Leadership, Standing};
 use metrics::ClusterMetrics;
@@ -75,6 +85,14 @@ pub struct Setup {
     pub retention: Duration,
     /// What configurations get where they are silent.
     pub defaults: Defaults,
+    /// Digests of held removals that were confirmed, beside those in annotations of configurations.
+    pub confirmed: BTreeSet<String>,
+    /// The inventory, if it is kept.
+    pub inventory: Option<Inventory>,
+    /// The flags for Viola.
+    pub viola: ViolaArgs,
+    /// Looks a variable up that is secret and so no flag: `VIOLA_TOKEN`.
+    pub environment: fn(&str) -> Option<String>,
     /// The pass's metrics.
     pub metrics: Metrics,
     /// The metrics of the work with the cluster.
@@ -222,14 +240,45 @@ impl Cluster {
     }
 
     fn reconciler(&self) -> Reconciler {
-        let Setup { client, args: _, store, gate, limits, retention, defaults, metrics, cluster_metrics } =
-            &self.setup;
+        let Setup {
+            client,
+            args,
+            store,
+            gate,
+            limits,
+            retention,
+            defaults,
+            confirmed,
+            inventory,
+            viola,
+            environment,
+            metrics,
+            cluster_metrics,
+        } = &self.setup;
         let controller = Controller::new(store.clone(), gate.clone(), *limits, *retention, metrics.clone())
             .reading(reads(self.triggers.mode));
+        let deliverer = Deliverer {
+            client: client.clone(),
+            defaults: placement::Defaults {
+                sinks: args.sinks.clone(),
+                namespace: args.node_namespace().to_owned(),
+                viola: viola.clone(),
+            },
+            environment: *environment,
+            inventory: inventory.clone(),
+            metrics: cluster_metrics.clone(),
+            drift: Arc::default(),
+            placements: BTreeMap::new(),
+            unplaced: BTreeSet::new(),
+            memory: deliver::Memory::default(),
+        };
         Reconciler {
             client: client.clone(),
             controller,
+            store: store.clone(),
+            deliverer,
             defaults: defaults.clone(),
+            confirmed: confirmed.clone(),
             triggers: self.triggers.clone(),
             view: self.view.clone(),
             definition: Definition::new(client.clone()),
@@ -239,6 +288,8 @@ impl Cluster {
             entries: BTreeMap::new(),
             scheduled: None,
             orphans: 0,
+            undelivered: None,
+            unread: BTreeMap::new(),
         }
     }
 }

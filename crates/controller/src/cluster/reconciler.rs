@@ -1,6 +1,6 @@
 //! What the leader does, turn by turn: read the configurations with their Secrets, make a pass, tell everybody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,19 @@ use jiff::Timestamp;
 use kube::api::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 use multinic_core::ConfigKey;
-use multinic_core::config::{ConfigErrors, Defaults};
+use multinic_core::config::{ConfigErrors, Defaults, FieldError};
 use multinic_core::fleet::Listing;
-use multinic_store::StoreError;
+use multinic_store::{Store, StoreError};
 use tokio::sync::watch;
 
+use super::deliver::Deliverer;
 use super::entry::{Entry, Mark};
 use super::finalizer::{self, Definition, Wish};
 use super::manifest::{Resolved, Unresolved, down_ports_of, resolve};
 use super::metrics::ClusterMetrics;
+use super::placement::Target;
 use super::report::Reporter;
+use super::restore::{RestoreError, is_lost, restore};
 use super::said::short;
 use super::triggers::{Mode, Triggers};
 use super::watch::{View, configs};
@@ -35,12 +38,17 @@ const COALESCING: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// At least so often the loop shows that it turns.
 const PULSE: Duration = Duration::from_secs(60);
+/// How often the inventory is told what agents reported in their objects.
+const OBSERVING: Duration = Duration::from_secs(10);
 
 /// What the leader works with.
 pub(super) struct Reconciler {
     pub client: Client,
     pub controller: Controller,
+    pub store: Store,
+    pub deliverer: Deliverer,
     pub defaults: Defaults,
+    pub confirmed: BTreeSet<String>,
     pub triggers: Triggers,
     pub view: watch::Receiver<View>,
     pub definition: Definition,
@@ -50,6 +58,16 @@ pub(super) struct Reconciler {
     pub entries: BTreeMap<ConfigKey, Entry>,
     pub scheduled: Option<Timestamp>,
     pub orphans: usize,
+    /// What the last delivery left undone, and when it is tried again; none before the first.
+    pub undelivered: Option<Pending>,
+    /// Other clusters whose objects a lost ledger is to be filled from and that cannot be read, with the reason.
+    pub unread: BTreeMap<Target, String>,
+}
+
+/// What the last delivery left undone.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    again: Option<Instant>,
 }
 
 /// What the objects ask of a turn.
@@ -70,6 +88,7 @@ impl Reconciler {
         if self.view.wait_for(|view| view.listed).await.is_err() {
             return;
         }
+        self.remember().await;
         loop {
             let seen = marks(&self.view.borrow_and_update());
             let wake = self.turn().await;
@@ -77,8 +96,64 @@ impl Reconciler {
         }
     }
 
+    /// Fills a ledger that was lost. Returns when that is done, or was not necessary.
+    async fn remember(&mut self) {
+        let mut wait = PATIENCE;
+        while let Err(error) = self.try_remember().await {
+            self.pulse.failed(&error);
+            tracing::error!(error = %error, "no pass is made before what was published is known");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(self.defaults.cadence.error.max(PATIENCE));
+        }
+    }
+
+    async fn try_remember(&mut self) -> Result<(), RestoreError> {
+        if !is_lost(&self.store).await? {
+            return Ok(());
+        }
+        let own = self.deliverer.defaults.place_unknown(&self.deliverer.environment).kubernetes;
+        let view = self.view.borrow().clone();
+        let others: BTreeSet<Target> =
+            view.objects.values().filter_map(|object| self.target(object)).collect();
+        for target in own.into_iter().chain(others).collect::<BTreeSet<_>>() {
+            match restore(&self.store, &mut self.deliverer, &target).await {
+                Ok(_) => {}
+                Err(RestoreError::Sink { source, .. }) if target.kubeconfig.is_some() => {
+                    self.unread.insert(target, source.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries again to read the objects of other clusters that a lost ledger is to be filled from.
+    async fn remember_others(&mut self, retry: &mut Option<Instant>) {
+        for target in self.unread.keys().cloned().collect::<Vec<_>>() {
+            match restore(&self.store, &mut self.deliverer, &target).await {
+                Ok(_) => drop(self.unread.remove(&target)),
+                Err(error) => {
+                    let problem = match error {
+                        RestoreError::Sink { source, .. } => source.to_string(),
+                        RestoreError::Store(error) => error.to_string(),
+                    };
+                    self.unread.insert(target, problem);
+                    sooner(retry, Instant::now() + self.defaults.cadence.error.max(PATIENCE));
+                }
+            }
+        }
+    }
+
+    fn target(&self, object: &DynamicObject) -> Option<Target> {
+        let spec = super::manifest::spec_of(object).ok()?;
+        let key = super::watch::key(object);
+        self.deliverer.defaults.target_of(&key, spec.sinks.as_deref(), spec.target.as_ref())
+    }
+
     /// Returns when there is something to do.
     async fn wait(&mut self, seen: &(bool, BTreeMap<ConfigKey, Mark>), wake: Option<Instant>) {
+        let drift = Arc::clone(&self.deliverer.drift);
+        let mut observe = tokio::time::interval_at((Instant::now() + OBSERVING).into(), OBSERVING);
         loop {
             let pulse = Instant::now() + PULSE;
             let wake = wake.map_or(pulse, |wake| wake.min(pulse));
@@ -93,6 +168,15 @@ impl Reconciler {
                         return;
                     }
                 }
+                () = drift.notified() => {
+                    // Whoever changed one object may be changing more.
+                    tokio::time::sleep(COALESCING).await;
+                    self.undelivered = None;
+                    return;
+                }
+                _ = observe.tick() => if let Err(error) = self.deliverer.observe().await {
+                    tracing::warn!(error = %error, "what agents report is not taken into the inventory");
+                },
                 () = tokio::time::sleep_until(wake.into()) => {
                     if wake < pulse {
                         return;
@@ -111,7 +195,7 @@ impl Reconciler {
         if undeletable.is_none() {
             configs.deleted = deleted.keys().cloned().collect();
         }
-        let passed = self.controller.pass(&configs, &std::collections::BTreeSet::new()).await;
+        let passed = self.controller.pass(&configs, &self.confirmed).await;
         let report = match passed {
             Ok(report) => {
                 self.note(&report, &configs);
@@ -132,6 +216,7 @@ impl Reconciler {
                 return retry;
             }
         };
+        self.deliver(&configs, &report, &mut retry).await;
         self.tell(&configs, &report, &mut retry).await;
         self.finish(&deleted, undeletable.as_deref(), &report, &mut retry).await;
         if configs.listing == Listing::Unsettled {
@@ -206,8 +291,11 @@ impl Reconciler {
                 configs.waiting.insert(key.clone());
             }
         }
-        self.resolve(&live, &configs, now).await;
-        for (key, object) in live {
+        let all =
+            live.iter().chain(&deleted).map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
+        self.resolve(&all, &configs, now).await;
+        self.remember_others(&mut retry).await;
+        for key in live.into_keys() {
             let Some(entry) = self.entries.get(&key) else { continue };
             if let Some(at) = entry.retry {
                 sooner(&mut retry, at);
@@ -217,12 +305,20 @@ impl Reconciler {
                 sooner(&mut retry, now + PATIENCE);
                 configs.waiting.insert(key.clone());
             }
-            let config = match &entry.resolved {
-                Some(Ok(resolved)) => Ok(resolved.config.clone()),
-                Some(Err(unresolved)) => Err(unresolved.errors.clone()),
-                None => Err(ConfigErrors(Vec::new())),
+            let unread = match self.unread.is_empty() {
+                true => None,
+                false => self.target(&entry.object).and_then(|target| self.unread.get(&target)),
             };
-            drop(object);
+            let config = match (&entry.resolved, unread) {
+                (_, Some(problem)) => {
+                    let field = "spec.target.kubeconfigSecretRef".to_owned();
+                    let problem = format!("what was published there is not known yet: {problem}");
+                    Err(ConfigErrors(vec![FieldError { field, problem }]))
+                }
+                (Some(Ok(resolved)), None) => Ok(resolved.config.clone()),
+                (Some(Err(unresolved)), None) => Err(unresolved.errors.clone()),
+                (None, None) => Err(ConfigErrors(Vec::new())),
+            };
             configs.by_key.insert(key, config);
         }
         Asked { configs, deleted, undeletable, retry }
@@ -268,7 +364,7 @@ impl Reconciler {
             let entry = self.entries.get(*key);
             entry.is_none_or(|entry| entry.is_outdated(&Mark::of(object), now))
                 || configs.asked.contains(*key)
-                || self.controller.is_due(key, now)
+                || (live.contains_key(*key) && self.controller.is_due(key, now))
         });
         let reads = outdated.map(|(key, object)| {
             let (client, defaults) = (&self.client, &self.defaults);
@@ -351,6 +447,77 @@ impl Reconciler {
         }
         self.orphans = orphans;
         self.metrics.orphans.set(i64::try_from(orphans).unwrap_or(i64::MAX));
+    }
+
+    /// Delivers what is published, if something of it changed or is not delivered yet.
+    async fn deliver(&mut self, configs: &Configs, report: &Report, retry: &mut Option<Instant>) {
+        let placed = self.place(configs);
+        let now = Instant::now();
+        let due = match &self.undelivered {
+            None => true,
+            Some(pending) => pending.again.is_some_and(|again| again <= now),
+        };
+        if placed || due || report.written.anything() {
+            match self.deliverer.deliver(&self.store, self.defaults.cadence.error).await {
+                Ok(done) => {
+                    for (key, entry) in &mut self.entries {
+                        entry.undelivered = done.undelivered.get(key).cloned().unwrap_or_default();
+                    }
+                    let nodes: Vec<_> = done
+                        .written
+                        .into_iter()
+                        .map(|(node, count)| (node, format!("{count} interface(s) are to be configured")))
+                        .collect();
+                    self.reporter.events.on_nodes(&nodes, "InterfacesPublished").await;
+                    self.undelivered = Some(Pending { again: done.again });
+                }
+                Err(error) => {
+                    tracing::error!(error = %error, "what is published cannot be delivered");
+                    self.undelivered = Some(Pending { again: Some(now + self.defaults.cadence.error) });
+                }
+            }
+        }
+        if let Some(again) = self.undelivered.as_ref().and_then(|pending| pending.again) {
+            sooner(retry, again);
+        }
+    }
+
+    /// Works out where each configuration's interfaces are delivered to. Returns whether that changed.
+    fn place(&mut self, configs: &Configs) -> bool {
+        let Deliverer { defaults, environment, placements, unplaced, .. } = &mut self.deliverer;
+        let before = placements.len();
+        placements.retain(|key, _| self.entries.contains_key(key));
+        let mut changed = before != placements.len();
+        unplaced.clear();
+        for (key, entry) in self.entries.iter_mut().filter(|(key, _)| !configs.waiting.contains(*key)) {
+            if let Some(Ok(resolved)) = &entry.resolved {
+                match defaults.place(key, resolved, environment) {
+                    Ok(placement) => {
+                        let same = placements.get(key).is_some_and(|before| before.is_same(&placement));
+                        changed |= !same;
+                        if !same {
+                            placements.insert(key.clone(), placement);
+                        }
+                    }
+                    Err(error) => {
+                        let errors = ConfigErrors(vec![error]);
+                        entry.resolved = Some(Err(Unresolved { errors, passing: false, trouble: false }));
+                    }
+                }
+            }
+        }
+        for (key, entry) in &self.entries {
+            // Its Secrets cannot be read; where its objects are does not depend on them.
+            if !placements.contains_key(key)
+                && let Ok(spec) = super::manifest::spec_of(&entry.object)
+                && let Some(placement) = defaults.place_without_secrets(key, &spec)
+            {
+                placements.insert(key.clone(), placement);
+                changed = true;
+            }
+        }
+        unplaced.extend(self.entries.keys().filter(|key| !placements.contains_key(*key)).cloned());
+        changed
     }
 
     /// Tells everybody what became of each configuration.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use multinic_api::openstack_config::Sink;
 
 use super::triggers::{Mode, Times, TriggerError, Triggers};
 use crate::settings::time_limit;
@@ -19,6 +20,13 @@ pub struct ClusterArgs {
     /// The namespace of the controller itself: of its Lease, and of MultiNicNodeConfigs unless NODE_CR_NAMESPACE says so.
     #[arg(long, env = "POD_NAMESPACE", default_value = "multinic-system")]
     pub pod_namespace: String,
+    /// Namespace of the MultiNicNodeConfigs. [default: the controller's own]
+    #[arg(long, env = "NODE_CR_NAMESPACE")]
+    pub node_cr_namespace: Option<String>,
+    /// Where nodes are published beside the ledger, for configurations without spec.sinks: kubernetes, viola, database, by
+    /// commas. [default: kubernetes, and viola where VIOLA_ENDPOINT or a configuration names one]
+    #[arg(long, env = "SINKS", value_delimiter = ',', value_parser = sink)]
+    pub sinks: Vec<Sink>,
     /// The name of this process among others of its kind. [default: the host's name]
     #[arg(long, env = "POD_NAME")]
     pub pod_name: Option<String>,
@@ -84,6 +92,12 @@ impl ClusterArgs {
         Ok(Triggers { mode: self.reconcile_mode, times, on_change: self.reconcile_immediate_on_cr_change })
     }
 
+    /// The namespace of MultiNicNodeConfigs.
+    pub fn node_namespace(&self) -> &str {
+        let own = self.node_cr_namespace.as_deref().map(str::trim);
+        own.filter(|namespace| !namespace.is_empty()).unwrap_or(&self.pod_namespace)
+    }
+
     /// Whether somebody may ask over HTTP.
     pub fn takes_posts(&self) -> bool {
         self.reconcile_token_file.is_some() || self.reconcile_token_review
@@ -97,6 +111,15 @@ impl ClusterArgs {
         let process = std::process::id();
         let time = jiff::Timestamp::now().as_nanosecond();
         format!("{name}_{process:x}{:x}", time & 0xffff_ffff)
+    }
+}
+
+fn sink(text: &str) -> Result<Sink, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "kubernetes" => Ok(Sink::Kubernetes),
+        "viola" => Ok(Sink::Viola),
+        "database" => Ok(Sink::Database),
+        _ => Err("is none of kubernetes, viola and database".to_owned()),
     }
 }
 

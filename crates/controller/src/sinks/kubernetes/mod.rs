@@ -141,14 +141,18 @@ impl KubernetesSink {
                 Err(error) => results.push((node.clone(), Err(error))),
             }
         }
-        let done = stream::iter(work).map(async |(node, object)| {
-            let result = match object {
-                Some((object, look)) => self.apply(&object, look).await,
-                None => self.remove(node).await,
-            };
-            (node.clone(), result)
-        });
-        let mut done = std::pin::pin!(done.buffer_unordered(CONCURRENCY));
+        // In a loop: futures that closures make of borrowed items are not known to be `Send`.
+        let mut done = Vec::with_capacity(work.len());
+        for (node, object) in work {
+            done.push(async move {
+                let result = match object {
+                    Some((object, look)) => self.apply(&object, look).await,
+                    None => self.remove(node).await,
+                };
+                (node.clone(), result)
+            });
+        }
+        let mut done = std::pin::pin!(stream::iter(done).buffer_unordered(CONCURRENCY));
         while let Some(result) = done.next().await {
             results.push(result);
         }

@@ -81,9 +81,13 @@ impl ViolaSink {
         for batch in batches(items, self.batch) {
             self.post_batch(provider, token.as_ref(), batch, &mut results).await;
         }
-        let removals = stream::iter(&tombstones)
-            .map(async |item| (item.node.clone(), self.post_tombstone(provider, token.as_ref(), item).await));
-        let mut removals = std::pin::pin!(removals.buffer_unordered(CONCURRENCY));
+        // In a loop: futures that closures make of borrowed items are not known to be `Send`.
+        let mut removals = Vec::with_capacity(tombstones.len());
+        for item in &tombstones {
+            let token = token.as_ref();
+            removals.push(async move { (item.node.clone(), self.post_tombstone(provider, token, item).await) });
+        }
+        let mut removals = std::pin::pin!(stream::iter(removals).buffer_unordered(CONCURRENCY));
         while let Some(result) = removals.next().await {
             results.push(result);
         }

@@ -1,0 +1,388 @@
+//! Delivers what is published to the sinks of each configuration, and remembers what they have.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use multinic_core::{ConfigKey, MacAddr, NodeName};
+use multinic_store::inventory::RecordKey;
+use multinic_store::{Removed, Store, StoreError};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::conditions::Undelivered;
+use super::metrics::ClusterMetrics;
+use super::placement::{Defaults, Placement, Target, Viola};
+use super::project::{Place, Projection, project, tombstone};
+use super::report::MANAGER;
+use super::secrets::Secrets;
+use crate::inventory::Inventory;
+use crate::sinks::{Delivery, KubernetesSink, NodeWish, SinkError, ViolaSink};
+
+/// How long a new sink may take to see what is there before its nodes count as not delivered.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// A kubeconfig that rotated is found so late at most.
+const KUBECONFIG_AGE: Duration = Duration::from_secs(300);
+/// Before what failed is tried again: the least, doubled each time up to the configurations' error interval.
+const LEAST_RETRY: Duration = Duration::from_secs(1);
+/// When nodes that are cleaning up are looked at again.
+const RELEASING: Duration = Duration::from_secs(5);
+
+/// Looks a variable up that is secret and so no flag.
+pub(super) type Environment = fn(&str) -> Option<String>;
+
+/// Delivers.
+pub(super) struct Deliverer {
+    pub client: Client,
+    pub defaults: Defaults,
+    pub environment: Environment,
+    pub inventory: Option<Inventory>,
+    pub metrics: ClusterMetrics,
+    /// Told when a sink has something else than what was delivered.
+    pub drift: Arc<Notify>,
+    /// The last known placement of each configuration that is there.
+    pub placements: BTreeMap<ConfigKey, Placement>,
+    /// Configurations that are there and whose placement was never known.
+    pub unplaced: BTreeSet<ConfigKey>,
+    pub(super) memory: Memory,
+}
+
+/// What is remembered between deliveries.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub sinks: BTreeMap<Target, Cluster>,
+    violas: HashMap<String, ViolaSink>,
+    /// What each Viola was sent, by Viola, provider and node.
+    posted: BTreeMap<(String, String, NodeName), u64>,
+    /// The inventory's records with the hashes of their configurations; none before they were read.
+    pub records: Option<BTreeMap<RecordKey, String>>,
+    /// Nodes whose agents were seen to clean up.
+    releasing: BTreeSet<(Target, NodeName)>,
+    failures: u32,
+}
+
+/// A sink with what follows it.
+pub(super) struct Cluster {
+    pub sink: Arc<KubernetesSink>,
+    follower: JoinHandle<()>,
+    kubeconfig: Option<SecretString>,
+    read: Instant,
+    /// Whether the last delivery had an error.
+    ailing: bool,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+/// What became of a delivery.
+#[derive(Debug, Default)]
+pub(super) struct Delivered {
+    /// What could not be delivered, by configuration.
+    pub undelivered: BTreeMap<ConfigKey, Vec<Undelivered>>,
+    /// Nodes that were written, with how many NICs they are to have.
+    pub written: Vec<(NodeName, usize)>,
+    /// When to deliver again although nothing changes.
+    pub again: Option<Instant>,
+}
+
+/// One node that could not be delivered.
+pub(super) struct Failure {
+    pub node: NodeName,
+    owners: BTreeSet<ConfigKey>,
+    undelivered: Undelivered,
+}
+
+type Owners = BTreeMap<NodeName, BTreeSet<ConfigKey>>;
+
+impl Deliverer {
+    /// Delivers everything that is published and not there yet. An error is the ledger's or the inventory's.
+    pub async fn deliver(
+        &mut self,
+        store: &Store,
+        error_interval: Duration,
+    ) -> Result<Delivered, StoreError> {
+        let published = store.published().await?;
+        let removed = store.removed().await?;
+        self.read_records().await?;
+        let unknown = self.defaults.place_unknown(&self.environment);
+        let mut owners = Owners::new();
+        for Removed { node, owner, .. } in &removed {
+            owners.entry(node.clone()).or_default().extend(owner.clone());
+        }
+        let projection = {
+            let known = self.placements.values().filter_map(|placement| placement.kubernetes.as_ref());
+            let targets: BTreeSet<&Target> = known.chain(&unknown.kubernetes).collect();
+            project(&published, &removed, targets, |key| match self.placements.get(key) {
+                Some(placement) => Place::Known(placement),
+                None if self.unplaced.contains(key) => Place::Unknown,
+                None => Place::Known(&unknown),
+            })
+        };
+        drop(published);
+        let mut done = Delivered::default();
+        let mut failures = Vec::new();
+        self.to_clusters(store, &projection, &removed, &owners, &mut done, &mut failures).await?;
+        self.to_violas(&projection, &unknown, &owners, &mut done, &mut failures).await;
+        self.keep_records(&projection, &failures).await?;
+        self.judge(failures, &mut done, error_interval);
+        Ok(done)
+    }
+
+    async fn to_clusters(
+        &mut self,
+        store: &Store,
+        projection: &Projection,
+        removed: &[Removed],
+        owners: &Owners,
+        done: &mut Delivered,
+        failures: &mut Vec<Failure>,
+    ) -> Result<(), StoreError> {
+        let mut free: Vec<(NodeName, MacAddr)> = Vec::new();
+        for (target, wishes) in &projection.kubernetes {
+            if wishes.is_empty() && !self.memory.sinks.contains_key(target) {
+                continue;
+            }
+            let results = match self.cluster(target).await {
+                Ok(sink) => sink.deliver(wishes).await,
+                Err(error) => {
+                    wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect()
+                }
+            };
+            let wanted: HashMap<&NodeName, &NodeWish> =
+                wishes.iter().map(|wish| (&wish.config.node, wish)).collect();
+            let mut ailing = false;
+            for (node, result) in results {
+                self.metrics.delivered("kubernetes", word(&result));
+                let Some(wish) = wanted.get(&node) else { continue };
+                let place = (target.clone(), node.clone());
+                match result {
+                    Ok(Delivery::Releasing) => {
+                        let again = Instant::now() + RELEASING;
+                        done.again = Some(done.again.map_or(again, |before| before.min(again)));
+                        self.memory.releasing.insert(place);
+                    }
+                    Ok(delivery) => {
+                        // Its agent held the object until its NICs were gone.
+                        if self.memory.releasing.remove(&place) {
+                            let gone = removed.iter().filter(|it| it.node == node && !it.released);
+                            free.extend(gone.map(|it| (it.node.clone(), it.mac)));
+                        }
+                        if delivery != Delivery::Unchanged {
+                            done.written.push((node, wish.config.interfaces.len()));
+                        }
+                    }
+                    Err(error) => {
+                        ailing = true;
+                        failures.push(failure(wish, owners, "KubernetesApplyError", &error));
+                    }
+                }
+            }
+            if let Some(cluster) = self.memory.sinks.get_mut(target) {
+                cluster.ailing = ailing;
+            }
+        }
+        if !free.is_empty() {
+            let count = store.release(&free).await?;
+            tracing::debug!(count, "nodes have cleaned up; their slots are free");
+        }
+        Ok(())
+    }
+
+    /// The sink of a target, made anew where its kubeconfig is another one now.
+    async fn cluster(&mut self, target: &Target) -> Result<Arc<KubernetesSink>, SinkError> {
+        let now = Instant::now();
+        if let Some(known) = self.memory.sinks.get(target) {
+            let current = match &target.kubeconfig {
+                None => true,
+                Some(_) if !known.ailing => now.duration_since(known.read) < KUBECONFIG_AGE,
+                Some(_) => false,
+            };
+            if current {
+                return Ok(Arc::clone(&known.sink));
+            }
+        }
+        let kubeconfig = self.kubeconfig(target).await?;
+        if let Some(known) = self.memory.sinks.get_mut(target) {
+            let text =
+                |secret: &Option<SecretString>| secret.as_ref().map(|it| it.expose_secret().to_owned());
+            known.read = now;
+            if text(&known.kubeconfig) == text(&kubeconfig) {
+                return Ok(Arc::clone(&known.sink));
+            }
+        }
+        let sink = match &kubeconfig {
+            None => KubernetesSink::new(self.client.clone(), &target.namespace, MANAGER),
+            Some(text) => KubernetesSink::for_kubeconfig(text, &target.namespace, MANAGER).await?,
+        };
+        let sink = Arc::new(sink);
+        let (watched, drift) = (Arc::clone(&sink), Arc::clone(&self.drift));
+        let follower = tokio::spawn(async move {
+            loop {
+                watched.drifted().await;
+                drift.notify_one();
+            }
+        });
+        // One that cannot look at what is there says so when something is delivered.
+        let _ = tokio::time::timeout(FIRST_LOOK, sink.until_read()).await;
+        let cluster = Cluster { sink: Arc::clone(&sink), follower, kubeconfig, read: now, ailing: false };
+        self.memory.sinks.insert(target.clone(), cluster);
+        Ok(sink)
+    }
+
+    async fn kubeconfig(&self, target: &Target) -> Result<Option<SecretString>, SinkError> {
+        let Some((namespace, name, key)) = &target.kubeconfig else { return Ok(None) };
+        let mut secrets = Secrets::new(self.client.clone(), namespace);
+        let text = secrets.text("spec.target.kubeconfigSecretRef", name, key).await;
+        let text =
+            text.map_err(|error| SinkError::Kubeconfig(format!("{}: {}", error.field, error.problem)))?;
+        Ok(Some(text))
+    }
+
+    /// The sink of a target for a look at what is there.
+    pub async fn look(&mut self, target: &Target) -> Result<Arc<KubernetesSink>, SinkError> {
+        self.cluster(target).await
+    }
+
+    async fn to_violas(
+        &mut self,
+        projection: &Projection,
+        unknown: &Placement,
+        owners: &Owners,
+        done: &mut Delivered,
+        failures: &mut Vec<Failure>,
+    ) {
+        let mut violas: BTreeMap<&str, &Viola> = BTreeMap::new();
+        let mut at: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for placement in self.placements.values().chain([unknown]) {
+            let Some(viola) = &placement.viola else { continue };
+            violas.insert(&viola.id, viola);
+            if let Some(provider) = &placement.provider {
+                at.entry(provider).or_default().insert(&viola.id);
+            }
+        }
+        let mut batches: BTreeMap<(String, String), Vec<NodeWish>> = BTreeMap::new();
+        for ((id, provider), wishes) in &projection.viola {
+            let news = wishes.iter().filter(|wish| !self.has(id, provider, wish));
+            batches.entry((id.clone(), provider.clone())).or_default().extend(news.cloned());
+        }
+        // What was sent before, and lost its last NIC since.
+        let mut sent: BTreeSet<(String, String, NodeName)> = self.memory.posted.keys().cloned().collect();
+        for key in self.memory.records.iter().flat_map(BTreeMap::keys) {
+            let ids = at.get(key.provider_id.as_str()).into_iter().flatten().copied();
+            let Ok(node) = key.node_name.parse::<NodeName>() else { continue };
+            sent.extend(ids.map(|id| (id.to_owned(), key.provider_id.clone(), node.clone())));
+        }
+        for (id, provider, node) in sent {
+            let Some(server) = projection.touched.get(&node).filter(|_| !projection.skipped.contains(&node))
+            else {
+                continue;
+            };
+            let wished = projection.viola.get(&(id.clone(), provider.clone()));
+            if !wished.is_some_and(|wishes| wishes.iter().any(|wish| wish.config.node == node)) {
+                batches.entry((id, provider.clone())).or_default().push(tombstone(
+                    &node,
+                    server.as_ref(),
+                    Some(&provider),
+                ));
+            }
+        }
+        let mut news = Vec::new();
+        for ((id, provider), wishes) in batches {
+            let Some(viola) = violas.get(id.as_str()).filter(|_| !wishes.is_empty()) else { continue };
+            let results = match self.memory.violas.get(&id) {
+                Some(sink) => {
+                    sink.deliver(Some(&provider).filter(|it| !it.is_empty()).map(String::as_str), &wishes)
+                        .await
+                }
+                None => match ViolaSink::new(viola.settings.clone()) {
+                    Ok(sink) => {
+                        let provider = Some(&provider).filter(|it| !it.is_empty()).map(String::as_str);
+                        let results = sink.deliver(provider, &wishes).await;
+                        self.memory.violas.insert(id.clone(), sink);
+                        results
+                    }
+                    Err(error) => {
+                        wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect()
+                    }
+                },
+            };
+            let wanted: HashMap<&NodeName, &NodeWish> =
+                wishes.iter().map(|wish| (&wish.config.node, wish)).collect();
+            for (node, result) in results {
+                self.metrics.delivered("viola", word(&result));
+                let Some(wish) = wanted.get(&node) else { continue };
+                let key = (id.clone(), provider.clone(), node.clone());
+                match result {
+                    Ok(_) => {
+                        done.written.push((node, wish.config.interfaces.len()));
+                        news.push((key, (!wish.is_tombstone()).then(|| wish.fingerprint())));
+                    }
+                    Err(error) => failures.push(failure(wish, owners, "ViolaPostError", &error)),
+                }
+            }
+        }
+        for (key, fingerprint) in news {
+            match fingerprint {
+                Some(fingerprint) => drop(self.memory.posted.insert(key, fingerprint)),
+                None => drop(self.memory.posted.remove(&key)),
+            }
+        }
+    }
+
+    /// Whether a Viola has a node as it is to be, as far as that is remembered.
+    fn has(&self, id: &str, provider: &str, wish: &NodeWish) -> bool {
+        let node = wish.config.node.clone();
+        match self.memory.posted.get(&(id.to_owned(), provider.to_owned(), node)) {
+            Some(posted) => *posted == wish.fingerprint(),
+            None => self.is_recorded(provider, wish),
+        }
+    }
+
+    fn judge(&mut self, failures: Vec<Failure>, done: &mut Delivered, error_interval: Duration) {
+        if failures.is_empty() {
+            self.memory.failures = 0;
+            return;
+        }
+        let wait = LEAST_RETRY
+            .saturating_mul(1 << self.memory.failures.min(10))
+            .min(error_interval.max(LEAST_RETRY));
+        self.memory.failures = self.memory.failures.saturating_add(1);
+        let again = Instant::now() + wait;
+        done.again = Some(done.again.map_or(again, |before| before.min(again)));
+        for Failure { node, owners, undelivered } in failures {
+            tracing::warn!(node_name = %node, reason = undelivered.reason, error = %undelivered.message, "a node is not delivered");
+            for owner in owners {
+                let list = done.undelivered.entry(owner).or_default();
+                if !list.contains(&undelivered) {
+                    list.push(undelivered.clone());
+                }
+            }
+        }
+    }
+}
+
+fn failure(wish: &NodeWish, removed: &Owners, reason: &'static str, error: &SinkError) -> Failure {
+    let node = wish.config.node.clone();
+    let mut owners: BTreeSet<ConfigKey> = wish.owners.values().cloned().collect();
+    // Whoever lost a NIC there waits for it to go.
+    owners.extend(removed.get(&node).into_iter().flatten().cloned());
+    let removal = matches!(error, SinkError::RemovalNotPropagated { .. });
+    let text = error.to_string();
+    let message = if text.contains(node.as_str()) { text } else { format!("node {node}: {text}") };
+    Failure { node, owners, undelivered: Undelivered { reason, removal, message } }
+}
+
+fn word(result: &Result<Delivery, SinkError>) -> &'static str {
+    match result {
+        Ok(Delivery::Unchanged) => "unchanged",
+        Ok(Delivery::Applied) => "applied",
+        Ok(Delivery::Removed) => "removed",
+        Ok(Delivery::Releasing) => "releasing",
+        Err(_) => "error",
+    }
+}

@@ -1,0 +1,248 @@
+//! From the ledger to what each sink is to have. Pure: what is published, and where each configuration's is delivered to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multinic_core::published::{Published, PublishedInterface};
+use multinic_core::{ConfigKey, NodeConfig, NodeName, ServerId};
+use multinic_store::Removed;
+
+use super::placement::{Placement, Target};
+use crate::sinks::NodeWish;
+
+/// What is known of where a configuration's interfaces are delivered to.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// This is where.
+    Known(&'a Placement),
+    /// It is there and cannot be read: its nodes are left as they are everywhere.
+    Unknown,
+}
+
+/// What each sink is to have.
+#[derive(Debug, Default)]
+pub struct Projection {
+    /// Objects, with a tombstone for each node that has nothing there any more and of which something was taken away.
+    pub kubernetes: BTreeMap<Target, Vec<NodeWish>>,
+    /// By Viola and provider. Its tombstones need to know what was delivered before.
+    pub viola: BTreeMap<(String, String), Vec<NodeWish>>,
+    /// By provider, wherever it is delivered.
+    pub providers: BTreeMap<String, Vec<NodeWish>>,
+    /// Nodes of which something was taken away.
+    pub touched: BTreeMap<NodeName, Option<ServerId>>,
+    /// Nodes that are left as they are.
+    pub skipped: BTreeSet<NodeName>,
+}
+
+/// Works out what each sink is to have. `targets` are all that are known, also those without a node.
+pub fn project<'a>(
+    published: &Published,
+    removed: &[Removed],
+    targets: impl IntoIterator<Item = &'a Target>,
+    place: impl Fn(&ConfigKey) -> Place<'a>,
+) -> Projection {
+    let mut projection = Projection::default();
+    for target in targets {
+        projection.kubernetes.entry(target.clone()).or_default();
+    }
+    for Removed { node, server, .. } in removed {
+        let touched = projection.touched.entry(node.clone()).or_default();
+        *touched = touched.take().or_else(|| server.clone());
+    }
+    let mut nodes: BTreeMap<&NodeName, Vec<&PublishedInterface>> = BTreeMap::new();
+    for row in &published.interfaces {
+        nodes.entry(&row.node).or_default().push(row);
+    }
+    for (node, rows) in nodes {
+        let placed: Option<Vec<(&PublishedInterface, &Placement)>> = rows
+            .iter()
+            .map(|row| match place(&row.owner) {
+                // A row of an older program that lacks a part: without it the node would seem to have lost a NIC.
+                Place::Known(placement) if row.interface.is_some() && row.slot.is_some() => {
+                    Some((*row, placement))
+                }
+                Place::Known(_) | Place::Unknown => None,
+            })
+            .collect();
+        let Some(placed) = placed else {
+            projection.skipped.insert(node.clone());
+            continue;
+        };
+        let mut targets: BTreeMap<&Target, Vec<&PublishedInterface>> = BTreeMap::new();
+        let mut violas: BTreeMap<(&str, &str), Vec<&PublishedInterface>> = BTreeMap::new();
+        let mut providers: BTreeMap<&str, Vec<&PublishedInterface>> = BTreeMap::new();
+        let mut provider_of: BTreeMap<&Target, &str> = BTreeMap::new();
+        for (row, Placement { provider, kubernetes, viola }) in placed {
+            let provider = provider.as_deref();
+            if let Some(target) = kubernetes {
+                targets.entry(target).or_default().push(row);
+                if let Some(provider) = provider {
+                    provider_of.entry(target).or_insert(provider);
+                }
+            }
+            if let Some(viola) = viola {
+                violas.entry((&viola.id, provider.unwrap_or_default())).or_default().push(row);
+            }
+            if let Some(provider) = provider {
+                providers.entry(provider).or_default().push(row);
+            }
+        }
+        for (target, rows) in targets {
+            let wish = wish(node, &rows, provider_of.get(target).copied());
+            projection.kubernetes.entry(target.clone()).or_default().push(wish);
+        }
+        for ((id, provider), rows) in violas {
+            let key = (id.to_owned(), provider.to_owned());
+            projection.viola.entry(key).or_default().push(wish(node, &rows, Some(provider)));
+        }
+        for (provider, rows) in providers {
+            projection.providers.entry(provider.to_owned()).or_default().push(wish(
+                node,
+                &rows,
+                Some(provider),
+            ));
+        }
+    }
+    let Projection { kubernetes, touched, skipped, .. } = &mut projection;
+    for wishes in kubernetes.values_mut() {
+        let there: BTreeSet<NodeName> = wishes.iter().map(|wish| wish.config.node.clone()).collect();
+        let gone = touched.iter().filter(|(node, _)| !there.contains(*node) && !skipped.contains(*node));
+        wishes.extend(gone.map(|(node, server)| tombstone(node, server.as_ref(), None)));
+    }
+    projection
+}
+
+/// A node that has lost its last NIC.
+pub fn tombstone(node: &NodeName, server: Option<&ServerId>, provider: Option<&str>) -> NodeWish {
+    NodeWish {
+        provider: provider.map(str::to_owned),
+        config: NodeConfig {
+            node: node.clone(),
+            instance: server.cloned().unwrap_or_else(|| ServerId::from("")),
+            interfaces: BTreeMap::new(),
+        },
+        owners: BTreeMap::new(),
+    }
+}
+
+fn wish(node: &NodeName, rows: &[&PublishedInterface], provider: Option<&str>) -> NodeWish {
+    let mut interfaces = BTreeMap::new();
+    let mut owners = BTreeMap::new();
+    for row in rows {
+        if let (Some(slot), Some(interface)) = (row.slot, &row.interface) {
+            interfaces.insert(slot, (**interface).clone());
+            owners.insert(row.port.clone(), row.owner.clone());
+        }
+    }
+    let instance = interfaces.values().next().map(|interface| interface.device.clone());
+    NodeWish {
+        provider: provider.filter(|provider| !provider.is_empty()).map(str::to_owned),
+        config: NodeConfig {
+            node: node.clone(),
+            instance: instance.unwrap_or_else(|| ServerId::from("")),
+            interfaces,
+        },
+        owners,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use multinic_core::{Addresses, Interface, MacAddr, Mtu, Slot};
+
+    use super::*;
+
+    fn row(node: &str, owner: &str, n: u8, whole: bool) -> PublishedInterface {
+        let mac = MacAddr::from_bytes([0xfa, 0x16, 0x3e, 0, 0, n]).unwrap();
+        let interface = Interface {
+            mac,
+            port: format!("port-{n}").into(),
+            network: "net".into(),
+            subnet: "sub".into(),
+            device: format!("server-{node}").into(),
+            addresses: Addresses::parse([format!("10.0.0.{n}/24").as_str()]).unwrap(),
+            cidr: "10.0.0.0/24".parse().unwrap(),
+            mtu: Mtu::new(1450).unwrap(),
+        };
+        PublishedInterface {
+            node: node.parse().unwrap(),
+            owner: ConfigKey::new("default", owner),
+            slot: Slot::new(n.into()).ok(),
+            verified: None,
+            port: interface.port.clone(),
+            mac,
+            subnet: interface.subnet.clone(),
+            device: Some(interface.device.clone()),
+            project: None,
+            network: None,
+            interface: whole.then(|| Arc::new(interface)),
+        }
+    }
+
+    fn target(namespace: &str) -> Target {
+        Target { kubeconfig: None, namespace: namespace.to_owned() }
+    }
+
+    fn removed(node: &str) -> Removed {
+        Removed {
+            node: node.parse().unwrap(),
+            mac: MacAddr::from_bytes([0xfa, 0x16, 0x3e, 1, 0, 0]).unwrap(),
+            owner: None,
+            server: Some("server-gone".into()),
+            released: false,
+        }
+    }
+
+    fn of(rows: Vec<PublishedInterface>, removals: &[Removed]) -> Vec<(String, String, usize)> {
+        let published = Published { interfaces: rows, ..Published::default() };
+        let (one, two) = (
+            Placement { kubernetes: Some(target("one")), ..Placement::default() },
+            Placement { kubernetes: Some(target("two")), ..Placement::default() },
+        );
+        let targets = [target("one"), target("two")];
+        let projection = project(&published, removals, &targets, |key| match &*key.name {
+            "one" => Place::Known(&one),
+            "two" => Place::Known(&two),
+            _ => Place::Unknown,
+        });
+        let all = projection.kubernetes.into_iter().flat_map(|(target, wishes)| {
+            wishes.into_iter().map(move |wish| {
+                (target.namespace.clone(), wish.config.node.to_string(), wish.config.interfaces.len())
+            })
+        });
+        all.collect()
+    }
+
+    fn line(namespace: &str, node: &str, count: usize) -> (String, String, usize) {
+        (namespace.to_owned(), node.to_owned(), count)
+    }
+
+    #[test]
+    fn each_sink_has_what_its_configurations_publish() {
+        let rows = vec![row("w1", "one", 1, true), row("w1", "two", 2, true), row("w2", "one", 3, true)];
+        assert_eq!(of(rows, &[]), [line("one", "w1", 1), line("one", "w2", 1), line("two", "w1", 1)]);
+    }
+
+    #[test]
+    fn a_node_goes_where_it_lost_something_and_has_nothing_left_and_nowhere_else() {
+        let rows = vec![row("w1", "one", 1, true)];
+        assert_eq!(
+            of(rows.clone(), &[]),
+            [line("one", "w1", 1)],
+            "that two has no node is no reason to remove one"
+        );
+        let gone = [removed("w1"), removed("w9")];
+        let expected =
+            [line("one", "w1", 1), line("one", "w9", 0), line("two", "w1", 0), line("two", "w9", 0)];
+        assert_eq!(of(rows, &gone), expected);
+    }
+
+    #[test]
+    fn a_node_of_which_something_cannot_be_read_stays_as_it_is() {
+        for other in [row("w1", "unreadable", 2, true), row("w1", "one", 2, false)] {
+            let rows = vec![row("w1", "one", 1, true), other, row("w2", "one", 3, true)];
+            assert_eq!(of(rows, &[removed("w1")]), [line("one", "w2", 1)]);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The inventory's records: what was delivered of each node, for people, and as a memory of what a Viola has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multinic_core::NodeName;
+use multinic_store::StoreError;
+use multinic_store::inventory::{
+    Entry, Filter, MAX_PAGE, NodeObservation, Observed, ObservedInterface, RecordKey,
+};
+
+use super::deliver::{Deliverer, Failure};
+use super::project::Projection;
+use crate::sinks::kubernetes::NodeStatus;
+use crate::sinks::{NodePayload, NodeWish};
+
+impl Deliverer {
+    /// Reads the records, once.
+    pub(super) async fn read_records(&mut self) -> Result<(), StoreError> {
+        let Some(store) = self.inventory.as_ref().and_then(|inventory| inventory.store()) else {
+            return Ok(());
+        };
+        if self.memory.records.is_some() {
+            return Ok(());
+        }
+        let mut records = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let page = store.list(&Filter::default(), after.as_ref(), MAX_PAGE).await?;
+            records.extend(page.records.into_iter().map(|record| (record.key, record.last_config_hash)));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        self.memory.records = Some(records);
+        Ok(())
+    }
+
+    /// Whether the inventory says that a node was delivered as it is to be.
+    pub(super) fn is_recorded(&self, provider: &str, wish: &NodeWish) -> bool {
+        let Some(records) = &self.memory.records else { return false };
+        let Ok(entry) = Entry::new(provider, &NodePayload::from(&wish.config)) else { return false };
+        records.get(entry.key()).is_some_and(|hash| hash == entry.hash())
+    }
+
+    /// Brings the records up to what was delivered: a node with a failure keeps the record that it has.
+    pub(super) async fn keep_records(
+        &mut self,
+        projection: &Projection,
+        failures: &[Failure],
+    ) -> Result<(), StoreError> {
+        let (Some(inventory), Some(records)) = (&self.inventory, &mut self.memory.records) else {
+            return Ok(());
+        };
+        let failed: BTreeSet<&NodeName> = failures.iter().map(|failure| &failure.node).collect();
+        let mut wished: BTreeSet<RecordKey> = BTreeSet::new();
+        let mut entries = Vec::new();
+        for (provider, wishes) in &projection.providers {
+            for wish in wishes {
+                let node = &wish.config.node;
+                let entry = match Entry::new(provider, &NodePayload::from(&wish.config)) {
+                    Ok(entry) => entry,
+                    Err(error) => {
+                        tracing::warn!(node_name = %node, error = %error, "the inventory cannot take a node");
+                        continue;
+                    }
+                };
+                wished.insert(entry.key().clone());
+                if !failed.contains(node) && records.get(entry.key()).is_none_or(|hash| hash != entry.hash())
+                {
+                    entries.push(entry);
+                }
+            }
+        }
+        let gone = records.keys().filter(|key| {
+            let node = key.node_name.parse::<NodeName>();
+            let touched = node.is_ok_and(|node| {
+                projection.touched.contains_key(&node)
+                    && !projection.skipped.contains(&node)
+                    && !failed.contains(&node)
+            });
+            touched && !wished.contains(*key)
+        });
+        let gone: Vec<RecordKey> = gone.cloned().collect();
+        if !entries.is_empty() {
+            inventory.apply(&entries).await?;
+            records.extend(entries.iter().map(|entry| (entry.key().clone(), entry.hash().to_owned())));
+        }
+        if !gone.is_empty() {
+            inventory.remove(&gone).await?;
+            records.retain(|key, _| !gone.contains(key));
+        }
+        Ok(())
+    }
+
+    /// Tells the inventory what the nodes' agents reported in their objects.
+    pub(super) async fn observe(&self) -> Result<(), StoreError> {
+        let Some(inventory) = self.inventory.as_ref().filter(|inventory| inventory.store().is_some()) else {
+            return Ok(());
+        };
+        for cluster in self.memory.sinks.values() {
+            let nodes: Vec<NodeObservation> = cluster.sink.statuses().into_iter().map(observation).collect();
+            if !nodes.is_empty() {
+                inventory.observe_nodes(&nodes).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn observation(node: NodeStatus) -> NodeObservation {
+    let NodeStatus { node, generation, status } = node;
+    let current = status.observed_generation == Some(generation);
+    let state = match status.state {
+        Some(state) if current => format!("{state:?}"),
+        // What it says is of an older spec.
+        _ => "Pending".to_owned(),
+    };
+    let interfaces = status.interface_statuses.into_iter().map(|nic| ObservedInterface {
+        name: nic.name.unwrap_or_default(),
+        mac_address: nic.mac_address.unwrap_or_default(),
+        addresses: nic.addresses.or_else(|| nic.cidr.map(|cidr| vec![cidr])).unwrap_or_default(),
+        mtu: nic.mtu.and_then(|mtu| u32::try_from(mtu).ok()),
+        status: nic.status.unwrap_or_default(),
+        reason: nic.reason.unwrap_or_default(),
+    });
+    NodeObservation {
+        node_name: node,
+        instance_id: None,
+        observed: Observed {
+            state,
+            observed_at: status.last_updated.and_then(|at| at.parse().ok()),
+            interfaces: interfaces.collect(),
+        },
+    }
+}

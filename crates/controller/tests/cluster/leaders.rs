@@ -1,0 +1,68 @@
+//! Several controllers: one works.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+
+use crate::bench::{Bench, until};
+
+const ELECTED: [&str; 1] = ["--lease-duration=3s"];
+
+async fn holder(bench: &Bench) -> Option<String> {
+    let leases: Api<Lease> = Api::namespaced(bench.client.clone(), &bench.namespace);
+    let lease = leases.get_opt("multinic-controller").await.unwrap()?;
+    lease.spec?.holder_identity.filter(|holder| !holder.is_empty())
+}
+
+#[tokio::test]
+async fn when_the_leader_dies_the_other_goes_on_and_nothing_is_removed() {
+    let Some(bench) = Bench::new().await else { return };
+    let first = bench.start_with(&[ELECTED[0], "--pod-name=first"]).await;
+    until("the first leads", async || holder(&bench).await.is_some_and(|name| name.starts_with("first")))
+        .await;
+    let second = bench.start_with(&[ELECTED[0], "--pod-name=second"]).await;
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    bench.until_ready("a").await;
+    assert_eq!(first.metric("multinic_controller_leader"), "1");
+    assert_eq!(second.metric("multinic_controller_leader"), "0");
+    assert_eq!(second.metric("multinic_controller_pass_duration_seconds_count"), "0");
+    let slots = bench.slots().await;
+    first.kill();
+    until("the second leads", async || holder(&bench).await.is_some_and(|name| name.starts_with("second")))
+        .await;
+    bench.cloud.attach(&server, &[&bench.subnet]).unwrap();
+    bench.until_count(2).await;
+    for (mac, name) in slots {
+        assert_eq!(bench.slots().await[&mac], name);
+    }
+    second.stop().await;
+    assert_eq!(holder(&bench).await, None, "it gave the lease back");
+}
+
+#[tokio::test]
+async fn whoever_loses_the_lease_stops_before_another_can_begin() {
+    let Some(bench) = Bench::new().await else { return };
+    let first = bench.start_with(&[ELECTED[0], "--pod-name=first"]).await;
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    bench.until_ready("a").await;
+    // Somebody takes it over.
+    let leases: Api<Lease> = Api::namespaced(bench.client.clone(), &bench.namespace);
+    until("the lease is another's", async || {
+        let mut lease = leases.get("multinic-controller").await.unwrap();
+        let spec = lease.spec.as_mut().unwrap();
+        spec.holder_identity = Some("stranger".to_owned());
+        spec.lease_duration_seconds = Some(3600);
+        leases.replace("multinic-controller", &Default::default(), &lease).await.is_ok()
+    })
+    .await;
+    until("it stops", async || first.metric("multinic_controller_leader") == "0").await;
+    let passes = first.metric("multinic_controller_pass_duration_seconds_count");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(first.metric("multinic_controller_pass_duration_seconds_count"), passes);
+    assert_eq!(bench.count().await, 1);
+    first.stop().await;
+    assert_eq!(holder(&bench).await.as_deref(), Some("stranger"));
+}

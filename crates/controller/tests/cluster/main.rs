@@ -1,0 +1,10 @@
+//! The controller against a real API server, with a simulated cloud.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
+
+mod bench;
+mod configs;
+mod deletion;
+mod faults;
+mod leaders;
+mod sinks;
+mod triggers;
