@@ -3,6 +3,7 @@
 mod controller;
 mod crds;
 mod demo;
+mod viola;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum Command {
     Crds,
     /// Show the whole job on this machine: a simulated cloud, nodes in network namespaces, real kernel NICs
     Demo(demo::Args),
+    /// Serve the Viola API: take nodes over HTTP, make MultiNicNodeConfig objects of them in their clusters
+    Viola(Box<viola::Args>),
 }
 
 const AFTER_HELP: &str = "\
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Controller(args) => controller::run(*args),
         Command::Crds => crds::run(),
         Command::Demo(args) => demo::run(&args),
+        Command::Viola(args) => viola::run(*args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("multinic: {}", told_once(&error));

@@ -119,7 +119,8 @@ impl SinkError {
         match self {
             Self::NotRead { .. } => true,
             Self::Kubernetes { status, .. } | Self::Viola { status, .. } => passes(*status),
-            Self::ViolaNode { .. } | Self::RemovalNotPropagated { .. } => true,
+            Self::ViolaNode { code, .. } => passes(code.parse().ok()),
+            Self::RemovalNotPropagated { .. } => true,
             Self::ObjectName { .. }
             | Self::Foreign { .. }
             | Self::NotKept { .. }

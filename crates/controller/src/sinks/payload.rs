@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 /// One node with its NICs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(title = "NodeConfig")]
+#[schema(as = NodeConfig)]
 pub struct NodePayload {
     /// The node's name, which is also the name of its MultiNicNodeConfig.
-    #[schema(min_length = 1, max_length = 253, example = "worker-1")]
+    #[schema(required, min_length = 1, max_length = 253, example = "worker-1")]
     #[serde(default)]
     pub node_name: String,
     /// The UUID of the Nova server that the node is.
@@ -31,7 +31,7 @@ pub struct NodePayload {
 /// One NIC. The order of the fields is that of the older programs, whose hashes depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(title = "NodeInterface")]
+#[schema(as = NodeInterface)]
 pub struct InterfacePayload {
     /// The N of `multinicN`. Where a name is given beside it, the name decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub struct InterfacePayload {
     #[schema(pattern = "^multinic[0-9]+$", example = "multinic0")]
     pub name: Option<String>,
     /// The port's MAC address.
-    #[schema(pattern = "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$", example = "fa:16:3e:00:00:01")]
+    #[schema(required, pattern = "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$", example = "fa:16:3e:00:00:01")]
     #[serde(default)]
     pub mac_address: String,
     /// The first IPv4 address, else the first.

@@ -22,7 +22,7 @@ const CONCURRENCY: usize = 16;
 
 /// What became of a batch.
 #[derive(Debug, Default, Serialize, ToSchema)]
-#[schema(title = "ApplyResult")]
+#[schema(as = ApplyResult)]
 pub struct Outcome {
     /// How many nodes are now as they were posted.
     pub applied: usize,

@@ -65,6 +65,7 @@ fn text(status: StatusCode, text: &str) -> Response {
     post,
     path = "/v1/k8s/multinic/node-configs",
     operation_id = "applyNodeConfigs",
+    tag = "node-configs",
     params(("x-provider-id" = Option<String>, Header, description = "The k8sProviderID: it leads to the cluster")),
     request_body(content = Vec<NodePayload>, description = "At most 4 MiB", content_type = "application/json"),
     responses(

@@ -237,10 +237,11 @@ impl Exchange {
         let headers = std::mem::take(response.headers_mut());
         let text = |name| headers.get(&name).and_then(|value: &HeaderValue| value.to_str().ok());
         if status.is_redirection() {
+            let code = status.as_u16();
             let location = line(text(LOCATION).unwrap_or_default());
             let problem =
-                format!("status {status} redirects to {location:?}; configure that URL if it is right");
-            return Err(refusal(problem, Some(status.as_u16())));
+                format!("status {code} redirects to {location:?}; configure that URL if it is right");
+            return Err(refusal(problem, Some(code)));
         }
         let mut answer = Vec::new();
         while answer.len() <= LARGEST_ANSWER

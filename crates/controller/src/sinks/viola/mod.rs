@@ -85,7 +85,8 @@ impl ViolaSink {
         let mut removals = Vec::with_capacity(tombstones.len());
         for item in &tombstones {
             let token = token.as_ref();
-            removals.push(async move { (item.node.clone(), self.post_tombstone(provider, token, item).await) });
+            removals
+                .push(async move { (item.node.clone(), self.post_tombstone(provider, token, item).await) });
         }
         let mut removals = std::pin::pin!(stream::iter(removals).buffer_unordered(CONCURRENCY));
         while let Some(result) = removals.next().await {
