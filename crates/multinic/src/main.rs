@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Controller(args) => controller::run(*args),
-        Command::Crds => crds::run(),
+        Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),
         Command::Viola(args) => viola::run(*args),
     };
