@@ -17,7 +17,7 @@ use multinic_controller::sinks::{
     Delivery, INTERFACE_OWNERS_ANNOTATION, KubernetesSink, NodeWish, SinkError,
 };
 use multinic_core::{ConfigKey, NodeConfig, PortId, Slot};
-use multinic_testbed::kubernetes::ControlPlane;
+use multinic_testbed::kubernetes::{ControlPlane, FaultProxy};
 use serde_json::json;
 
 const MANAGER: &str = "multinic-controller";
@@ -345,6 +345,63 @@ async fn a_restart_of_the_api_server_loses_nothing() {
         }
     };
     tokio::time::timeout(LIMIT, mended).await.unwrap();
+}
+
+#[tokio::test]
+async fn conflicts_outages_and_cut_watches_lose_and_delete_nothing() {
+    let Some(world) = World::new().await else { return };
+    let control_plane = ControlPlane::shared().unwrap();
+    let proxy = FaultProxy::start(control_plane).unwrap();
+    let client = proxy.access(control_plane.admin()).client().unwrap();
+    let sink = KubernetesSink::new(client, &world.namespace, MANAGER);
+    sink.until_read().await;
+    let all: Vec<NodeWish> = (0..30).map(|n| wish(&format!("worker-{n}"), &[0, 1])).collect();
+    let deliver = async |wishes: &[NodeWish]| {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let results = sink.deliver(wishes).await;
+            let failed: Vec<_> = results.into_iter().filter_map(|(_, result)| result.err()).collect();
+            if failed.is_empty() {
+                return;
+            }
+            assert!(failed.iter().all(SinkError::retry), "{failed:?}");
+            assert!(Instant::now() < deadline, "{failed:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    // Every write fails once, and watches live for moments.
+    proxy.conflict_once(true);
+    proxy.limit_watches(Some(Duration::from_millis(5)..Duration::from_millis(200)));
+    deliver(&all).await;
+    // A load balancer without a server behind it, and versions that are gone.
+    proxy.set_unavailable(true);
+    let (changed, gone) = (wish("worker-1", &[1, 2]), wish("worker-2", &[]));
+    let results = sink.deliver(&[changed.clone(), all[0].clone()]).await;
+    assert!(
+        results.iter().all(|(node, result)| (node.as_str() == "worker-0") == result.is_ok()),
+        "{results:?}"
+    );
+    proxy.expire_next("multinicnodeconfigs", 3);
+    proxy.cut_watches();
+    proxy.set_unavailable(false);
+    proxy.conflict_once(true);
+    deliver(&[changed, gone]).await;
+    // Somebody's edit in the midst of it.
+    let spec = json!({"spec": {"interfaces": [{"macAddress": "fa:16:3e:00:00:99"}]}});
+    world.merge("worker-3", spec).await;
+    let mended = async {
+        while macs(&world.get("worker-3").await).contains(&"fa:16:3e:00:00:99") {
+            sink.drifted().await;
+            deliver(&all[3..4]).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, mended).await.expect("the edit is noticed");
+    let objects = world.api.list(&kube::api::ListParams::default()).await.unwrap().items;
+    assert_eq!(objects.len(), 29);
+    for object in objects {
+        let expected = if object.name_any() == "worker-1" { [1, 2] } else { [0, 1] };
+        assert_eq!(macs(&object), expected.map(|n| format!("fa:16:3e:00:00:0{n}")), "{}", object.name_any());
+    }
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ pub(crate) fn labels(node: &str, instance: Option<&str>, provider: Option<&str>)
             }
             Some("") | None => {}
             Some(value) => {
-                tracing::warn!(node_name = node, label = key, value, "not a label's value: left out")
+                tracing::warn!(node_name = node, label = key, value, "not a label's value: left out");
             }
         }
     }

@@ -38,7 +38,7 @@ pub(super) struct Wanted {
 }
 
 #[derive(Debug, Default)]
-struct Content_ {
+struct Rows {
     seen: HashMap<Box<str>, Seen>,
     wanted: HashMap<Box<str>, Wanted>,
     /// Objects of a list that has not come to its end.
@@ -50,7 +50,7 @@ struct Content_ {
 /// The table and who waits for it.
 pub(super) struct Table {
     manager: String,
-    content: Mutex<Content_>,
+    content: Mutex<Rows>,
     read: watch::Sender<bool>,
     drift: Notify,
 }
@@ -71,7 +71,7 @@ impl Table {
         }
     }
 
-    fn content(&self) -> MutexGuard<'_, Content_> {
+    fn content(&self) -> MutexGuard<'_, Rows> {
         // Nothing in here panics half-way through a change.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,14 +124,14 @@ impl Table {
         match event {
             Event::Init => self.content().listing.clear(),
             Event::InitApply(object) => {
-                let (name, seen) = self.read(object);
+                let (name, seen) = self.read(&object);
                 self.content().listing.insert(name, seen);
             }
             Event::InitDone => {
                 let mut content = self.content();
                 content.seen = std::mem::take(&mut content.listing);
                 content.problem = None;
-                let Content_ { seen, wanted, .. } = &*content;
+                let Rows { seen, wanted, .. } = &*content;
                 let drifted = wanted.iter().any(|(name, wanted)| !wanted.is_met(seen.get(name)));
                 drop(content);
                 self.read.send_replace(true);
@@ -140,7 +140,7 @@ impl Table {
                 }
             }
             Event::Apply(object) => {
-                let (name, seen) = self.read(object);
+                let (name, seen) = self.read(&object);
                 let mut content = self.content();
                 let wanted = content.wanted.get(&name).copied();
                 let (is, deleting) = (seen.content, seen.deleting);
@@ -166,7 +166,7 @@ impl Table {
         }
     }
 
-    fn read(&self, object: DeserializeGuard<MultiNicNodeConfig>) -> (Box<str>, Seen) {
+    fn read(&self, object: &DeserializeGuard<MultiNicNodeConfig>) -> (Box<str>, Seen) {
         let name = object.meta().name.as_deref().unwrap_or_default().into();
         let seen = match &object.0 {
             Ok(object) => self.seen(&object.metadata, Some(object)),

@@ -74,7 +74,7 @@ impl ViolaSink {
                 Ok(json) if wish.is_tombstone() => tombstones.push(Item { node, json }),
                 Ok(json) => items.push(Item { node, json }),
                 Err(error) => {
-                    results.push((node.clone(), Err(self.exchange.failed(error.to_string(), None))))
+                    results.push((node.clone(), Err(self.exchange.failed(error.to_string(), None))));
                 }
             }
         }
