@@ -15,7 +15,7 @@ use multinic_testbed::node::{NetNs, Switch};
 use multinic_testbed::program::{Program, find};
 use multinic_testbed::publication::one_nic;
 
-use crate::figures::{Figures, Times, memory};
+use crate::figures::{Figures, Times, memory, processor_ticks};
 
 /// How many times each is measured. The 99th percentile needs a hundred.
 const ROUNDS: usize = 120;
@@ -127,11 +127,7 @@ impl Bench {
 
     /// Whether the kernel shows everything, and the agent has committed it: the journal entry of the change is gone.
     fn is_done(&self, netlink: &Netlink, since: usize) -> anyhow::Result<bool> {
-        let links = netlink.links()?;
-        let Some(link) = links.iter().find(|link| link.mac == Some(self.mac)) else { return Ok(false) };
-        let has_address =
-            netlink.addresses()?.iter().any(|address| address.link == link.index && address.net == self.net);
-        Ok(link.name == "multinic0" && link.up && link.mtu == 1450 && has_address && self.reports() > since)
+        Ok(is_shown(netlink, self.mac, self.net)? && self.reports() > since)
     }
 
     /// How many changes the agent says it has made: it says so after verification and commit.
@@ -139,6 +135,15 @@ impl Bench {
         let output = self.agent.output();
         output.matches("interface configured").count() + output.matches("interface repaired").count()
     }
+}
+
+/// Whether the kernel shows `multinic0` with this MAC, up, with this address and an MTU of 1450.
+pub fn is_shown(netlink: &Netlink, mac: MacAddr, net: IpNet) -> anyhow::Result<bool> {
+    let links = netlink.links()?;
+    let Some(link) = links.iter().find(|link| link.mac == Some(mac)) else { return Ok(false) };
+    let has_address =
+        netlink.addresses()?.iter().any(|address| address.link == link.index && address.net == net);
+    Ok(link.name == "multinic0" && link.up && link.mtu == 1450 && has_address)
 }
 
 /// From the moment at which the kernel has the NIC to the moment at which the agent has verified and committed it.
@@ -258,13 +263,4 @@ fn switches_of(pid: u32) -> anyhow::Result<u64> {
         total += line.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or_default();
     }
     Ok(total)
-}
-
-/// User and system time in ticks of 10 ms (proc_pid_stat(5), fields 14 and 15).
-fn processor_ticks(pid: u32) -> anyhow::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let tick = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
-    Ok(tick(11) + tick(12))
 }

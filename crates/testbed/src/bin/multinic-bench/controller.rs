@@ -6,13 +6,11 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, ensure};
-use multinic_testbed::cloud_simulator::{Simulator, USER};
 use multinic_testbed::program::{Program, find};
 
 use crate::figures::Figures;
+use crate::fleet::{Fleet, NICS, NODES};
 
-const NODES: usize = 10_000;
-const NICS: u8 = 10;
 /// The goal for a controller that holds a whole fleet.
 const MEMORY_LIMIT_MIB: f64 = 150.0;
 /// A pass that takes longer than this is broken rather than slow.
@@ -30,21 +28,10 @@ pub fn measure(figures: &mut Figures) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let configs = folder.path().join("configs");
     fs::create_dir(&configs)?;
-    let cloud = runtime.block_on(Simulator::start(([127, 0, 0, 1], 0).into()))?;
-    let fleet = cloud.add_fleet(NODES, NICS)?;
-    let items = |list: Vec<&str>| list.iter().map(|item| format!("\n    - {item}")).collect::<String>();
-    let (user, domain, password) = USER;
-    let manifest = format!(
-        "apiVersion: multinic.example.com/v1alpha1\nkind: OpenstackConfig\nmetadata:\n  name: fleet\nspec:\n  vmNames:{}\n  \
-         subnetIDs:{}\n  credentials:\n    authURL: {}\n    username: {user}\n    password: {password}\n    domainName: {domain}\n    \
-         projectID: {}\n",
-        items(fleet.servers.iter().map(multinic_core::ServerId::as_str).collect()),
-        items(fleet.subnets.iter().map(multinic_core::SubnetId::as_str).collect()),
-        cloud.url(),
-        cloud.project(),
-    );
+    let fleet = runtime.block_on(Fleet::start())?;
     let file = configs.join("fleet.yaml");
-    fs::write(&file, manifest)?;
+    // JSON is YAML.
+    fs::write(&file, fleet.config().to_string())?;
     // A file that was just written is given time to be finished; that wait is not to be measured.
     File::options().append(true).open(&file)?.set_modified(SystemTime::now() - Duration::from_secs(60))?;
     let database = folder.path().join("multinic.db");
@@ -55,7 +42,7 @@ pub fn measure(figures: &mut Figures) -> anyhow::Result<()> {
         "the cold pass failed: {}",
         cold.output
     );
-    let requests = cloud.total_requests();
+    let requests = fleet.cloud.total_requests();
     let before = contents(&database)?;
     let unchanged = run(folder.path(), &database)?;
     let writes_nothing = contents(&database)? == before;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use anyhow::Context;
+
 /// Everything that was measured.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -51,6 +53,16 @@ pub fn memory(pid: u32, line: &str) -> Option<f64> {
     value.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
 }
 
+/// User and system time of a process in ticks of 10 ms (proc_pid_stat(5), fields 14 and 15).
+pub fn processor_ticks(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let tick = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
+    Ok(tick(11) + tick(12))
+}
+
 /// Times of one thing that was done many times.
 #[derive(Debug, Default)]
 pub struct Times(Vec<Duration>);
@@ -58,8 +70,13 @@ pub struct Times(Vec<Duration>);
 impl Times {
     /// One more.
     pub fn push(&mut self, took: Duration) {
-        self.0.push(took);
-        self.0.sort();
+        let at = self.0.partition_point(|other| *other <= took);
+        self.0.insert(at, took);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// A percentile in milliseconds.
