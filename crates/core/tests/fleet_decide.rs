@@ -7,7 +7,7 @@ use multinic_core::cloud::CloudSnapshot;
 use multinic_core::cloud::PortProof::{self, Gone, StillAttached, Unproven};
 use multinic_core::cloud::{Port, Server};
 use multinic_core::config::Selection;
-use multinic_core::fleet::{Listing, Reason, Standing};
+use multinic_core::fleet::{Decision, Listing, Reason, Standing};
 use support::*;
 
 /// Servers vm-1 … vm-N called w1 … wN.
@@ -658,4 +658,60 @@ fn a_problem_of_one_vm_does_not_keep_the_rest_of_a_spec_from_being_carried_out()
         &snapshot(&["sub-a"], &[server("vm-3", "w3")], &[]),
     )]);
     assert_eq!(removals(&decision).len(), 1);
+}
+
+/// The interfaces of `one` are published, and `one` is not in the list any more.
+fn without_one(listing: Listing, deleted: &[&str], others: Vec<Standing>) -> (Model, Decision) {
+    let mut model = published_pair();
+    let decision = model.pass_without(others, deleted, listing);
+    (model, decision)
+}
+
+#[test]
+fn a_configuration_that_a_watch_does_not_list_is_only_gone_if_somebody_deleted_it() {
+    for (listing, deleted, left) in [
+        (Listing::Watched, &[][..], 2),
+        (Listing::Watched, &["one"], 0),
+        (Listing::Watched, &["another"], 2),
+        (Listing::Unsettled, &["one"], 2),
+        (Listing::Partial, &["one"], 2),
+        // Without a watch, nobody tells the last one from a directory that was lost.
+        (Listing::Complete, &[], 2),
+        (Listing::Complete, &["one"], 0),
+    ] {
+        let (model, decision) = without_one(listing, deleted, Vec::new());
+        assert_eq!(model.ports().len(), left, "{listing:?} {deleted:?}");
+        assert_eq!(decision.publication.forgotten.len(), usize::from(left == 0), "{listing:?} {deleted:?}");
+        assert_eq!(decision.held.is_some(), listing == Listing::Complete && left > 0);
+    }
+}
+
+#[test]
+fn one_that_was_deleted_before_it_was_carried_out_completely_is_known_to_be_gone_all_the_same() {
+    let mut model = published_pair();
+    model.published.spec_hashes.clear();
+    let decision = model.pass_without(Vec::new(), &["one"], Listing::Watched);
+    assert!(model.ports().is_empty());
+    assert!(decision.held.is_none());
+}
+
+#[test]
+fn a_deleted_configuration_leaves_what_another_wants_or_may_want() {
+    let (spec, servers, ports) = pair();
+    let other = |standing: Standing| Standing { key: key("two"), ..standing };
+    let (model, _) = without_one(Listing::Watched, &["one"], vec![other(one(&spec, &servers, &ports))]);
+    assert_eq!(model.ports().len(), 2);
+    assert!(model.published.interfaces.iter().all(|row| row.owner == key("two")));
+    let (model, decision) = without_one(Listing::Watched, &["one"], vec![broken("two")]);
+    assert_eq!(model.ports().len(), 2);
+    assert!(has(&decision, "one", Reason::RemovalUnproven), "{:?}", errors(&decision));
+}
+
+#[test]
+fn a_spec_that_lets_go_of_something_is_carried_out_under_a_watch() {
+    let (_, servers, ports) = pair();
+    let smaller = selection(&["vm-1"], &["sub-a"]);
+    let mut model = published_pair();
+    model.pass_without(vec![one(&smaller, &servers[..1], &ports[..1])], &[], Listing::Watched);
+    assert_eq!(model.ports().len(), 1);
 }

@@ -60,6 +60,8 @@ pub(super) struct Memory {
     pub records: Option<BTreeMap<RecordKey, String>>,
     /// Nodes whose agents were seen to clean up.
     releasing: BTreeSet<(Target, NodeName)>,
+    /// NICs that were taken away from nodes which have others, and whose slots are not free yet.
+    pub shrunk: BTreeMap<NodeName, Vec<MacAddr>>,
     failures: u32,
 }
 
@@ -124,16 +126,17 @@ impl Deliverer {
             })
         };
         drop(published);
+        self.memory.shrunk = shrunk(&projection, &removed);
         let mut done = Delivered::default();
         let mut failures = Vec::new();
-        self.to_clusters(store, &projection, &removed, &owners, &mut done, &mut failures).await?;
-        self.to_violas(&projection, &unknown, &owners, &mut done, &mut failures).await;
+        self.post_to_clusters(store, &projection, &removed, &owners, &mut done, &mut failures).await?;
+        self.post_to_violas(&projection, &unknown, &owners, &mut done, &mut failures).await;
         self.keep_records(&projection, &failures).await?;
         self.judge(failures, &mut done, error_interval);
         Ok(done)
     }
 
-    async fn to_clusters(
+    async fn post_to_clusters(
         &mut self,
         store: &Store,
         projection: &Projection,
@@ -248,7 +251,7 @@ impl Deliverer {
         self.cluster(target).await
     }
 
-    async fn to_violas(
+    async fn post_to_violas(
         &mut self,
         projection: &Projection,
         unknown: &Placement,
@@ -364,6 +367,22 @@ impl Deliverer {
             }
         }
     }
+}
+
+/// What was taken away from nodes that have other NICs and has not been let go.
+fn shrunk(projection: &Projection, removed: &[Removed]) -> BTreeMap<NodeName, Vec<MacAddr>> {
+    let there: BTreeSet<&NodeName> = projection
+        .kubernetes
+        .values()
+        .flatten()
+        .filter(|wish| !wish.is_tombstone())
+        .map(|wish| &wish.config.node)
+        .collect();
+    let mut shrunk: BTreeMap<NodeName, Vec<MacAddr>> = BTreeMap::new();
+    for Removed { node, mac, .. } in removed.iter().filter(|it| !it.released && there.contains(&it.node)) {
+        shrunk.entry(node.clone()).or_default().push(*mac);
+    }
+    shrunk
 }
 
 fn failure(wish: &NodeWish, removed: &Owners, reason: &'static str, error: &SinkError) -> Failure {

@@ -399,7 +399,7 @@ mod tests {
 
     use super::*;
 
-    fn object(spec: serde_json::Value) -> DynamicObject {
+    fn object(spec: &serde_json::Value) -> DynamicObject {
         let resource = kube::core::ApiResource::erase::<multinic_api::OpenstackConfig>(&());
         DynamicObject::new("a", &resource).within("default").data(json!({"spec": spec}))
     }
@@ -415,7 +415,7 @@ mod tests {
             (json!(null), "spec"),
             (json!("hush"), "spec"),
         ] {
-            let errors = spec_of(&object(spec)).unwrap_err();
+            let errors = spec_of(&object(&spec)).unwrap_err();
             let text = errors.to_string();
             assert_eq!(errors.0.first().unwrap().field, field, "{text}");
             assert!(!text.contains("hush"), "{text}");

@@ -290,6 +290,7 @@ impl Cluster {
             orphans: 0,
             undelivered: None,
             unread: BTreeMap::new(),
+            observe_at: std::time::Instant::now(),
         }
     }
 }

@@ -62,6 +62,8 @@ pub(super) struct Reconciler {
     pub undelivered: Option<Pending>,
     /// Other clusters whose objects a lost ledger is to be filled from and that cannot be read, with the reason.
     pub unread: BTreeMap<Target, String>,
+    /// When what agents report is looked at next.
+    pub observe_at: Instant,
 }
 
 /// What the last delivery left undone.
@@ -153,11 +155,18 @@ impl Reconciler {
     /// Returns when there is something to do.
     async fn wait(&mut self, seen: &(bool, BTreeMap<ConfigKey, Mark>), wake: Option<Instant>) {
         let drift = Arc::clone(&self.deliverer.drift);
-        let mut observe = tokio::time::interval_at((Instant::now() + OBSERVING).into(), OBSERVING);
         loop {
             let pulse = Instant::now() + PULSE;
             let wake = wake.map_or(pulse, |wake| wake.min(pulse));
             tokio::select! {
+                // In this order: however often there is something to do, the rest comes round too.
+                biased;
+                () = tokio::time::sleep_until(self.observe_at.into()) => {
+                    if let Err(error) = self.deliverer.observe(&self.store).await {
+                        tracing::warn!(error = %error, "what agents report is not taken up");
+                    }
+                    self.observe_at = Instant::now() + OBSERVING;
+                }
                 changed = self.view.changed() => {
                     if changed.is_err() {
                         // Nobody follows the configurations any more: the process ends.
@@ -174,9 +183,6 @@ impl Reconciler {
                     self.undelivered = None;
                     return;
                 }
-                _ = observe.tick() => if let Err(error) = self.deliverer.observe().await {
-                    tracing::warn!(error = %error, "what agents report is not taken into the inventory");
-                },
                 () = tokio::time::sleep_until(wake.into()) => {
                     if wake < pulse {
                         return;

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use multinic_core::NodeName;
-use multinic_store::StoreError;
+use multinic_api::node_config::State;
+use multinic_core::{MacAddr, NodeName};
 use multinic_store::inventory::{
     Entry, Filter, MAX_PAGE, NodeObservation, Observed, ObservedInterface, RecordKey,
 };
+use multinic_store::{Store, StoreError};
 
 use super::deliver::{Deliverer, Failure};
 use super::project::Projection;
@@ -93,19 +94,46 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Tells the inventory what the nodes' agents reported in their objects.
-    pub(super) async fn observe(&self) -> Result<(), StoreError> {
-        let Some(inventory) = self.inventory.as_ref().filter(|inventory| inventory.store().is_some()) else {
+    /// Takes what the nodes' agents reported in their objects: for the inventory, and to free the slots of NICs that they
+    /// have let go.
+    pub(super) async fn observe(&mut self, store: &Store) -> Result<(), StoreError> {
+        let inventory = self.inventory.as_ref().filter(|inventory| inventory.store().is_some());
+        if inventory.is_none() && self.memory.shrunk.is_empty() {
             return Ok(());
-        };
+        }
         for cluster in self.memory.sinks.values() {
-            let nodes: Vec<NodeObservation> = cluster.sink.statuses().into_iter().map(observation).collect();
-            if !nodes.is_empty() {
+            let statuses = cluster.sink.statuses();
+            let free: Vec<(NodeName, MacAddr)> =
+                statuses.iter().flat_map(|status| let_go(status, &self.memory.shrunk)).collect();
+            if !free.is_empty() {
+                store.release(&free).await?;
+                for (node, mac) in &free {
+                    if let Some(macs) = self.memory.shrunk.get_mut(node) {
+                        macs.retain(|other| other != mac);
+                    }
+                }
+                self.memory.shrunk.retain(|_, macs| !macs.is_empty());
+            }
+            let nodes: Vec<NodeObservation> = statuses.into_iter().map(observation).collect();
+            if let (Some(inventory), false) = (inventory, nodes.is_empty()) {
                 inventory.observe_nodes(&nodes).await?;
             }
         }
         Ok(())
     }
+}
+
+/// The NICs that a node was to let go and does not report any more, in a status that speaks of its object as it is now and
+/// reports every NIC of it: it knows of the removal and has carried it out.
+fn let_go(status: &NodeStatus, shrunk: &BTreeMap<NodeName, Vec<MacAddr>>) -> Vec<(NodeName, MacAddr)> {
+    let NodeStatus { node, generation, status } = status;
+    let settled = status.state == Some(State::Configured) && status.observed_generation == Some(*generation);
+    let Some((node, macs)) = shrunk.iter().find(|(name, _)| settled && name.as_str() == node) else {
+        return Vec::new();
+    };
+    let reported: BTreeSet<MacAddr> =
+        status.interface_statuses.iter().filter_map(|nic| nic.mac_address.as_ref()?.parse().ok()).collect();
+    macs.iter().filter(|mac| !reported.contains(mac)).map(|mac| (node.clone(), *mac)).collect()
 }
 
 fn observation(node: NodeStatus) -> NodeObservation {

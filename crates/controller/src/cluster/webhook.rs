@@ -155,7 +155,7 @@ impl Asked {
                     }
                 }
                 Ok(_) => {
-                    tracing::warn!(path = %path.display(), "RECONCILE_TOKEN_FILE is empty: it lets nobody in")
+                    tracing::warn!(path = %path.display(), "RECONCILE_TOKEN_FILE is empty: it lets nobody in");
                 }
                 Err(error) => {
                     tracing::warn!(path = %path.display(), error = %error, "cannot read RECONCILE_TOKEN_FILE");

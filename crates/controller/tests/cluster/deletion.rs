@@ -116,3 +116,32 @@ async fn a_deletion_waits_while_another_configuration_that_may_want_the_same_can
     assert_eq!(&*bench.published().await.interfaces[0].owner.name, "b");
     controller.stop().await;
 }
+
+#[tokio::test]
+async fn many_ports_that_vanish_at_once_wait_for_a_person() {
+    let Some(bench) = Bench::new().await else { return };
+    let server = bench.cloud.add_server("worker-1");
+    let other = bench.add_node("worker-2");
+    let mut ports = Vec::new();
+    for n in 0..2 {
+        let server = if n == 0 { server.clone() } else { bench.cloud.add_server("worker-3") };
+        for _ in 0..6 {
+            ports.push((server.clone(), bench.cloud.attach(&server, &[&bench.subnet]).unwrap().port));
+        }
+    }
+    bench.apply("a", bench.spec(&[&server, &ports[11].0, &other])).await;
+    let controller = bench.start().await;
+    bench.until_count(13).await;
+    for (_, port) in &ports {
+        bench.cloud.delete_port(port).unwrap();
+    }
+    let status = bench.until_reason("a", &["MassRemovalHeld"]).await;
+    assert_eq!(bench.count().await, 13);
+    let digest = status.held_removals.unwrap();
+    bench.annotate("a", multinic_core::config::CONFIRM_REMOVALS, "000000000000").await;
+    bench.until_reason("a", &["MassRemovalHeld"]).await;
+    bench.annotate("a", multinic_core::config::CONFIRM_REMOVALS, &digest).await;
+    bench.until_count(1).await;
+    until("nothing is held any more", async || bench.status("a").await.held_removals.is_none()).await;
+    controller.stop().await;
+}

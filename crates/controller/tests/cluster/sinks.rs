@@ -249,3 +249,41 @@ async fn records(inventory: &Inventory) -> Vec<String> {
     let page = inventory.store().unwrap().list(&Filter::default(), None, 100).await.unwrap();
     page.records.into_iter().map(|record| record.key.node_name).collect()
 }
+
+#[tokio::test]
+async fn the_slot_of_a_nic_is_free_once_the_nodes_agent_says_that_it_let_it_go() {
+    let Some(bench) = Bench::new().await else { return };
+    let server = bench.cloud.add_server("worker-1");
+    let ports = [(); 2].map(|()| bench.cloud.attach(&server, &[&bench.subnet]).unwrap());
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    until("both are in the object", async || names(&bench, "worker-1").await.len() == 2).await;
+    bench.cloud.delete_port(&ports[0].port).unwrap();
+    until("one is not any more", async || names(&bench, "worker-1").await.len() == 1).await;
+    // While the agent has not reported, the slot is not given to another.
+    bench.cloud.attach(&server, &[&bench.subnet]).unwrap();
+    until("the third is there", async || names(&bench, "worker-1").await.len() == 2).await;
+    assert!(names(&bench, "worker-1").await.values().any(|name| name == "multinic2"));
+    let object = objects(&bench).get("worker-1").await.unwrap();
+    let nics: Vec<Value> = object
+        .spec
+        .interfaces
+        .iter()
+        .map(|nic| json!({"macAddress": nic.mac_address, "name": nic.name, "status": "Configured"}))
+        .collect();
+    let status = json!({"status": {
+        "state": "Configured", "observedGeneration": object.metadata.generation, "conditions": [],
+        "interfaceStatuses": nics,
+    }});
+    objects(&bench).patch_status("worker-1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    until("the slot is free", async || {
+        bench.store.removed().await.unwrap().iter().all(|removed| removed.released)
+    })
+    .await;
+    bench.cloud.attach(&server, &[&bench.subnet]).unwrap();
+    until("the fourth takes it", async || {
+        names(&bench, "worker-1").await.values().any(|name| name == "multinic0")
+    })
+    .await;
+    controller.stop().await;
+}

@@ -200,6 +200,16 @@ impl Model {
         decision
     }
 
+    /// A pass after somebody deleted configurations.
+    pub fn pass_without(&mut self, standings: Vec<Standing>, deleted: &[&str], listing: Listing) -> Decision {
+        let mut fleet = merge(standings);
+        fleet.deleted = deleted.iter().map(|name| key(name)).collect();
+        let (proofs, confirmed) = (HashMap::new(), BTreeSet::new());
+        let decision = decide(fleet, &self.published, listing, &proofs, &confirmed, &FleetLimits::default());
+        self.publish(&decision.publication);
+        decision
+    }
+
     /// What the store does with a publication.
     pub fn publish(&mut self, publication: &Publication) {
         let mut rows: BTreeMap<PortId, PublishedInterface> =
