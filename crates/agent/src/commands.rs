@@ -12,7 +12,7 @@ use multinic_telemetry::shutdown::Shutdown;
 use crate::config::{
     AgentAction, Command, DataSource, NodeNameOrigin, PlanOutput, Request, RunMode, Settings,
 };
-use crate::cycle::{Agent, Cycle};
+use crate::cycle::{Agent, Cycle, Doubt};
 use crate::lifeline::NodeAddresses;
 use crate::metrics::Metrics;
 use crate::node::{Node, Passed};
@@ -70,7 +70,8 @@ impl Parts {
     pub(crate) fn agent(self, settings: &Settings, source: Source, dry_run: bool) -> Agent {
         let lifeline = NodeAddresses::new(&settings.node_addresses);
         let Self { node, metrics, board } = self;
-        Agent::new(node, source, lifeline, settings.absence, settings.stale_confirm, dry_run, metrics, board)
+        let doubt = Doubt { rules: settings.absence, stale_confirm: settings.stale_confirm };
+        Agent::new(node, source, lifeline, doubt, dry_run, metrics, board)
     }
 }
 

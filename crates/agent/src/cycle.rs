@@ -55,6 +55,15 @@ pub struct Agent {
     board: StatusBoard,
 }
 
+/// How long a source must say something that may be a mistake of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Doubt {
+    /// That a NIC of ours is absent.
+    pub rules: AbsenceRules,
+    /// That an object is older than it was.
+    pub stale_confirm: Duration,
+}
+
 /// Why nothing can be foretold.
 #[derive(Debug, thiserror::Error)]
 pub enum ForecastError {
@@ -85,12 +94,12 @@ impl Agent {
         node: Node,
         source: Source,
         lifeline: NodeAddresses,
-        rules: AbsenceRules,
-        stale_confirm: Duration,
+        doubt: Doubt,
         dry_run: bool,
         metrics: Metrics,
         board: StatusBoard,
     ) -> Self {
+        let Doubt { rules, stale_confirm } = doubt;
         let mut ledger = AbsenceLedger::default();
         ledger.newest = node.host.newest().cloned();
         Self {

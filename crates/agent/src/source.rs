@@ -92,7 +92,7 @@ impl Source {
     }
 
     /// Tells an object that it is not used.
-    pub fn refused(&self, refusal: Refusal, nothing_ours: bool) {
+    pub fn refused(&mut self, refusal: Refusal, nothing_ours: bool) {
         if let Self::Resource(resource) = self {
             resource.refused(refusal, nothing_ours);
         }

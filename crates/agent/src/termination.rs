@@ -67,17 +67,17 @@ fn name(nic: &NicFacts) -> Option<String> {
 }
 
 fn failure(nic: &NicFacts, longest: usize) -> Value {
-    let mut failure = json!({
+    let mut reason = nic.reason.clone();
+    if longest > 0 && !nic.message.is_empty() {
+        reason = cut(&format!("{reason}: {}", nic.message), longest);
+    }
+    json!({
         "id": nic.id,
         "mac": nic.mac,
         "name": name(nic),
         "errorType": error_type(&nic.reason),
-        "reason": nic.reason,
-    });
-    if longest > 0 && !nic.message.is_empty() {
-        failure["reason"] = Value::from(cut(&format!("{}: {}", nic.reason, nic.message), longest));
-    }
-    failure
+        "reason": reason,
+    })
 }
 
 fn result(nic: &NicFacts) -> Value {

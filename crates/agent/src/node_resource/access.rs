@@ -68,6 +68,9 @@ impl ApiServer {
         config.default_retry = false;
         let url = config.cluster_url.clone();
         let https = url.scheme_str() != Some("http");
+        // Built together with programs that bring another library of cryptography, the TLS library finds two, chooses none and
+        // panics. An error says that the choice is made.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let client = Client::try_from(config).map_err(|error| AccessError::Client {
             url: url.to_string(),
             reason: bounded(&error.to_string()),

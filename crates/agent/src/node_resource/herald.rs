@@ -1,6 +1,7 @@
 //! Writes what there is to be told: the object's status, the node's label and annotation, events, and last the
 //! finalizer. Only what changed is written, and what changes fast is written once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::events::{Event, Recorder, Reporter};
 use multinic_api::{CLEANUP_FINALIZER, MultiNicNodeConfigStatus};
+use multinic_core::MacAddr;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -19,7 +21,7 @@ use tokio::time::sleep;
 use super::access::{ApiServer, RequestError, limited};
 use super::node_keys::KeyPrefixes;
 use super::object::NodeObject;
-use super::occasions::occasions;
+use super::occasions::{held, occasions};
 use super::status::{Word, status};
 
 /// The component that events and field managers name.
@@ -98,6 +100,7 @@ pub struct Scribe {
     keys: KeyPrefixes,
     written: Option<(String, MultiNicNodeConfigStatus)>,
     written_keys: Option<Value>,
+    held: BTreeSet<MacAddr>,
     events: Vec<Event>,
 }
 
@@ -113,6 +116,7 @@ impl Scribe {
             keys,
             written: None,
             written_keys: None,
+            held: BTreeSet::new(),
             events: Vec::new(),
         }
     }
@@ -162,6 +166,10 @@ impl Scribe {
         if let Some(object) = object {
             self.write_status(object, word, going).await?;
         }
+        if let Word::Passed(facts) = word {
+            self.events.extend(held(facts, &self.held));
+            self.held = facts.held.iter().map(|held| held.mac).collect();
+        }
         self.write_keys(object.is_some(), word).await?;
         self.write_events().await?;
         if let Some(object) = object.as_ref().filter(|_| *let_go) {
@@ -205,8 +213,6 @@ impl Scribe {
             }
         }
         self.events.extend(occasions(before.as_ref(), &now, word));
-        let surplus = self.events.len().saturating_sub(MOST_EVENTS);
-        self.events.drain(..surplus);
         self.written = Some((object.uid.clone(), now));
         Ok(())
     }
@@ -245,6 +251,8 @@ impl Scribe {
             uid: Some(self.node.clone()),
             ..ObjectReference::default()
         };
+        let surplus = self.events.len().saturating_sub(MOST_EVENTS);
+        self.events.drain(..surplus);
         while let Some(event) = self.events.first() {
             let published = limited(self.recorder.publish(event, &about)).await;
             published.map_err(|error| ReportError { what: "an event", error })?;

@@ -1,5 +1,6 @@
 //! The label and the annotation of the `Node`: how many NICs it has, and which.
 
+use multinic_core::MacAddr;
 use serde_json::{Value, json};
 
 use crate::facts::{Facts, LinkFacts, Stage};
@@ -25,32 +26,32 @@ impl KeyPrefixes {
                 Stage::Configured => "Configured",
                 Stage::Failed => "Failed",
             };
-            entry(nic.mac.map(|mac| mac.to_string()), nic.link.as_ref(), nic.port.as_deref(), state)
+            entry(nic.mac, nic.link.as_ref(), nic.port.as_deref(), state)
         });
         let held = facts
             .held
             .iter()
             .filter(|held| held.link.is_some())
-            .map(|held| entry(Some(held.mac.to_string()), held.link.as_ref(), None, "Held"));
+            .map(|held| entry(Some(held.mac), held.link.as_ref(), None, "Held"));
         let list: Vec<Value> = nics.chain(held).collect();
         let works = |entry: &&Value| matches!(entry["state"].as_str(), Some("Configured" | "Held"));
         let count = list.iter().filter(works).count();
-        self.patch_of(json!(count.to_string()), json!(Value::from(list).to_string()))
+        self.patch_of(&json!(count.to_string()), &json!(Value::from(list).to_string()))
     }
 
     /// A merge patch of the `Node` that takes both away.
     pub fn removal(&self) -> Value {
-        self.patch_of(Value::Null, Value::Null)
+        self.patch_of(&Value::Null, &Value::Null)
     }
 
-    fn patch_of(&self, label: Value, annotation: Value) -> Value {
+    fn patch_of(&self, label: &Value, annotation: &Value) -> Value {
         let label_key = format!("{}/{NAME}", self.label);
         let annotation_key = format!("{}/{NAME}", self.annotation);
         json!({ "metadata": { "labels": { label_key: label }, "annotations": { annotation_key: annotation } } })
     }
 }
 
-fn entry(mac: Option<String>, link: Option<&LinkFacts>, port: Option<&str>, state: &str) -> Value {
+fn entry(mac: Option<MacAddr>, link: Option<&LinkFacts>, port: Option<&str>, state: &str) -> Value {
     let mut entry = json!({
         "name": link.map(|link| &link.name),
         "mac": mac,

@@ -1,17 +1,28 @@
 //! What of a change of the status is worth an event.
 
+use std::collections::BTreeSet;
+
 use kube::runtime::events::{Event, EventType};
 use multinic_api::MultiNicNodeConfigStatus;
 use multinic_api::node_config::InterfaceStatus;
+use multinic_core::MacAddr;
 
 use super::access::cut;
 use super::status::Word;
+use crate::facts::Facts;
 
 /// events.k8s.io/v1 takes notes of at most 1 kB.
 const LONGEST_NOTE: usize = 1000;
 
-/// The events of going from one status to the next: one per reason, whatever number of NICs it is about. `released` tells
-/// by its MAC whether a NIC that is not named any more was taken away.
+/// The event of NICs that begin to be held; none where all of them were held before.
+pub fn held(facts: &Facts, before: &BTreeSet<MacAddr>) -> Option<Event> {
+    facts.held.iter().any(|held| !before.contains(&held.mac)).then(|| {
+        let held: Vec<String> = facts.held.iter().map(|held| format!("{}: {}", held.mac, held.why)).collect();
+        event(EventType::Warning, "InterfaceHeld", "Remove", &held.join("; "))
+    })
+}
+
+/// The events of going from one status to the next: one per reason, whatever number of NICs it is about.
 pub fn occasions(
     before: Option<&MultiNicNodeConfigStatus>,
     after: &MultiNicNodeConfigStatus,
@@ -23,7 +34,7 @@ pub fn occasions(
         Word::Refused(refusal) => {
             let known = before.is_some_and(|status| says(status, refusal.reason, &refusal.message));
             if !known {
-                events.push(event(EventType::Warning, refusal.reason, "Refuse", refusal.message.clone()));
+                events.push(event(EventType::Warning, refusal.reason, "Refuse", &refusal.message));
             }
             return events;
         }
@@ -32,21 +43,15 @@ pub fn occasions(
             let stuck: Vec<String> = stuck.map(|(mac, why)| format!("{mac}: {why}")).collect();
             let conditions = |status: &MultiNicNodeConfigStatus| status.conditions.clone();
             if !stuck.is_empty() && before.map(conditions) != Some(after.conditions.clone()) {
-                events.push(event(EventType::Warning, "CleanUpBlocked", "CleanUp", stuck.join("; ")));
+                events.push(event(EventType::Warning, "CleanUpBlocked", "CleanUp", &stuck.join("; ")));
             }
             return events;
         }
         Word::CleanedUp => {
-            let note = "everything that the MultiNicNodeConfig named was taken away".to_owned();
+            let note = "everything that the MultiNicNodeConfig named was taken away";
             return vec![event(EventType::Normal, "CleanedUp", "CleanUp", note)];
         }
         Word::Passed(facts) => {
-            let held: Vec<String> =
-                facts.held.iter().map(|held| format!("{}: {}", held.mac, held.why)).collect();
-            let was_held = |mac: &str| before.is_some_and(|status| ready_message(status).contains(mac));
-            if facts.held.iter().any(|held| !was_held(&held.mac.to_string())) {
-                events.push(event(EventType::Warning, "InterfaceHeld", "Remove", held.join("; ")));
-            }
             let gone = old_nics.iter().filter(|old| {
                 let mac = old.mac_address.as_deref().unwrap_or_default();
                 !after.interface_statuses.iter().any(|new| new.mac_address == old.mac_address)
@@ -55,7 +60,7 @@ pub fn occasions(
             });
             let gone: Vec<String> = gone.map(name).collect();
             if !gone.is_empty() {
-                events.push(event(EventType::Normal, "InterfaceRemoved", "Remove", gone.join(", ")));
+                events.push(event(EventType::Normal, "InterfaceRemoved", "Remove", &gone.join(", ")));
             }
         }
     }
@@ -86,10 +91,10 @@ pub fn occasions(
         }
     }
     if !configured.is_empty() {
-        events.push(event(EventType::Normal, "InterfaceConfigured", "Configure", configured.join(", ")));
+        events.push(event(EventType::Normal, "InterfaceConfigured", "Configure", &configured.join(", ")));
     }
     if !failed.is_empty() {
-        events.push(event(EventType::Warning, "InterfaceFailed", "Configure", failed.join("; ")));
+        events.push(event(EventType::Warning, "InterfaceFailed", "Configure", &failed.join("; ")));
     }
     events
 }
@@ -102,25 +107,20 @@ fn says(status: &MultiNicNodeConfigStatus, reason: &str, message: &str) -> bool 
     })
 }
 
-fn ready_message(status: &MultiNicNodeConfigStatus) -> &str {
-    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-    ready.and_then(|ready| ready.message.as_deref()).unwrap_or_default()
-}
-
 fn name(nic: &InterfaceStatus) -> String {
     let mac = nic.mac_address.as_deref().unwrap_or("?");
     nic.name.as_ref().map_or_else(|| mac.to_owned(), |name| format!("{name} ({mac})"))
 }
 
-fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {
-    let note = Some(cut(&note, LONGEST_NOTE)).filter(|note| !note.is_empty());
+fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
+    let note = Some(cut(note, LONGEST_NOTE)).filter(|note| !note.is_empty());
     Event { type_, reason: reason.to_owned(), note, action: action.to_owned(), secondary: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Facts;
+    use crate::facts::HeldFacts;
     use crate::node_resource::read::Refusal;
 
     fn status(nics: &[(&str, &str)]) -> MultiNicNodeConfigStatus {
@@ -149,6 +149,16 @@ mod tests {
         assert!(reasons(Some(&first), &first, &passed).is_empty());
         let then = status(&[("a", "Configured"), ("b", "Configured")]);
         assert_eq!(reasons(Some(&first), &then, &passed), ["InterfaceRemoved", "InterfaceConfigured"]);
+    }
+
+    #[test]
+    fn what_is_held_is_said_when_it_begins() {
+        let mac: MacAddr = "fa:16:3e:00:00:01".parse().unwrap();
+        let facts =
+            Facts { held: vec![HeldFacts { mac, link: None, why: "why".to_owned() }], ..Facts::default() };
+        assert_eq!(held(&facts, &BTreeSet::new()).unwrap().reason, "InterfaceHeld");
+        assert!(held(&facts, &[mac].into()).is_none());
+        assert!(held(&Facts::default(), &[mac].into()).is_none());
     }
 
     #[test]

@@ -136,19 +136,19 @@ mod tests {
 
     use super::*;
 
-    fn object(spec: Value) -> NodeObject {
+    fn object(spec: &Value) -> NodeObject {
         let metadata =
             json!({"name": "n", "uid": "u", "generation": 3, "finalizers": ["multinic.io/cleanup"]});
         NodeObject::new(serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
     }
 
-    fn read(interfaces: Value) -> DesiredState {
-        let object = object(json!({"nodeName": "n", "interfaces": interfaces}));
+    fn read(interfaces: &Value) -> DesiredState {
+        let object = object(&json!({"nodeName": "n", "interfaces": interfaces}));
         desired(Some(&object), &"n".parse().unwrap(), None).unwrap()
     }
 
-    fn reason(interface: Value) -> String {
-        let state = read(json!([interface]));
+    fn reason(interface: &Value) -> String {
+        let state = read(&json!([interface]));
         assert!(state.nics.is_empty());
         state.invalid[0].reason.clone()
     }
@@ -157,43 +157,43 @@ mod tests {
 
     #[test]
     fn the_slot_is_the_name_s_else_the_id_else_the_place() {
-        let slots = |interfaces: Value| {
+        let slots = |interfaces: &Value| {
             let nics = read(interfaces).nics;
             nics.iter().map(|nic| nic.slot.unwrap().number()).collect::<Vec<_>>()
         };
         let other = "fa:16:3e:00:00:02";
         let named = json!([{"macAddress": MAC, "name": "multinic7", "id": 2, "mtu": 1500},
                            {"macAddress": other, "name": "multinic0", "mtu": 1500}]);
-        assert_eq!(slots(named), [7, 0]);
+        assert_eq!(slots(&named), [7, 0]);
         let counted =
             json!([{"macAddress": MAC, "id": 4, "mtu": 1500}, {"macAddress": other, "id": 5, "mtu": 1500}]);
-        assert_eq!(slots(counted), [4, 5]);
+        assert_eq!(slots(&counted), [4, 5]);
         let bare = json!([{"macAddress": MAC, "mtu": 1500}, {"macAddress": other, "id": 0, "mtu": 1500}]);
-        assert_eq!(slots(bare), [1, 2]);
+        assert_eq!(slots(&bare), [1, 2]);
     }
 
     #[test]
     fn both_forms_of_addresses_are_read_and_none_means_none() {
-        let addresses = |interface: Value| read(json!([interface])).nics[0].addresses.to_string();
+        let addresses = |interface: &Value| read(&json!([interface])).nics[0].addresses.to_string();
         let pair = json!({"macAddress": MAC, "mtu": 1450, "address": "10.0.0.5", "cidr": "10.0.0.0/24"});
-        assert_eq!(addresses(pair), "10.0.0.5/24");
+        assert_eq!(addresses(&pair), "10.0.0.5/24");
         let list = json!({"macAddress": MAC, "mtu": 1450, "addresses": ["10.0.0.5/24", "fd00::5/64"]});
-        assert_eq!(addresses(list), "10.0.0.5/24, fd00::5/64");
-        assert_eq!(addresses(json!({"macAddress": MAC, "mtu": 1450, "cidr": "10.0.0.0/24"})), "");
+        assert_eq!(addresses(&list), "10.0.0.5/24, fd00::5/64");
+        assert_eq!(addresses(&json!({"macAddress": MAC, "mtu": 1450, "cidr": "10.0.0.0/24"})), "");
     }
 
     #[test]
     fn what_is_wrong_names_its_field_and_keeps_its_mac() {
-        assert!(reason(json!({"macAddress": MAC})).starts_with("mtu: "));
-        assert!(reason(json!({"macAddress": MAC, "mtu": 1450, "address": "10.0.0.5"})).contains("cidr"));
-        assert!(reason(json!({"macAddress": MAC, "mtu": 1450, "name": "eth0"})).starts_with("name: "));
-        assert!(reason(json!({"macAddress": MAC, "mtu": 1450, "id": 64})).starts_with("id: "));
+        assert!(reason(&json!({"macAddress": MAC})).starts_with("mtu: "));
+        assert!(reason(&json!({"macAddress": MAC, "mtu": 1450, "address": "10.0.0.5"})).contains("cidr"));
+        assert!(reason(&json!({"macAddress": MAC, "mtu": 1450, "name": "eth0"})).starts_with("name: "));
+        assert!(reason(&json!({"macAddress": MAC, "mtu": 1450, "id": 64})).starts_with("id: "));
         assert!(
-            reason(json!({"macAddress": MAC, "mtu": 1450, "addresses": ["10.0.0.5"]}))
+            reason(&json!({"macAddress": MAC, "mtu": 1450, "addresses": ["10.0.0.5"]}))
                 .starts_with("addresses: ")
         );
-        assert!(reason(json!({"macAddress": "01:00:5e:00:00:01", "mtu": 1450})).starts_with("macAddress: "));
-        let state = read(json!([{"macAddress": MAC}, {"macAddress": "ff:ff:ff:ff:ff:ff", "mtu": 1500}]));
+        assert!(reason(&json!({"macAddress": "01:00:5e:00:00:01", "mtu": 1450})).starts_with("macAddress: "));
+        let state = read(&json!([{"macAddress": MAC}, {"macAddress": "ff:ff:ff:ff:ff:ff", "mtu": 1500}]));
         assert_eq!(state.invalid[0].mac, MAC.parse().ok());
         assert_eq!(state.invalid[1].mac, None);
     }
@@ -204,21 +204,24 @@ mod tests {
         let file = folder.path().join("product_uuid");
         std::fs::write(&file, "00112233-4455-6677-8899-AABBCCDDEEFF\n").unwrap();
         let firmware = ProductUuid::read(&file);
-        let refused = |spec: Value, firmware| {
+        let refused = |spec: &Value, firmware| {
             desired(Some(&object(spec)), &"n".parse().unwrap(), firmware).err().map(|refusal| refusal.reason)
         };
         let with = |id: &str| json!({"nodeName": "n", "instanceId": id, "interfaces": []});
-        assert_eq!(refused(with("00112233-4455-6677-8899-aabbccddeeff"), firmware), None);
-        assert_eq!(refused(with("00112233-4455-6677-8899-aabbccddee00"), firmware), Some("InstanceMismatch"));
-        assert_eq!(refused(with("00112233-4455-6677-8899-aabbccddee00"), None), None);
-        assert_eq!(refused(with(""), firmware), None);
-        assert_eq!(refused(json!({"nodeName": "m", "interfaces": []}), firmware), Some("NodeMismatch"));
-        assert_eq!(refused(json!({"interfaces": 3}), firmware), Some("InvalidSpec"));
+        assert_eq!(refused(&with("00112233-4455-6677-8899-aabbccddeeff"), firmware), None);
+        assert_eq!(
+            refused(&with("00112233-4455-6677-8899-aabbccddee00"), firmware),
+            Some("InstanceMismatch")
+        );
+        assert_eq!(refused(&with("00112233-4455-6677-8899-aabbccddee00"), None), None);
+        assert_eq!(refused(&with(""), firmware), None);
+        assert_eq!(refused(&json!({"nodeName": "m", "interfaces": []}), firmware), Some("NodeMismatch"));
+        assert_eq!(refused(&json!({"interfaces": 3}), firmware), Some("InvalidSpec"));
     }
 
     #[test]
     fn a_deletion_counts_only_while_we_hold_our_finalizer() {
-        let mut object = object(json!({"nodeName": "n", "interfaces": [{"macAddress": MAC, "mtu": 1500}]}));
+        let mut object = object(&json!({"nodeName": "n", "interfaces": [{"macAddress": MAC, "mtu": 1500}]}));
         let silence =
             |object: &NodeObject| desired(Some(object), &"n".parse().unwrap(), None).unwrap().silence;
         assert_eq!(silence(&object), Silence::NotListed);

@@ -10,7 +10,7 @@ use kube::core::DynamicObject;
 use multinic_core::NodeName;
 use multinic_core::desired::{DesiredState, Silence};
 
-use super::access::{AccessError, ApiServer, RequestError};
+use super::access::{AccessError, ApiServer, RequestError, limited};
 use super::firmware::ProductUuid;
 use super::herald::{Herald, Scribe, Told, set_finalizer};
 use super::node_keys::KeyPrefixes;
@@ -71,6 +71,8 @@ pub struct NodeResource {
     latest: Option<Arc<NodeObject>>,
     /// What the wishes in force are from.
     agreed: Option<Arc<NodeObject>>,
+    /// Whether something newer than that was refused, which is what there is to say until it is not.
+    refused: bool,
 }
 
 impl NodeResource {
@@ -96,6 +98,7 @@ impl NodeResource {
             herald: (!silent).then(|| Herald::start(scribe)),
             latest: None,
             agreed: None,
+            refused: false,
         })
     }
 
@@ -112,16 +115,15 @@ impl NodeResource {
     /// What the object asks for now. Before anything of it is done, our finalizer is on it, if that can be had.
     pub async fn read(&mut self) -> Result<DesiredState, ResourceError> {
         let read = self.watched.read().await;
-        self.latest = read.map_err(|error| ResourceError::Unread {
-            object: format!("{}/{}", self.namespace, self.node),
-            place: self.server.place(),
-            error,
-        })?;
+        self.latest = read.map_err(|error| self.unread(error))?;
         let state = desired(self.latest.as_deref(), &self.node, self.firmware)?;
+        if state.silence == Silence::Deleted {
+            self.check_kind().await?;
+        }
         if let (Some(object), Silence::NotListed) = (&self.latest, state.silence)
             && self.herald.is_some()
             && !object.is_held()
-            && !state.nics.is_empty()
+            && !(state.nics.is_empty() && state.invalid.is_empty())
             && let Err(error) = set_finalizer(&self.objects, object, true).await
         {
             // Without it a deletion is no evidence, and the NICs stay: that is the safe side.
@@ -130,13 +132,38 @@ impl NodeResource {
         Ok(state)
     }
 
+    fn unread(&self, error: RequestError) -> ResourceError {
+        let object = format!("{}/{}", self.namespace, self.node);
+        ResourceError::Unread { object, place: self.server.place(), error }
+    }
+
+    /// With the definition of their kind, all objects of a cluster are deleted. That says nothing about any node, and
+    /// shows in the discovery document, which everybody may read: the API server offers no `create` any more.
+    async fn check_kind(&self) -> Result<(), ResourceError> {
+        let kind = NodeObject::resource();
+        let listed = limited(self.server.client.list_api_group_resources(&kind.api_version)).await;
+        let listed = listed.map_err(|error| self.unread(error))?;
+        let kind = listed.resources.into_iter().find(|listed| listed.name == kind.plural);
+        if kind.is_some_and(|kind| kind.verbs.iter().any(|verb| verb == "create")) {
+            return Ok(());
+        }
+        let message = "the definition of MultiNicNodeConfig is being deleted, and all objects with it, which is no word \
+                       about this node: nothing is taken away"
+            .to_owned();
+        Err(Refusal { reason: "KindTerminating", message }.into())
+    }
+
     /// The read is used.
     pub fn agree(&mut self) {
         self.agreed.clone_from(&self.latest);
+        self.refused = false;
     }
 
     /// Tells what a pass found. `nothing_left`: nothing that came from an object is ours any more.
     pub fn passed(&self, facts: Facts, nothing_left: bool) {
+        if self.refused {
+            return;
+        }
         let object = self.agreed.clone();
         let Some(object) = object.filter(|object| object.deleting) else {
             return self.tell(Told { object: self.agreed.clone(), word: Word::Passed(facts), let_go: false });
@@ -154,7 +181,8 @@ impl NodeResource {
     }
 
     /// Tells that the last read is not used. `nothing_ours`: there is nothing that its deletion could wait for.
-    pub fn refused(&self, refusal: Refusal, nothing_ours: bool) {
+    pub fn refused(&mut self, refusal: Refusal, nothing_ours: bool) {
+        self.refused = true;
         let object = self.latest.clone();
         let let_go =
             object.as_ref().is_some_and(|object| object.deleting && object.is_held() && nothing_ours);

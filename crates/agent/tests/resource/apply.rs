@@ -130,7 +130,7 @@ fn an_invalid_interface_fails_with_its_reason_beside_a_good_one() {
     let guard = world.guard(&[]);
     let mut broken = interface(&bad);
     broken.as_object_mut().unwrap().remove("mtu");
-    cluster.apply_spec(json!({"nodeName": cluster.node, "interfaces": [broken, interface(&good)]}));
+    cluster.apply_spec(&json!({"nodeName": cluster.node, "interfaces": [broken, interface(&good)]}));
     cluster.wait_ready("False", "InvalidInterface");
     let status = cluster.status();
     assert_eq!(status["state"], "Failed");
@@ -167,7 +167,7 @@ fn a_missing_address_is_a_link_that_is_up_without_one() {
     let nic = nic(2).addresses(&[]);
     world.plug(&nic);
     let bare = json!({"macAddress": nic.mac, "id": 2, "mtu": nic.mtu});
-    cluster.apply_spec(json!({"nodeName": cluster.node, "interfaces": [bare]}));
+    cluster.apply_spec(&json!({"nodeName": cluster.node, "interfaces": [bare]}));
     let _agent = cluster.start(&world, &[SELDOM]);
     world.wait_configured(&nic);
     cluster.wait_ready("True", "Configured");

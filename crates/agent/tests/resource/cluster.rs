@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
@@ -19,6 +20,7 @@ use crate::database::Nic;
 use crate::world::{World, wait_until};
 
 pub const NAMESPACE: &str = "multinic-system";
+const DEFINITION: &str = "multinicnodeconfigs.multinic.io";
 pub const SERVICE_ACCOUNT: &str = "multinic-agent";
 
 /// Far more than anything takes in which an API server that was away comes back, with the waits in between.
@@ -194,10 +196,10 @@ impl<'a> Cluster<'a> {
     /// The object, as its interfaces are written by the controller.
     pub fn apply(&self, nics: &[Nic]) {
         let interfaces: Vec<Value> = nics.iter().map(interface).collect();
-        self.apply_spec(json!({ "nodeName": self.node, "interfaces": interfaces }));
+        self.apply_spec(&json!({ "nodeName": self.node, "interfaces": interfaces }));
     }
 
-    pub fn apply_spec(&self, spec: Value) {
+    pub fn apply_spec(&self, spec: &Value) {
         run(async {
             let object = json!({
                 "apiVersion": "multinic.io/v1alpha1", "kind": "MultiNicNodeConfig",
@@ -219,6 +221,19 @@ impl<'a> Cluster<'a> {
         run(async {
             self.objects().delete(&self.node, &DeleteParams::default()).await.unwrap();
         });
+    }
+
+    /// Deletes the definition of the object's kind, and every object with it.
+    pub fn delete_definition(&self) {
+        run(async { self.definitions().delete(DEFINITION, &DeleteParams::default()).await.unwrap() });
+    }
+
+    pub fn is_defined(&self) -> bool {
+        run(async { self.definitions().get_opt(DEFINITION).await.unwrap().is_some() })
+    }
+
+    fn definitions(&self) -> Api<CustomResourceDefinition> {
+        Api::all(self.plane.client().unwrap())
     }
 
     /// Takes it away although the agent holds it, as an administrator does whose node is gone for good.

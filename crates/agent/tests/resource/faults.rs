@@ -42,7 +42,7 @@ fn an_api_server_that_is_down_changes_nothing_and_is_caught_up_with() {
     links::remove_address(&world.node, link, "10.77.0.5/24");
     world.wait_configured(&first);
     // One that starts meanwhile does nothing, and does not end.
-    drop(agent);
+    assert!(agent.stop().success());
     let borrowed: Vec<(&str, &str)> =
         variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(CREDULOUS).collect();
     let agent = agent::Agent::start(&world, &borrowed);
@@ -157,4 +157,35 @@ fn an_agent_that_is_killed_while_it_cleans_up_is_finished_by_the_next() {
         assert!(world.is_given_back(&nic));
         world.assert_journal_empty();
     }
+}
+
+#[test]
+fn a_definition_that_is_deleted_takes_nothing_away() {
+    if !ControlPlane::installed() {
+        return;
+    }
+    let world = World::new();
+    let plane = ControlPlane::start().unwrap();
+    install(&plane);
+    let cluster = Cluster::on(&plane, &world, None);
+    let nic = nic(0);
+    world.plug(&nic);
+    cluster.apply(std::slice::from_ref(&nic));
+    let agent = cluster.start(&world, &CREDULOUS);
+    cluster.wait_ready("True", "Configured");
+    let guard = world.guard(&[]);
+
+    cluster.delete_definition();
+    wait_long(|| agent.log(), || agent.log().contains("KindTerminating"));
+    assert!(world.is_configured(&nic) && cluster.is_held());
+    // Whoever means it lets the objects go; then the definition comes back, and the controller with it.
+    cluster.patch(serde_json::json!({"metadata": {"annotations": {"multinic.io/orphan": "true"}}}));
+    wait_long(|| agent.log(), || !cluster.is_defined());
+    agent.wait_cycles(3.0);
+    install(&plane);
+    cluster.apply(std::slice::from_ref(&nic));
+    wait_long(|| agent.log(), || cluster.is_held() && agent.get("/").0 == 200);
+    cluster.wait_ready("True", "Configured");
+    assert!(world.is_configured(&nic));
+    guard.assert_untouched(&world);
 }

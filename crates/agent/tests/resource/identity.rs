@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::agent::{OFTEN, SELDOM};
 use crate::cluster::{Cluster, interface};
 use crate::database::nic;
+use crate::links;
 use crate::world::{World, wait_until};
 
 const UUID: &str = "5e000000-0000-4000-8000-00000000000a";
@@ -25,14 +26,14 @@ fn an_object_about_another_server_is_refused_and_told() {
     let file = world.root().join("product_uuid");
     fs::write(&file, format!("{}\n", UUID.to_uppercase())).unwrap();
     let variables = [SELDOM, ("PRODUCT_UUID_FILE", file.to_str().unwrap())];
-    cluster.apply_spec(spec(&cluster, UUID, &[interface(&first)]));
+    cluster.apply_spec(&spec(&cluster, UUID, &[interface(&first)]));
     let _agent = cluster.start(&world, &variables);
     world.wait_configured(&first);
     cluster.wait_ready("True", "Configured");
 
     let guard = world.guard(&[]);
     let other = "5e000000-0000-4000-8000-00000000000b";
-    cluster.apply_spec(spec(&cluster, other, &[interface(&second)]));
+    cluster.apply_spec(&spec(&cluster, other, &[interface(&second)]));
     cluster.wait_ready("False", "InstanceMismatch");
     assert_eq!(cluster.status()["state"], "Failed");
     cluster.wait_event("InstanceMismatch");
@@ -42,6 +43,10 @@ fn an_object_about_another_server_is_refused_and_told() {
     assert!(world.is_configured(&first));
     assert!(cluster.is_held());
     guard.assert_untouched(&world);
+    // What was agreed before is kept right, and what was said stays said.
+    links::set_mtu(&world.node, world.seen(&first).unwrap().index, 1300);
+    world.wait_configured(&first);
+    cluster.wait_ready("False", "InstanceMismatch");
     cluster.patch(json!({"metadata": {"finalizers": null}}));
 }
 
@@ -53,7 +58,7 @@ fn firmware_that_turns_the_bytes_round_is_understood() {
     world.plug(&nic);
     let file = world.root().join("product_uuid");
     fs::write(&file, "0000005E-0000-0040-8000-00000000000A\n").unwrap();
-    cluster.apply_spec(spec(&cluster, UUID, &[interface(&nic)]));
+    cluster.apply_spec(&spec(&cluster, UUID, &[interface(&nic)]));
     let _agent = cluster.start(&world, &[SELDOM, ("PRODUCT_UUID_FILE", file.to_str().unwrap())]);
     world.wait_configured(&nic);
     cluster.wait_ready("True", "Configured");
