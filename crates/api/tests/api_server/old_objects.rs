@@ -73,6 +73,7 @@ async fn what_was_there_before_the_rules_can_be_annotated_reported_on_and_delete
         }
     }
 
+    let version = client.apiserver_version().await.unwrap();
     for object in [&config, &node] {
         let objects = objects_of(&client, "default", object);
         let name = object["metadata"]["name"].as_str().unwrap();
@@ -82,7 +83,9 @@ async fn what_was_there_before_the_rules_can_be_annotated_reported_on_and_delete
         };
         change(json!({"metadata": {"annotations": {"multinic.io/reconcile-at": "now"}}})).await;
         let status = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
-        objects.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        let reported = objects.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await;
+        // Kubernetes 1.30 looks at the unchanged spec again when a status is written; 1.36 does not.
+        assert!(reported.is_ok() || version.minor == "30", "{name}: {reported:?}");
         objects.delete(name, &DeleteParams::default()).await.unwrap();
         change(json!({"metadata": {"finalizers": null}})).await;
         assert!(objects.get_opt(name).await.unwrap().is_none(), "{name} is still there");

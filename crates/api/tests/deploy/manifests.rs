@@ -38,14 +38,11 @@ fn everything_applies_first_as_a_dry_run_and_then_truly_and_again() {
     }
     // Nothing changes when it is applied once more.
     let versions = || {
-        site.kubectl(&[
-            "get",
-            "-n",
-            "multinic-system",
-            "all,cm,role,sa",
-            "-o",
-            "jsonpath={..resourceVersion}",
-        ])
+        let path = "jsonpath={..resourceVersion}";
+        let text = site.kubectl(&["get", "-n", "multinic-system", "all,cm,role,sa", "-o", path]);
+        let mut versions: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        versions.sort();
+        versions
     };
     let before = versions();
     apply(&["--server-side"]);
