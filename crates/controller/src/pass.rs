@@ -1,6 +1,7 @@
 //! One pass over the whole fleet. Where configurations come from and where their status goes is not known here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use multinic_core::fleet::{
 };
 use multinic_core::published::{Publication, Published};
 use multinic_core::{ConfigKey, PortId};
-use multinic_openstack::Gate;
+use multinic_openstack::{Broker, Gate};
 use multinic_store::{Store, StoreError};
 
 use crate::metrics::Metrics;
@@ -192,6 +193,11 @@ impl Controller {
         if state.selected.is_none() && state.pace.down.is_none() {
             state.pace.down = Some(down);
         }
+    }
+
+    /// The message broker of a cloud, where Contrabass named one when it was asked last.
+    pub fn broker(&mut self, access: &CloudAccess) -> Option<Arc<Broker>> {
+        self.clouds.client(access).ok()?.broker()
     }
 
     /// When the next pass is due; none if there is nothing to look at.

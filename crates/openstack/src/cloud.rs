@@ -11,7 +11,7 @@ use multinic_core::{NetworkId, ServerId, SubnetId};
 use crate::api::Api;
 use crate::http::{Http, Options};
 use crate::identity::catalog::{neutron_base, nova_base};
-use crate::identity::{Identity, Session};
+use crate::identity::{Broker, Identity, Session};
 use crate::neutron::Neutron;
 use crate::neutron::ports::Ports;
 use crate::nova::Nova;
@@ -42,6 +42,11 @@ impl Cloud {
         let http = Http::new(&access.tls, access.timeout, gate, options).map_err(CloudError::Trust)?;
         let identity = Arc::new(Identity::new(access, http.clone())?);
         Ok(Self { api: Api { http, identity }, endpoints: Arc::new(access.endpoints.clone()) })
+    }
+
+    /// The message broker, where Contrabass named one when it was asked last. Nothing is asked here.
+    pub fn broker(&self) -> Option<Arc<Broker>> {
+        self.api.identity.broker()
     }
 
     /// Reads everything that a configuration names, and what is needed to understand it.

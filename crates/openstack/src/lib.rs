@@ -24,5 +24,6 @@ pub use http::excerpt::Excerpt;
 pub use http::failure::{Problem, RequestError};
 pub use http::gate::Gate;
 pub use http::{Observer, Options, Retries, TrustError};
+pub use identity::Broker;
 pub use identity::catalog::EndpointError;
 pub use identity::cipher::{DecryptError, Key, KeyError};

@@ -53,6 +53,8 @@ pub struct Entry {
     pub handled_at: Option<String>,
     /// What could not be delivered.
     pub undelivered: Vec<Undelivered>,
+    /// The digest of the message broker for which a Secret was written, or could not be.
+    pub broker: Option<[u8; 32]>,
 }
 
 impl Entry {
@@ -68,6 +70,7 @@ impl Entry {
             resolved_from: None,
             retry: None,
             undelivered: Vec::new(),
+            broker: None,
         }
     }
 

@@ -6,7 +6,8 @@
 //! * [`watch`]: the objects as the API server has them.
 //! * [`manifest`], [`secrets`], [`clouds_yaml`]: from an object and its Secrets to the planner's value.
 //! * [`finalizer`]: a deleted configuration stays until what it published is gone.
-//! * [`placement`], [`project`], `deliver`, `records`: what is published, to the sinks of each configuration and the inventory.
+//! * [`placement`], [`project`], `publish`, `deliver`, `records`: what is published, to the sinks of each configuration and the inventory.
+//! * [`rabbitmq`]: what Contrabass says of a message broker, as a Secret.
 //! * [`restore`]: a ledger that was lost.
 //! * [`triggers`], [`webhook`]: when a configuration is carried out.
 //! * [`conditions`], [`events`]: what users are told.
@@ -26,6 +27,8 @@ pub mod manifest;
 pub mod metrics;
 pub mod placement;
 pub mod project;
+mod publish;
+pub mod rabbitmq;
 mod reconciler;
 mod records;
 mod report;

@@ -22,7 +22,6 @@ use super::manifest::{Resolved, Unresolved, down_ports_of, resolve};
 use super::metrics::ClusterMetrics;
 use super::placement::Target;
 use super::report::Reporter;
-use super::restore::{RestoreError, is_lost, restore};
 use super::said::short;
 use super::triggers::{Mode, Triggers};
 use super::watch::{View, configs};
@@ -35,7 +34,7 @@ pub(super) const AT_ONCE: usize = 8;
 /// Changes that come together, such as those of one `kubectl apply`, are carried out together.
 const COALESCING: Duration = Duration::from_millis(20);
 /// Between two turns while the list of configurations is not up to date, and after what the API server refused.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// At least so often the loop shows that it turns.
 const PULSE: Duration = Duration::from_secs(60);
 /// How often the inventory is told what agents reported in their objects.
@@ -69,7 +68,7 @@ pub(super) struct Reconciler {
 /// What the last delivery left undone.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    again: Option<Instant>,
+    pub again: Option<Instant>,
 }
 
 /// What the objects ask of a turn.
@@ -96,60 +95,6 @@ impl Reconciler {
             let wake = self.turn().await;
             self.wait(&seen, wake).await;
         }
-    }
-
-    /// Fills a ledger that was lost. Returns when that is done, or was not necessary.
-    async fn remember(&mut self) {
-        let mut wait = PATIENCE;
-        while let Err(error) = self.try_remember().await {
-            self.pulse.failed(&error);
-            tracing::error!(error = %error, "no pass is made before what was published is known");
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(self.defaults.cadence.error.max(PATIENCE));
-        }
-    }
-
-    async fn try_remember(&mut self) -> Result<(), RestoreError> {
-        if !is_lost(&self.store).await? {
-            return Ok(());
-        }
-        let own = self.deliverer.defaults.place_unknown(&self.deliverer.environment).kubernetes;
-        let view = self.view.borrow().clone();
-        let others: BTreeSet<Target> =
-            view.objects.values().filter_map(|object| self.target(object)).collect();
-        for target in own.into_iter().chain(others).collect::<BTreeSet<_>>() {
-            match restore(&self.store, &mut self.deliverer, &target).await {
-                Ok(_) => {}
-                Err(RestoreError::Sink { source, .. }) if target.kubeconfig.is_some() => {
-                    self.unread.insert(target, source.to_string());
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Tries again to read the objects of other clusters that a lost ledger is to be filled from.
-    async fn remember_others(&mut self, retry: &mut Option<Instant>) {
-        for target in self.unread.keys().cloned().collect::<Vec<_>>() {
-            match restore(&self.store, &mut self.deliverer, &target).await {
-                Ok(_) => drop(self.unread.remove(&target)),
-                Err(error) => {
-                    let problem = match error {
-                        RestoreError::Sink { source, .. } => source.to_string(),
-                        RestoreError::Store(error) => error.to_string(),
-                    };
-                    self.unread.insert(target, problem);
-                    sooner(retry, Instant::now() + self.defaults.cadence.error.max(PATIENCE));
-                }
-            }
-        }
-    }
-
-    fn target(&self, object: &DynamicObject) -> Option<Target> {
-        let spec = super::manifest::spec_of(object).ok()?;
-        let key = super::watch::key(object);
-        self.deliverer.defaults.target_of(&key, spec.sinks.as_deref(), spec.target.as_ref())
     }
 
     /// Returns when there is something to do.
@@ -223,6 +168,7 @@ impl Reconciler {
             }
         };
         self.deliver(&configs, &report, &mut retry).await;
+        self.write_brokers(&configs).await;
         self.tell(&configs, &report, &mut retry).await;
         self.finish(&deleted, undeletable.as_deref(), &report, &mut retry).await;
         if configs.listing == Listing::Unsettled {
@@ -455,77 +401,6 @@ impl Reconciler {
         self.metrics.orphans.set(i64::try_from(orphans).unwrap_or(i64::MAX));
     }
 
-    /// Delivers what is published, if something of it changed or is not delivered yet.
-    async fn deliver(&mut self, configs: &Configs, report: &Report, retry: &mut Option<Instant>) {
-        let placed = self.place(configs);
-        let now = Instant::now();
-        let due = match &self.undelivered {
-            None => true,
-            Some(pending) => pending.again.is_some_and(|again| again <= now),
-        };
-        if placed || due || report.written.anything() {
-            match self.deliverer.deliver(&self.store, self.defaults.cadence.error).await {
-                Ok(done) => {
-                    for (key, entry) in &mut self.entries {
-                        entry.undelivered = done.undelivered.get(key).cloned().unwrap_or_default();
-                    }
-                    let nodes: Vec<_> = done
-                        .written
-                        .into_iter()
-                        .map(|(node, count)| (node, format!("{count} interface(s) are to be configured")))
-                        .collect();
-                    self.reporter.events.on_nodes(&nodes, "InterfacesPublished").await;
-                    self.undelivered = Some(Pending { again: done.again });
-                }
-                Err(error) => {
-                    tracing::error!(error = %error, "what is published cannot be delivered");
-                    self.undelivered = Some(Pending { again: Some(now + self.defaults.cadence.error) });
-                }
-            }
-        }
-        if let Some(again) = self.undelivered.as_ref().and_then(|pending| pending.again) {
-            sooner(retry, again);
-        }
-    }
-
-    /// Works out where each configuration's interfaces are delivered to. Returns whether that changed.
-    fn place(&mut self, configs: &Configs) -> bool {
-        let Deliverer { defaults, environment, placements, unplaced, .. } = &mut self.deliverer;
-        let before = placements.len();
-        placements.retain(|key, _| self.entries.contains_key(key));
-        let mut changed = before != placements.len();
-        unplaced.clear();
-        for (key, entry) in self.entries.iter_mut().filter(|(key, _)| !configs.waiting.contains(*key)) {
-            if let Some(Ok(resolved)) = &entry.resolved {
-                match defaults.place(key, resolved, environment) {
-                    Ok(placement) => {
-                        let same = placements.get(key).is_some_and(|before| before.is_same(&placement));
-                        changed |= !same;
-                        if !same {
-                            placements.insert(key.clone(), placement);
-                        }
-                    }
-                    Err(error) => {
-                        let errors = ConfigErrors(vec![error]);
-                        entry.resolved = Some(Err(Unresolved { errors, passing: false, trouble: false }));
-                    }
-                }
-            }
-        }
-        for (key, entry) in &self.entries {
-            // Its Secrets cannot be read; where its objects are does not depend on them.
-            if !placements.contains_key(key)
-                && let Ok(spec) = super::manifest::spec_of(&entry.object)
-                && let Some(placement) = defaults.place_without_secrets(key, &spec)
-            {
-                placements.insert(key.clone(), placement);
-                changed = true;
-            }
-        }
-        unplaced.extend(self.entries.keys().filter(|key| !placements.contains_key(*key)).cloned());
-        changed
-    }
-
     /// Tells everybody what became of each configuration.
     async fn tell(&mut self, configs: &Configs, report: &Report, retry: &mut Option<Instant>) {
         let downs: BTreeMap<ConfigKey, _> = report
@@ -576,7 +451,7 @@ pub(super) fn reads(mode: Mode) -> Reads {
     }
 }
 
-fn sooner(retry: &mut Option<Instant>, at: Instant) {
+pub(super) fn sooner(retry: &mut Option<Instant>, at: Instant) {
     *retry = Some(retry.map_or(at, |before| before.min(at)));
 }
 

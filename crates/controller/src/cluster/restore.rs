@@ -4,15 +4,20 @@
 //! While this cluster's objects cannot be read, no pass is made. While those of another cannot, the configurations that are
 //! published there wait, and the others do not.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
+use kube::api::DynamicObject;
 use multinic_core::published::{DesiredInterface, Publication, PublishedInterface, SubnetRecord};
 use multinic_core::{PortId, ProjectId};
 use multinic_store::{Store, StoreError};
 
 use super::deliver::Deliverer;
+use super::manifest::spec_of;
 use super::placement::Target;
+use super::reconciler::{PATIENCE, Reconciler, sooner};
+use super::watch::key;
 use crate::sinks::SinkError;
 
 /// Why a ledger could not be filled. No pass is made meanwhile: a memory that cannot be read is not an empty one.
@@ -102,5 +107,61 @@ fn publication(rows: Vec<PublishedInterface>, based_on: Option<u64>) -> Publicat
         interfaces: interfaces.into_values().collect(),
         subnets,
         ..Publication::default()
+    }
+}
+
+impl Reconciler {
+    /// Fills a ledger that was lost. Returns when that is done, or was not necessary.
+    pub(super) async fn remember(&mut self) {
+        let mut wait = PATIENCE;
+        while let Err(error) = self.try_remember().await {
+            self.pulse.failed(&error);
+            tracing::error!(error = %error, "no pass is made before what was published is known");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(self.defaults.cadence.error.max(PATIENCE));
+        }
+    }
+
+    async fn try_remember(&mut self) -> Result<(), RestoreError> {
+        if !is_lost(&self.store).await? {
+            return Ok(());
+        }
+        let own = self.deliverer.defaults.place_unknown(&self.deliverer.environment).kubernetes;
+        let view = self.view.borrow().clone();
+        let others: BTreeSet<Target> =
+            view.objects.values().filter_map(|object| self.target(object)).collect();
+        for target in own.into_iter().chain(others).collect::<BTreeSet<_>>() {
+            match restore(&self.store, &mut self.deliverer, &target).await {
+                Ok(_) => {}
+                Err(RestoreError::Sink { source, .. }) if target.kubeconfig.is_some() => {
+                    self.unread.insert(target, source.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries again to read the objects of other clusters that a lost ledger is to be filled from.
+    pub(super) async fn remember_others(&mut self, retry: &mut Option<Instant>) {
+        for target in self.unread.keys().cloned().collect::<Vec<_>>() {
+            match restore(&self.store, &mut self.deliverer, &target).await {
+                Ok(_) => drop(self.unread.remove(&target)),
+                Err(error) => {
+                    let problem = match error {
+                        RestoreError::Sink { source, .. } => source.to_string(),
+                        RestoreError::Store(error) => error.to_string(),
+                    };
+                    self.unread.insert(target, problem);
+                    sooner(retry, Instant::now() + self.defaults.cadence.error.max(PATIENCE));
+                }
+            }
+        }
+    }
+
+    pub(super) fn target(&self, object: &DynamicObject) -> Option<Target> {
+        let spec = spec_of(object).ok()?;
+        let key = key(object);
+        self.deliverer.defaults.target_of(&key, spec.sinks.as_deref(), spec.target.as_ref())
     }
 }

@@ -1,5 +1,6 @@
 //! What configurations say, and what becomes of it.
 
+use multinic_testbed::cloud_simulator::{Provider, encrypt};
 use serde_json::json;
 
 use crate::bench::{Bench, PASSWORD, condition, until};
@@ -188,5 +189,56 @@ async fn the_state_of_down_ports_survives_a_restart() {
     })
     .await;
     assert_eq!(bench.status("a").await.down_port_retry.unwrap().hash, before.hash);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_provider_of_contrabass_needs_its_key_and_leaves_a_secret_with_its_broker() {
+    let Some(bench) = Bench::new().await else { return };
+    let server = bench.add_node("worker-1");
+    let (key, iv) = ("0123456789abcdef", [7; 16]);
+    let provider = Provider {
+        keystone: bench.cloud.url().to_string(),
+        admin: "operator".to_owned(),
+        domain: "Default".to_owned(),
+        encrypted_password: encrypt(key, PASSWORD, iv).unwrap(),
+        encrypted_broker_password: encrypt(key, "broker-password", iv).unwrap(),
+    };
+    bench.cloud.set_provider("openstack-1", &provider);
+    let spec = json!({
+        "vmNames": [server.as_str()],
+        "subnetIDs": [bench.subnet.as_str()],
+        "credentials": {
+            "openstackProviderID": "openstack-1",
+            "k8sProviderID": "k8s-1",
+            "projectID": bench.cloud.project().as_str(),
+        },
+        "settings": {"contrabassEndpoint": bench.cloud.url().as_str()},
+    });
+    bench.apply("a", spec).await;
+    let controller = bench.start().await;
+    let status = bench.until_reason("a", &["ConfigError"]).await;
+    assert!(status.last_error.unwrap().contains("contrabassEncryptKey"));
+    // Where the older operator looked for it.
+    bench.write_secret("contrabass-encrypt-key", &[("CONTRABASS_ENCRYPT_KEY", "0123456789abcdef\n")]).await;
+    bench.annotate("a", multinic_api::RECONCILE_AT_ANNOTATION, "now").await;
+    bench.until_ready("a").await;
+    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> =
+        kube::Api::namespaced(bench.client.clone(), &bench.namespace);
+    until("the broker's Secret is there", async || secrets.get_opt("rabbitmq-a").await.unwrap().is_some())
+        .await;
+    let secret = secrets.get("rabbitmq-a").await.unwrap();
+    let data = secret.data.unwrap();
+    let value = |key: &str| String::from_utf8(data[key].0.clone()).unwrap();
+    assert_eq!(value("RABBITMQ_URLS"), "amqp://127.0.0.1:5672");
+    assert_eq!(
+        (value("RABBITMQ_USER"), value("RABBITMQ_PASSWORD")),
+        ("openstack".into(), "broker-password".into())
+    );
+    let owner = &secret.metadata.owner_references.unwrap()[0];
+    assert_eq!(
+        (owner.kind.as_str(), owner.name.as_str(), owner.controller),
+        ("OpenstackConfig", "a", Some(true))
+    );
     controller.stop().await;
 }

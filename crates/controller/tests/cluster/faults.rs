@@ -10,7 +10,7 @@ use multinic_controller::sinks::kubernetes::kubeconfig::choose_cryptography;
 use multinic_testbed::kubernetes::ControlPlane;
 use serde_json::json;
 
-use crate::bench::{Bench, condition, until};
+use crate::bench::{Bench, condition, logs, until};
 
 /// An API server of its own.
 fn control_plane() -> Option<ControlPlane> {
@@ -158,6 +158,7 @@ async fn a_version_that_is_not_served_for_a_while_removes_nothing() {
 #[tokio::test]
 async fn no_secret_is_in_anything_that_is_written() {
     let Some(bench) = Bench::new().await else { return };
+    let logs = logs();
     let secrets = ["hush-password", "hush-rotated", "hush-app-secret"];
     bench.cloud.set_password("operator", secrets[0]).unwrap();
     let server = bench.add_node("worker-1");
@@ -187,8 +188,10 @@ async fn no_secret_is_in_anything_that_is_written() {
     for name in ["a", "inline", "clouds"] {
         texts.push(serde_json::to_string(&bench.status(name).await).unwrap());
     }
+    texts.push(String::from_utf8_lossy(&logs.lock().unwrap()).into_owned());
+    assert!(texts.iter().all(|text| text.len() > 100), "{texts:?}");
     for secret in secrets {
-        assert!(texts.iter().all(|text| !text.contains(secret)), "{secret} is in {texts:?}");
+        assert!(texts.iter().all(|text| !text.contains(secret)), "{secret} is somewhere");
     }
     controller.stop().await;
 }

@@ -1,5 +1,7 @@
 //! Contrabass: which Keystone, and as whom.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
@@ -16,6 +18,40 @@ pub(super) struct Contrabass {
     url: Url,
     provider: String,
     key: Key,
+    /// As of the last look.
+    broker: Mutex<Option<Arc<Broker>>>,
+}
+
+/// The message broker that a provider has.
+#[derive(Debug)]
+pub struct Broker {
+    /// Its URLs, at least one.
+    pub urls: Vec<String>,
+    /// The user.
+    pub user: String,
+    /// The user's password.
+    pub password: SecretString,
+}
+
+/// What is read of the broker: apart from the rest, since nothing else needs it to be right.
+#[derive(Deserialize)]
+struct BrokerEnvelope {
+    data: BrokerData,
+}
+
+#[derive(Deserialize)]
+struct BrokerData {
+    attributes: BrokerAttributes,
+}
+
+#[derive(Deserialize)]
+struct BrokerAttributes {
+    #[serde(rename = "rabbitMQId")]
+    user: String,
+    #[serde(rename = "rabbitMQPw")]
+    password: SecretString,
+    #[serde(rename = "rabbitMQUrls")]
+    urls: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +99,31 @@ impl Contrabass {
                 return Err(CloudError::ContrabassAnswer { url: Shown(base).to_string(), problem });
             }
         }
-        Ok(Self { http, url, provider: provider.to_owned(), key })
+        Ok(Self { http, url, provider: provider.to_owned(), key, broker: Mutex::default() })
+    }
+
+    /// The message broker, if the last answer had everything of one.
+    pub fn broker(&self) -> Option<Arc<Broker>> {
+        self.broker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn read_broker(&self, body: &[u8]) -> Option<Broker> {
+        let BrokerEnvelope { data: BrokerData { attributes } } = serde_json::from_slice(body).ok()?;
+        let BrokerAttributes { user, password, urls } = attributes;
+        let urls: Vec<String> =
+            urls.iter().map(|url| url.trim()).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+        let user = user.trim().to_owned();
+        let encrypted = secrecy::ExposeSecret::expose_secret(&password);
+        if urls.is_empty() || user.is_empty() || encrypted.is_empty() {
+            return None;
+        }
+        match self.key.decrypt(encrypted) {
+            Ok(password) => Some(Broker { urls, user, password }),
+            Err(error) => {
+                tracing::warn!(provider = %self.provider, error = %error, "the broker's password cannot be decrypted");
+                None
+            }
+        }
     }
 
     /// Asks for the provider and decrypts the administrator's password.
@@ -107,6 +167,8 @@ impl Contrabass {
             .key
             .decrypt(secrecy::ExposeSecret::expose_secret(&encrypted))
             .map_err(|error| CloudError::ContrabassPassword { provider: self.provider.clone(), error })?;
+        *self.broker.lock().unwrap_or_else(PoisonError::into_inner) =
+            self.read_broker(&answer.body).map(Arc::new);
         Ok(Login::password(&keystone, &user, &domain, password))
     }
 }

@@ -16,6 +16,7 @@ use tracing::info;
 use crate::CloudError;
 use crate::http::Http;
 use catalog::Catalog;
+pub use contrabass::Broker;
 use contrabass::Contrabass;
 use keystone::{Grant, Login};
 
@@ -80,6 +81,14 @@ impl Identity {
             state: Mutex::default(),
             renewal: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// The message broker, where Contrabass named one when it was asked last.
+    pub fn broker(&self) -> Option<Arc<Broker>> {
+        match &self.source {
+            Source::Configured(_) => None,
+            Source::Provider { contrabass, .. } => contrabass.broker(),
+        }
     }
 
     /// The session, a new one if there is none, if it ends soon, or if it is the one that was `refused`.

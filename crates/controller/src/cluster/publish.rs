@@ -1,0 +1,101 @@
+//! A turn's deliveries: where each configuration's interfaces go, and when.
+
+use std::time::Instant;
+
+use multinic_core::config::ConfigErrors;
+
+use super::deliver::Deliverer;
+use super::manifest::{Unresolved, spec_of};
+use super::rabbitmq;
+use super::reconciler::{Pending, Reconciler, sooner};
+use super::said::short;
+use crate::pass::{Configs, Report};
+
+impl Reconciler {
+    /// Delivers what is published, if something of it changed or is not delivered yet.
+    pub(super) async fn deliver(&mut self, configs: &Configs, report: &Report, retry: &mut Option<Instant>) {
+        let placed = self.place(configs);
+        let now = Instant::now();
+        let due = match &self.undelivered {
+            None => true,
+            Some(pending) => pending.again.is_some_and(|again| again <= now),
+        };
+        if placed || due || report.written.anything() {
+            match self.deliverer.deliver(&self.store, self.defaults.cadence.error).await {
+                Ok(done) => {
+                    for (key, entry) in &mut self.entries {
+                        entry.undelivered = done.undelivered.get(key).cloned().unwrap_or_default();
+                    }
+                    let nodes: Vec<_> = done
+                        .written
+                        .into_iter()
+                        .map(|(node, count)| (node, format!("{count} interface(s) are to be configured")))
+                        .collect();
+                    self.reporter.events.on_nodes(&nodes, "InterfacesPublished").await;
+                    self.undelivered = Some(Pending { again: done.again });
+                }
+                Err(error) => {
+                    tracing::error!(error = %error, "what is published cannot be delivered");
+                    self.undelivered = Some(Pending { again: Some(now + self.defaults.cadence.error) });
+                }
+            }
+        }
+        if let Some(again) = self.undelivered.as_ref().and_then(|pending| pending.again) {
+            sooner(retry, again);
+        }
+    }
+
+    /// Works out where each configuration's interfaces are delivered to. Returns whether that changed.
+    fn place(&mut self, configs: &Configs) -> bool {
+        let Deliverer { defaults, environment, placements, unplaced, .. } = &mut self.deliverer;
+        let before = placements.len();
+        placements.retain(|key, _| self.entries.contains_key(key));
+        let mut changed = before != placements.len();
+        unplaced.clear();
+        for (key, entry) in self.entries.iter_mut().filter(|(key, _)| !configs.waiting.contains(*key)) {
+            if let Some(Ok(resolved)) = &entry.resolved {
+                match defaults.place(key, resolved, environment) {
+                    Ok(placement) => {
+                        let same = placements.get(key).is_some_and(|before| before.is_same(&placement));
+                        changed |= !same;
+                        if !same {
+                            placements.insert(key.clone(), placement);
+                        }
+                    }
+                    Err(error) => {
+                        let errors = ConfigErrors(vec![error]);
+                        entry.resolved = Some(Err(Unresolved { errors, passing: false, trouble: false }));
+                    }
+                }
+            }
+        }
+        for (key, entry) in &self.entries {
+            // Its Secrets cannot be read; where its objects are does not depend on them.
+            if !placements.contains_key(key)
+                && let Ok(spec) = spec_of(&entry.object)
+                && let Some(placement) = defaults.place_without_secrets(key, &spec)
+            {
+                placements.insert(key.clone(), placement);
+                changed = true;
+            }
+        }
+        unplaced.extend(self.entries.keys().filter(|key| !placements.contains_key(*key)).cloned());
+        changed
+    }
+
+    /// Writes what Contrabass says of message brokers. A failure is logged, and not tried again before that changes.
+    pub(super) async fn write_brokers(&mut self, configs: &Configs) {
+        for (key, config) in configs.by_key.iter().filter(|(key, _)| !configs.waiting.contains(*key)) {
+            let (Ok(config), Some(entry)) = (config, self.entries.get_mut(key)) else { continue };
+            let Some(broker) = self.controller.broker(&config.cloud) else { continue };
+            let digest = rabbitmq::digest(&broker);
+            if entry.broker == Some(digest) {
+                continue;
+            }
+            entry.broker = Some(digest);
+            if let Err(error) = rabbitmq::write(&self.client, &entry.object, &broker).await {
+                tracing::warn!(config = %key, error = %short(&error), "cannot write the Secret of the message broker");
+            }
+        }
+    }
+}
