@@ -352,8 +352,8 @@ async fn conflicts_outages_and_cut_watches_lose_and_delete_nothing() {
     let Some(world) = World::new().await else { return };
     let control_plane = ControlPlane::shared().unwrap();
     let proxy = FaultProxy::start(control_plane).unwrap();
-    let client = proxy.access(control_plane.admin()).client().unwrap();
-    let sink = KubernetesSink::new(client, &world.namespace, MANAGER);
+    let config = proxy.access(control_plane.admin()).config().unwrap();
+    let sink = KubernetesSink::for_config(config, &world.namespace, MANAGER).unwrap();
     sink.until_read().await;
     let all: Vec<NodeWish> = (0..30).map(|n| wish(&format!("worker-{n}"), &[0, 1])).collect();
     let deliver = async |wishes: &[NodeWish]| {

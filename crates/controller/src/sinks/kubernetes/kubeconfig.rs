@@ -20,14 +20,25 @@ pub fn choose_cryptography() {
 /// A client of the cluster of a kubeconfig's current context.
 ///
 /// # Errors
-/// Where it is none, names files or programs, or would send credentials over plain HTTP.
+/// As [`config`].
 pub async fn client(kubeconfig: &SecretString) -> Result<Client, SinkError> {
-    let config = config(kubeconfig).await?;
+    client_of(config(kubeconfig).await?)
+}
+
+/// A client.
+///
+/// # Errors
+/// Where TLS cannot be set up.
+pub fn client_of(config: Config) -> Result<Client, SinkError> {
     choose_cryptography();
     Client::try_from(config).map_err(|error| refused(causes(&error)))
 }
 
-async fn config(kubeconfig: &SecretString) -> Result<Config, SinkError> {
+/// What a client of the cluster of a kubeconfig's current context is made of.
+///
+/// # Errors
+/// Where it is none, names files or programs, or would send credentials over plain HTTP.
+pub async fn config(kubeconfig: &SecretString) -> Result<Config, SinkError> {
     use secrecy::ExposeSecret as _;
     let kubeconfig: Kubeconfig =
         serde_saphyr::from_str(kubeconfig.expose_secret()).map_err(|error| match error.location() {

@@ -15,13 +15,15 @@ pub(crate) mod takeover;
 pub(crate) mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use backon::ExponentialBuilder;
 use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource as _};
+use kube::{Api, Client, Config, Resource as _};
 use multinic_api::{MultiNicNodeConfig, MultiNicNodeConfigStatus};
 use multinic_core::published::PublishedInterface;
 use multinic_core::{NodeName, ServerId};
@@ -82,10 +84,26 @@ pub struct NodeStatus {
 }
 
 impl KubernetesSink {
-    /// Begins to watch the namespace. Must be called within a tokio runtime.
+    /// Begins to watch the namespace. Must be called within a tokio runtime. Better: [`Self::for_config`].
     pub fn new(client: Client, namespace: &str, field_manager: &str) -> Self {
+        Self::with_clients(client.clone(), client, namespace, field_manager)
+    }
+
+    /// The same with clients of its own. A client asks again by itself after 503, for minutes and ever more seldom, which
+    /// a watch after an outage must not; so the watch has one that does not.
+    ///
+    /// # Errors
+    /// Where no client can be made.
+    pub fn for_config(config: Config, namespace: &str, field_manager: &str) -> Result<Self, SinkError> {
+        let mut impatient = config.clone();
+        impatient.default_retry = false;
+        let watching = kubeconfig::client_of(impatient)?;
+        Ok(Self::with_clients(kubeconfig::client_of(config)?, watching, namespace, field_manager))
+    }
+
+    fn with_clients(client: Client, watching: Client, namespace: &str, field_manager: &str) -> Self {
         let table = Arc::new(Table::new(field_manager));
-        let watch = tokio::spawn(follow(Api::namespaced(client.clone(), namespace), Arc::clone(&table)));
+        let watch = tokio::spawn(follow(Api::namespaced(watching, namespace), Arc::clone(&table)));
         Self {
             place: format!("namespace {namespace}"),
             manager: field_manager.to_owned(),
@@ -99,13 +117,13 @@ impl KubernetesSink {
     /// The same in the cluster of a kubeconfig, which comes from a Secret.
     ///
     /// # Errors
-    /// Where it cannot be used; see [`kubeconfig::client`].
+    /// Where it cannot be used; see [`kubeconfig::config`].
     pub async fn for_kubeconfig(
         kubeconfig: &SecretString,
         namespace: &str,
         field_manager: &str,
     ) -> Result<Self, SinkError> {
-        Ok(Self::new(kubeconfig::client(kubeconfig).await?, namespace, field_manager))
+        Self::for_config(kubeconfig::config(kubeconfig).await?, namespace, field_manager)
     }
 
     /// The namespace.
@@ -290,7 +308,14 @@ enum Compared {
 
 async fn follow(objects: Api<DeserializeGuard<MultiNicNodeConfig>>, table: Arc<Table>) {
     let config = watcher::Config::default().page_size(PAGE);
-    let mut events = std::pin::pin!(watcher(objects, config).default_backoff());
+    // The default waits up to 30 s; a lost object is to be put back sooner.
+    let waits = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times();
+    let waits = watcher::ExponentialBackoff::from(waits);
+    let mut events = std::pin::pin!(watcher(objects, config).backoff(waits));
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => table.take(event),

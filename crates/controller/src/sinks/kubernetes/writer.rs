@@ -8,15 +8,17 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource as _};
 use multinic_api::{CLEANUP_FINALIZER, MultiNicNodeConfig};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::object::same_spec;
 use super::takeover::{is_applied_by, is_shared, taken_over};
 use crate::sinks::said::{causes, line};
 use crate::sinks::{INTERFACE_OWNERS_ANNOTATION, SinkError};
 
-/// Time limit of one attempt.
-const ATTEMPT: Duration = Duration::from_secs(30);
+/// Time limit of one attempt. The client itself asks again after 429, 503 and 504, when the server says so, for minutes.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// No attempt begins after this: whoever delivers has other nodes and will be back.
+const TOTAL: Duration = Duration::from_secs(15);
 /// How often a write is tried again.
 const RETRIES: usize = 5;
 /// The longest wait that a server is granted between two attempts.
@@ -85,6 +87,7 @@ impl Writer {
     ) -> Result<MultiNicNodeConfig, SinkError> {
         let name = wanted.metadata.name.clone().unwrap_or_default();
         let mut look = look;
+        let started = Instant::now();
         let mut waits = waits().build();
         loop {
             match self.within("apply", &name, self.apply_once(wanted, &name, look)).await {
@@ -93,9 +96,8 @@ impl Writer {
                     // Entries of others can contradict ours: two MAC addresses that differ in case.
                     let hidden = !look && matches!(error, SinkError::Kubernetes { status: Some(422), .. });
                     look = true;
-                    let Some(next) = waits.next().filter(|_| error.retry() || hidden) else {
-                        return Err(error);
-                    };
+                    let again = hidden || (error.retry() && started.elapsed() < TOTAL);
+                    let Some(next) = waits.next().filter(|_| again) else { return Err(error) };
                     let wait = wait.unwrap_or(next).min(LONGEST_WAIT);
                     tracing::debug!(object = name, %error, ?wait, "applying again");
                     tokio::time::sleep(if hidden { Duration::ZERO } else { wait }).await;
@@ -236,7 +238,8 @@ impl Writer {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         timeout(ATTEMPT, work).await.unwrap_or_else(|_| {
-            let problem = format!("no answer within {} s", ATTEMPT.as_secs());
+            let problem =
+                format!("no success within {} s: no answer, or none but 429, 503, 504", ATTEMPT.as_secs());
             Err(SinkError::Kubernetes { action, object: name.to_owned(), problem, status: None }.into())
         })
     }
@@ -247,9 +250,10 @@ impl Writer {
         F: Fn() -> Work,
         Work: Future<Output = Result<T, Failure>>,
     {
+        let started = Instant::now();
         (|| self.within(action, name, work()))
             .retry(waits())
-            .when(|failure| failure.error.retry())
+            .when(|failure| failure.error.retry() && started.elapsed() < TOTAL)
             // None ends the attempts, whatever the server asks for.
             .adjust(|failure, wait| wait.map(|wait| failure.wait.unwrap_or(wait).min(LONGEST_WAIT)))
             .await
