@@ -189,7 +189,10 @@ fn is_named(database: &DatabaseArgs) -> bool {
 fn make_folder_of(file: &str) -> anyhow::Result<()> {
     let folder = Path::new(file).parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).with_context(|| {
-        format!("cannot make {} for the ledger; set DATABASE_URL or DB_HOST to keep it elsewhere", folder.display())
+        format!(
+            "cannot make {} for the ledger; set DATABASE_URL or DB_HOST to keep it elsewhere",
+            folder.display()
+        )
     })
 }
 
