@@ -24,7 +24,9 @@ const UNCHANGED_PERCENT: f64 = 1.0;
 /// How many passes without a change are measured.
 const UNCHANGED: u32 = 3;
 /// A cold pass that takes longer than this is broken rather than slow.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often the objects are counted. Each time costs the API server something.
+const COUNTING: Duration = Duration::from_millis(500);
 /// How long the controller must have used no processor time to be at rest.
 const REST: Duration = Duration::from_secs(1);
 const CONFIG: &str = "fleet";
@@ -129,7 +131,7 @@ impl Bench {
             if count >= NODES {
                 last = Some(started.elapsed());
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(COUNTING).await;
         }
         let synced = self.synced(None, started).await?;
         let took = started.elapsed();
