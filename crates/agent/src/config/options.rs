@@ -133,7 +133,7 @@ pub struct Options {
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Node")]
     pub dry_run: bool,
 
-    /// Where the desired state is read: db, a database; nodecr, the object MultiNicNodeConfig/<node>
+    /// Where the desired state is read: db, a database; nodecr, the object MultiNicNodeConfig/NODE_NAME
     #[arg(long, global = true, value_enum, default_value_t = DataSource::Db, help_heading = "Source")]
     pub data_source: DataSource,
     /// The namespace of that object
@@ -145,10 +145,10 @@ pub struct Options {
     /// How long an object must be older than it was before that is accepted, such as after a restore of etcd
     #[arg(long, global = true, default_value = "10m", value_parser = duration::parse, help_heading = "Source")]
     pub stale_confirm: Duration,
-    /// The prefix of the node's label <prefix>/interfaces
+    /// The prefix of the node's label PREFIX/interfaces
     #[arg(long, global = true, default_value = "multinic.io", value_parser = key_prefix, help_heading = "Source")]
     pub k8s_label_prefix: String,
-    /// The prefix of the node's annotation <prefix>/interfaces
+    /// The prefix of the node's annotation PREFIX/interfaces
     #[arg(long, global = true, default_value = "multinic.io", value_parser = key_prefix, help_heading = "Source")]
     pub k8s_annotation_prefix: String,
     /// Where the kernel says which server this is; compared with spec.instanceId of the object

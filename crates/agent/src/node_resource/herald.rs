@@ -40,6 +40,15 @@ const CONFLICTS: u32 = 5;
 const CONFLICT: u16 = 409;
 const NOT_FOUND: u16 = 404;
 
+/// The longest name of a field manager or of whoever reports an event, in bytes.
+const LONGEST_NAME: usize = 128;
+
+/// A node's name may be twice as long as a name that is made of it; it is ASCII.
+fn short(mut name: String) -> String {
+    name.truncate(LONGEST_NAME);
+    name
+}
+
 /// What there is to be told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
@@ -107,7 +116,7 @@ pub struct Scribe {
 impl Scribe {
     /// Nothing is written yet.
     pub fn new(server: &ApiServer, objects: Api<DynamicObject>, node: &str, keys: KeyPrefixes) -> Self {
-        let reporter = Reporter { controller: COMPONENT.to_owned(), instance: Some(node.to_owned()) };
+        let reporter = Reporter { controller: COMPONENT.to_owned(), instance: Some(short(node.to_owned())) };
         Self {
             objects,
             nodes: Api::all(server.client.clone()),
@@ -159,23 +168,24 @@ impl Scribe {
         }
     }
 
-    /// Writes what is not written yet.
+    /// Writes what is not written yet. What cannot be written keeps nothing else from being written.
     pub async fn write(&mut self, told: &Told) -> Result<(), ReportError> {
         let Told { object, word, let_go } = told;
         let going = *let_go || *word == Word::CleanedUp;
-        if let Some(object) = object {
-            self.write_status(object, word, going).await?;
-        }
+        let status = match object {
+            Some(object) => self.write_status(object, word, going).await,
+            None => Ok(()),
+        };
         if let Word::Passed(facts) = word {
             self.events.extend(held(facts, &self.held));
             self.held = facts.held.iter().map(|held| held.mac).collect();
         }
-        self.write_keys(object.is_some(), word).await?;
-        self.write_events().await?;
-        if let Some(object) = object.as_ref().filter(|_| *let_go) {
-            set_finalizer(&self.objects, object, false).await?;
-        }
-        Ok(())
+        let keys = self.write_keys(object.is_some(), word).await;
+        let finalizer = match object.as_ref().filter(|_| *let_go) {
+            Some(object) => set_finalizer(&self.objects, object, false).await,
+            None => Ok(()),
+        };
+        status.and(keys).and(finalizer).and(self.write_events().await)
     }
 
     async fn write_status(
@@ -200,7 +210,7 @@ impl Scribe {
                 "metadata": { "name": object.name, "uid": object.uid },
                 "status": now,
             });
-            let parameters = PatchParams::apply(&format!("{COMPONENT}/{}", self.node)).force();
+            let parameters = PatchParams::apply(&short(format!("{COMPONENT}/{}", self.node))).force();
             let patched =
                 limited(self.objects.patch_status(&object.name, &parameters, &Patch::Apply(patch))).await;
             match patched {
@@ -254,8 +264,12 @@ impl Scribe {
         let surplus = self.events.len().saturating_sub(MOST_EVENTS);
         self.events.drain(..surplus);
         while let Some(event) = self.events.first() {
-            let published = limited(self.recorder.publish(event, &about)).await;
-            published.map_err(|error| ReportError { what: "an event", error })?;
+            match limited(self.recorder.publish(event, &about)).await {
+                Ok(()) => {}
+                // It was to be counted up, and somebody deleted it.
+                Err(RequestError { code: Some(NOT_FOUND), .. }) => {}
+                Err(error) => return Err(ReportError { what: "an event", error }),
+            }
             self.events.remove(0);
         }
         Ok(())

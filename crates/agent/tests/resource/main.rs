@@ -18,6 +18,7 @@ mod job;
 #[path = "../node/links.rs"]
 #[allow(dead_code, reason = "shared with the tests on databases")]
 mod links;
+mod pace;
 mod permissions;
 mod sources;
 #[path = "../node/world.rs"]
