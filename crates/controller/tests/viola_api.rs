@@ -227,8 +227,10 @@ async fn paths_codes_and_texts_are_those_of_the_older_program() {
     let (status, page) = server.ask("GET", "/docs").await;
     assert_eq!(status, 200);
     assert!(!page.contains("//unpkg") && !page.contains("https://"), "{page}");
-    let loaded: Vec<&str> = page.split('"').filter(|part| part.starts_with("docs/")).collect();
-    assert!(loaded.len() >= 4, "{page}");
+    let links = page.split(['"', ' ']).collect::<Vec<_>>();
+    let links = links.windows(2).filter(|pair| matches!(pair[0], "href=" | "src="));
+    let loaded: Vec<&str> = links.map(|pair| pair[1]).collect();
+    assert!(loaded.len() >= 6 && loaded.iter().all(|path| path.starts_with("docs/")), "{loaded:?}");
     for path in loaded {
         assert_eq!(server.status("GET", &format!("/{path}")).await, 200, "{path}");
     }

@@ -69,7 +69,10 @@ pub(super) async fn json() -> Response {
 
 /// The page is at `/docs`, as in the older program, and what it loads below.
 pub(super) async fn page() -> Response {
-    file("", |page| String::from_utf8_lossy(&page).replace("=\"./", "=\"docs/").into_bytes())
+    file("", |page| {
+        let page = String::from_utf8_lossy(&page).replace("=\"./", "=\"docs/");
+        page.replace("=\"index.css", "=\"docs/index.css").into_bytes()
+    })
 }
 
 pub(super) async fn part(Path(name): Path<String>) -> Response {

@@ -176,3 +176,51 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
     full.parse().map_err(|_| "not an address and port of the form :8080 or 127.0.0.1:8080".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: ViolaServerArgs,
+    }
+
+    fn settings(flags: &[&str], environment: &[(&str, &str)]) -> Settings {
+        let flags = [&["viola"], flags].concat();
+        let look_up = |name: &str| {
+            environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        Cli::try_parse_from(flags).unwrap().args.settings(look_up).unwrap()
+    }
+
+    #[test]
+    fn a_port_alone_is_a_port_on_all_addresses() {
+        assert_eq!(listen_address(":8080").unwrap().to_string(), "0.0.0.0:8080");
+        assert_eq!(listen_address("[::1]:80").unwrap().to_string(), "[::1]:80");
+        assert!(listen_address("8080").is_err());
+    }
+
+    #[test]
+    fn the_local_cluster_is_that_of_the_pod_unless_it_is_named() {
+        let pod = [("KUBERNETES_SERVICE_HOST", "fd00::1"), ("KUBERNETES_SERVICE_PORT", "443")];
+        let Some(Link::Server { server, ca, token: Token::File(token) }) = settings(&[], &pod).local else {
+            panic!("no local cluster");
+        };
+        assert_eq!(server, "https://[fd00::1]:443");
+        assert_eq!(ca.display().to_string(), format!("{SERVICE_ACCOUNT}/ca.crt"));
+        assert_eq!(token.display().to_string(), format!("{SERVICE_ACCOUNT}/token"));
+        let named = [pod[0], pod[1], ("KUBE_TOKEN", "t")];
+        let Some(Link::Server { server, token, .. }) =
+            settings(&["--kube-api-server", "https://other"], &named).local
+        else {
+            panic!("no local cluster");
+        };
+        assert_eq!(server, "https://other");
+        assert!(matches!(token, Token::Fixed(_)));
+        assert!(settings(&[], &[]).local.is_none());
+    }
+}
