@@ -146,7 +146,8 @@ impl Content {
     }
 }
 
-fn number(value: &impl Hash) -> u64 {
+/// A number that is another for another value, within one process.
+pub(crate) fn number(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()

@@ -1,5 +1,6 @@
 //! What is there, as the watch shows it, beside what was last wanted.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use kube::runtime::watcher::Event;
 use multinic_api::MultiNicNodeConfig;
 use tokio::sync::{Notify, watch};
 
-use super::object::Content;
+use super::object::{Content, number};
 use super::takeover::is_shared;
 use super::writer::is_ours;
 
@@ -20,6 +21,8 @@ use super::writer::is_ours;
 pub(super) struct Seen {
     /// None where the object does not have the shape that it should.
     pub content: Option<Content>,
+    /// A number of the object's uid: generations of two objects of one name say nothing about one another.
+    pub uid: u64,
     pub ours: bool,
     /// Whether somebody else holds something of `spec.interfaces`.
     pub shared: bool,
@@ -108,10 +111,20 @@ impl Table {
         self.content().seen.iter().filter_map(|(name, seen)| take(name, seen)).collect()
     }
 
-    /// An object as the API server answered after a write of ours; the watch shows it a moment later.
+    /// An object as the API server answered after a write of ours; the watch shows it a moment later, or has shown it and
+    /// what others made of it since: an agent may be faster with its status than the answer is with us.
     pub fn wrote(&self, object: &MultiNicNodeConfig) {
-        let seen = self.seen(&object.metadata, Some(object));
-        self.content().seen.insert(object.metadata.name.as_deref().unwrap_or_default().into(), seen);
+        let mut seen = self.seen(&object.metadata, Some(object));
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        let mut content = self.content();
+        if let Some(known) = content.seen.get_mut(name).filter(|known| known.uid == seen.uid) {
+            match known.generation.cmp(&seen.generation) {
+                Ordering::Greater => return,
+                Ordering::Equal => seen.status = known.status.take().or(seen.status),
+                Ordering::Less => (),
+            }
+        }
+        content.seen.insert(name.into(), seen);
     }
 
     /// The watch failed; it goes on by itself.
@@ -182,6 +195,7 @@ impl Table {
         let status = object.and_then(|object| object.status.as_ref());
         Seen {
             content: object.map(Content::of),
+            uid: number(&meta.uid),
             ours: is_ours(meta, &self.manager),
             shared: is_shared(meta.managed_fields.as_deref().unwrap_or_default(), &self.manager),
             deleting: meta.deletion_timestamp.is_some(),
@@ -203,5 +217,47 @@ impl Wanted {
                 seen.ours && !seen.deleting && seen.content.is_some_and(|is| is.satisfies(wanted))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use multinic_api::{MultiNicNodeConfigSpec, MultiNicNodeConfigStatus};
+
+    use super::*;
+
+    fn object(generation: i64, observed: i64) -> MultiNicNodeConfig {
+        let mut object = MultiNicNodeConfig::new("w", MultiNicNodeConfigSpec::default());
+        object.metadata.generation = Some(generation);
+        let status = MultiNicNodeConfigStatus {
+            observed_generation: Some(observed),
+            ..MultiNicNodeConfigStatus::default()
+        };
+        object.status = Some(status);
+        object
+    }
+
+    fn shown(first: Option<MultiNicNodeConfig>, answer: &MultiNicNodeConfig) -> (i64, String) {
+        let table = Table::new("ours");
+        if let Some(object) = first {
+            table.take(Event::Apply(DeserializeGuard(Ok(object))));
+        }
+        table.wrote(answer);
+        table.with("w", |seen, _| {
+            let seen = seen.unwrap();
+            (seen.generation, seen.status.as_deref().unwrap_or_default().to_owned())
+        })
+    }
+
+    #[test]
+    fn an_answer_that_the_watch_has_outrun_takes_nothing_back() {
+        let status = |observed| shown(None, &object(1, observed)).1;
+        assert_eq!(shown(Some(object(1, 1)), &object(2, 1)), (2, status(1)));
+        assert_eq!(shown(Some(object(2, 2)), &object(2, 1)), (2, status(2)));
+        assert_eq!(shown(Some(object(3, 2)), &object(2, 1)), (3, status(2)));
+        // It was deleted, and ours is another object of its name.
+        let mut another = object(1, 1);
+        another.metadata.uid = Some("another".to_owned());
+        assert_eq!(shown(Some(object(3, 2)), &another), (1, status(1)));
     }
 }
