@@ -75,11 +75,17 @@ Secrets are no flags, since everybody on the machine can read the arguments of a
   DATABASE_URL            mysql://user:password@host:port/name, mariadb://… or sqlite:///path; goes before --db-host
   DB_PASSWORD             the database user's password; or --db-password-file
   CONTRABASS_ENCRYPT_KEY  AES key of the passwords that Contrabass hands out: 16, 24 or 32 bytes
+  VIOLA_TOKEN             bearer token for Viola; or --viola-token-file
+
+In a cluster the ledger is /var/lib/multinic/multinic.db unless DATABASE_URL or --db-host names a database. Several replicas
+need one that they share. What is lost with it is read back from the MultiNicNodeConfigs before the first pass.
 
 What is removed, and when: an interface goes when its configuration no longer selects it, or when Neutron answers 404 for
 its port (or shows it attached elsewhere). A read that fails, is empty or is partial removes nothing. More than a tenth of
 all interfaces (and more than 10) at once, or renamed nodes with as many, wait for --confirm-removals unless a spec lets go
-of them.";
+of them. In a cluster, whoever deletes an OpenstackConfig lets go of all that it published; one that is merely not listed does
+not, nor does the deletion of the CustomResourceDefinition. Annotations of an OpenstackConfig: multinic.io/confirm-removals
+(digests), multinic.io/reconcile-at (any new text), multinic.io/orphan (delete it and keep what it published).";
 
 /// Runs until SIGTERM, or once.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {

@@ -13,9 +13,9 @@ pub struct Removed {
     pub node: NodeName,
     /// The MAC address.
     pub mac: MacAddr,
-    /// The configuration that it came from; none where its port came from another since.
+    /// The configuration that its port came from last.
     pub owner: Option<ConfigKey>,
-    /// The server that it was attached to.
+    /// The server that it was attached to; none where its port is published elsewhere now.
     pub server: Option<ServerId>,
     /// Whether the node let it go: its slot is free.
     pub released: bool,
@@ -35,7 +35,7 @@ pub(crate) async fn read(session: &mut Session) -> Result<Vec<Removed>, StoreErr
             let mac = text(2)?.and_then(|text| text.parse().ok());
             let (Some(node), Some(mac)) = (node, mac) else { return Ok(()) };
             let gone = row.int(7)? == Some(1);
-            let owner = text(3)?.zip(text(4)?).filter(|_| gone);
+            let owner = text(3)?.zip(text(4)?);
             let server = text(5)?.filter(|text| gone && !is_placeholder(text));
             all.push(Removed {
                 node,

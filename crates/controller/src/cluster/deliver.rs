@@ -281,10 +281,13 @@ impl Deliverer {
             sent.extend(ids.map(|id| (id.to_owned(), key.provider_id.clone(), node.clone())));
         }
         for (id, provider, node) in sent {
-            let Some(server) = projection.touched.get(&node).filter(|_| !projection.skipped.contains(&node))
-            else {
+            let Some(loss) = projection.losses.get(&node).filter(|loss| loss.concerns_viola(&id)) else {
                 continue;
             };
+            if projection.skipped.contains(&node) {
+                continue;
+            }
+            let server = &loss.server;
             let wished = projection.viola.get(&(id.clone(), provider.clone()));
             if !wished.is_some_and(|wishes| wishes.iter().any(|wish| wish.config.node == node)) {
                 batches.entry((id, provider.clone())).or_default().push(tombstone(

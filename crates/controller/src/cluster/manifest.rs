@@ -411,7 +411,7 @@ mod tests {
             (json!({"vmNames": ["a", {"hush": 1}], "credentials": {}}), "spec.vmNames[1]"),
             (json!({"credentials": {"password": ["hush"]}}), "spec.credentials.password"),
             (json!({"credentials": {}, "sinks": ["hush"]}), "spec.sinks[0]"),
-            (json!({"vmNames": []}), "spec"),
+            (json!({"credentials": {"authURL": 5}}), "spec.credentials.authURL"),
             (json!(null), "spec"),
             (json!("hush"), "spec"),
         ] {

@@ -13,8 +13,24 @@
 //! * [`conditions`], [`events`]: what users are told.
 //! * `reconciler`: the turns of the leader around [`pass`](crate::pass); `report`: who is told what.
 //!
-//! What is not there is not removed: an interface goes when its configuration's spec lets go of it, when the cloud says
-//! so, or when somebody deletes the configuration. A list that lacks a configuration, whatever the reason, removes nothing.
+//! What is removed, and what is not:
+//! * An interface goes when its configuration's spec lets go of it, when the cloud says so (with the brake on many at once,
+//!   as everywhere), or when somebody deletes the configuration. Such a deletion is meant: it is not held, also where it is
+//!   the last configuration or all of them.
+//! * A list that lacks a configuration, whatever the reason, removes nothing: an API server restored from a backup, a
+//!   finalizer taken away by hand, a namespace that is not watched any more. What it published stays and is counted
+//!   (`multinic_controller_orphaned_interfaces`); made again and deleted, the configuration takes it along.
+//! * Nor does the deletion of the resource definition, which deletes every configuration without anybody having meant one.
+//! * While the watch is broken, nothing is removed at all; what is new is still published.
+//!
+//! What it costs: a Secret is read when its configuration's cloud is (the right to `get` Secrets is enough); a status is
+//! written when it says something else, and for `lastSyncedAt` alone at most once a minute; sinks are compared when the
+//! ledger, a placement or an object changed.
+//!
+//! Rights: get, list, watch, patch of openstackconfigs; patch of openstackconfigs/status; get of secrets, and patch where a
+//! `rabbitmq-*` Secret is wanted; get of the customresourcedefinition; create and patch of events (events.k8s.io); get of
+//! nodes; get, create, update of leases in its own namespace; get, list, watch, create, patch, delete of multinicnodeconfigs
+//! in the namespaces that it publishes to; create of tokenreviews and subjectaccessreviews for RECONCILE_TOKEN_REVIEW.
 
 pub mod clouds_yaml;
 pub mod conditions;

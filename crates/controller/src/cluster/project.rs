@@ -28,9 +28,39 @@ pub struct Projection {
     /// By provider, wherever it is delivered.
     pub providers: BTreeMap<String, Vec<NodeWish>>,
     /// Nodes of which something was taken away.
-    pub touched: BTreeMap<NodeName, Option<ServerId>>,
+    pub losses: BTreeMap<NodeName, Loss>,
     /// Nodes that are left as they are.
     pub skipped: BTreeSet<NodeName>,
+}
+
+/// What a node lost, as the ledger has it: the only reason for which a sink removes a node.
+#[derive(Debug, Default)]
+pub struct Loss {
+    /// The server that it was.
+    pub server: Option<ServerId>,
+    /// Whether it has nothing left at all.
+    pub everything: bool,
+    /// Where the configurations publish that it lost something of.
+    targets: BTreeSet<Target>,
+    violas: BTreeSet<String>,
+    providers: BTreeSet<String>,
+}
+
+impl Loss {
+    /// Whether it lost something that is there.
+    pub fn concerns_target(&self, target: &Target) -> bool {
+        self.everything || self.targets.contains(target)
+    }
+
+    /// The same for a Viola.
+    pub fn concerns_viola(&self, id: &str) -> bool {
+        self.everything || self.violas.contains(id)
+    }
+
+    /// The same for the records of a provider.
+    pub fn concerns_provider(&self, provider: &str) -> bool {
+        self.everything || self.providers.contains(provider)
+    }
 }
 
 /// Works out what each sink is to have. `targets` are all that are known, also those without a node.
@@ -44,13 +74,21 @@ pub fn project<'a>(
     for target in targets {
         projection.kubernetes.entry(target.clone()).or_default();
     }
-    for Removed { node, server, .. } in removed {
-        let touched = projection.touched.entry(node.clone()).or_default();
-        *touched = touched.take().or_else(|| server.clone());
+    for Removed { node, owner, server, .. } in removed {
+        let loss = projection.losses.entry(node.clone()).or_default();
+        loss.server = loss.server.take().or_else(|| server.clone());
+        if let Some(Place::Known(Placement { provider, kubernetes, viola })) = owner.as_ref().map(&place) {
+            loss.targets.extend(kubernetes.clone());
+            loss.violas.extend(viola.as_ref().map(|viola| viola.id.clone()));
+            loss.providers.extend(provider.clone());
+        }
     }
     let mut nodes: BTreeMap<&NodeName, Vec<&PublishedInterface>> = BTreeMap::new();
     for row in &published.interfaces {
         nodes.entry(&row.node).or_default().push(row);
+    }
+    for (node, loss) in &mut projection.losses {
+        loss.everything = !nodes.contains_key(node);
     }
     for (node, rows) in nodes {
         let placed: Option<Vec<(&PublishedInterface, &Placement)>> = rows
@@ -102,11 +140,13 @@ pub fn project<'a>(
             ));
         }
     }
-    let Projection { kubernetes, touched, skipped, .. } = &mut projection;
-    for wishes in kubernetes.values_mut() {
+    let Projection { kubernetes, losses, skipped, .. } = &mut projection;
+    for (target, wishes) in kubernetes {
         let there: BTreeSet<NodeName> = wishes.iter().map(|wish| wish.config.node.clone()).collect();
-        let gone = touched.iter().filter(|(node, _)| !there.contains(*node) && !skipped.contains(*node));
-        wishes.extend(gone.map(|(node, server)| tombstone(node, server.as_ref(), None)));
+        let gone = losses.iter().filter(|(node, loss)| {
+            loss.concerns_target(target) && !there.contains(*node) && !skipped.contains(*node)
+        });
+        wishes.extend(gone.map(|(node, loss)| tombstone(node, loss.server.as_ref(), None)));
     }
     projection
 }
@@ -184,11 +224,11 @@ mod tests {
         Target { kubeconfig: None, namespace: namespace.to_owned() }
     }
 
-    fn removed(node: &str) -> Removed {
+    fn removed(node: &str, owner: &str) -> Removed {
         Removed {
             node: node.parse().unwrap(),
             mac: MacAddr::from_bytes([0xfa, 0x16, 0x3e, 1, 0, 0]).unwrap(),
-            owner: None,
+            owner: Some(ConfigKey::new("default", owner)),
             server: Some("server-gone".into()),
             released: false,
         }
@@ -232,17 +272,19 @@ mod tests {
             [line("one", "w1", 1)],
             "that two has no node is no reason to remove one"
         );
-        let gone = [removed("w1"), removed("w9")];
+        let gone = [removed("w1", "two"), removed("w9", "two")];
         let expected =
             [line("one", "w1", 1), line("one", "w9", 0), line("two", "w1", 0), line("two", "w9", 0)];
-        assert_eq!(of(rows, &gone), expected);
+        assert_eq!(of(rows.clone(), &gone), expected);
+        // A configuration that publishes elsewhere now lost nothing there.
+        assert_eq!(of(rows, &[removed("w1", "one")]), [line("one", "w1", 1)]);
     }
 
     #[test]
     fn a_node_of_which_something_cannot_be_read_stays_as_it_is() {
         for other in [row("w1", "unreadable", 2, true), row("w1", "one", 2, false)] {
             let rows = vec![row("w1", "one", 1, true), other, row("w2", "one", 3, true)];
-            assert_eq!(of(rows, &[removed("w1")]), [line("one", "w2", 1)]);
+            assert_eq!(of(rows, &[removed("w1", "one")]), [line("one", "w2", 1)]);
         }
     }
 }

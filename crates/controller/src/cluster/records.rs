@@ -76,7 +76,7 @@ impl Deliverer {
         let gone = records.keys().filter(|key| {
             let node = key.node_name.parse::<NodeName>();
             let touched = node.is_ok_and(|node| {
-                projection.touched.contains_key(&node)
+                projection.losses.get(&node).is_some_and(|loss| loss.concerns_provider(&key.provider_id))
                     && !projection.skipped.contains(&node)
                     && !failed.contains(&node)
             });

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use multinic_core::published::{DesiredInterface, Publication, Published, Releasing};
 use multinic_core::{ConfigKey, Mtu, Slot};
-use multinic_store::{PublishOutcome, Store, StoreError};
+use multinic_store::{PublishOutcome, Removed, Store, StoreError};
 
 use crate::database::{Database, TABLES};
 use crate::on_both;
@@ -160,6 +160,28 @@ on_both! {
         assert_eq!(db.sql("SELECT attached_node_name FROM node_table").await, "node-a");
         assert!(!db.read("node-b").await.node_known);
         assert_eq!(db.sql("SELECT COUNT(*) FROM multi_subnet").await, "1");
+    }
+
+    async fn what_was_taken_away_is_read_without_the_node_and_released_in_its_place(db) {
+        let store = db.store().await;
+        let [stays, gone] = [nic("node-a", 0, 1), nic("node-a", 1, 2)];
+        store.publish(&publication([stays.clone(), gone.clone()])).await.unwrap();
+        assert!(store.removed().await.unwrap().is_empty());
+        store.publish(&without(publication([stays]), &[&gone])).await.unwrap();
+        let removed = store.removed().await.unwrap();
+        let expected = Removed {
+            node: gone.node.clone(),
+            mac: gone.interface.mac,
+            owner: Some(gone.owner.clone()),
+            server: Some(gone.interface.device.clone()),
+            released: false,
+        };
+        assert_eq!(removed, [expected]);
+        let done = [(gone.node.clone(), gone.interface.mac)];
+        assert_eq!(store.release(&done).await.unwrap(), 1);
+        assert_eq!(store.release(&done).await.unwrap(), 0);
+        assert!(store.removed().await.unwrap()[0].released);
+        assert!(store.published().await.unwrap().releasing.is_empty(), "its slot is free");
     }
 
     async fn a_port_that_moves_leaves_a_removal_behind(db) {
