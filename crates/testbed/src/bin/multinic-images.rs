@@ -1,31 +1,28 @@
-//! Makes the container images of both programs, as OCI archives, without an engine:
-//! `multinic-images FOLDER PREFIX TAG [PROGRAM]...`
+//! Makes container images of our programs, as OCI archives, without an engine:
+//! `multinic-images FOLDER PROGRAM=REFERENCE...`
 //!
-//! The programs are those beside this one unless they are given. The archive of each has its name.
+//! Each archive has the name of its program.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use multinic_testbed::cluster::image;
-use multinic_testbed::program::find;
+
+const USAGE: &str = "usage: multinic-images FOLDER PROGRAM=REFERENCE...\n\
+                     such as: multinic-images target/images target/release/multinic=registry.example/multinic:0.1.0";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, prefix, tag, programs @ ..] = arguments.as_slice() else {
-        bail!("usage: multinic-images FOLDER PREFIX TAG [PROGRAM]...");
-    };
-    let mut programs: Vec<PathBuf> = programs.iter().map(PathBuf::from).collect();
-    if programs.is_empty() {
-        programs = vec![find("multinic")?, find("multinic-agent")?];
-    }
+    let [folder, images @ ..] = arguments.as_slice() else { bail!(USAGE) };
     let folder = PathBuf::from(folder);
     std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    for program in programs {
-        let name = program.file_name().context("a program has a name")?.to_string_lossy().into_owned();
+    for image in images {
+        let (program, reference) = image.split_once('=').context(USAGE)?;
+        let program = Path::new(program);
+        let name = program.file_name().context(USAGE)?.to_string_lossy().into_owned();
         let archive = folder.join(format!("{name}.tar"));
-        let reference = format!("{prefix}{name}:{tag}");
-        image::pack_program(&program, &reference, &archive)?;
-        println!("{reference} {}", archive.display());
+        image::pack_program(program, reference, &archive)?;
+        println!("{reference}: {}", archive.display());
     }
     Ok(())
 }

@@ -87,10 +87,9 @@ pub fn pack(root: &Path, image: &Image, archive: &Path) -> Result<(), ClusterErr
     let config = keep_json(&blobs, &config, CONFIG)?;
     let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
     let mut manifest = keep_json(&blobs, &manifest, MANIFEST)?;
-    // The first name is of the standard, the second is the one that containerd looks for.
-    for name in ["org.opencontainers.image.ref.name", "io.containerd.image.name"] {
-        manifest.annotations.insert(name, reference.clone());
-    }
+    manifest.annotations.insert("org.opencontainers.image.ref.name", reference.clone());
+    // containerd takes this one, and kubelet asks it for full names.
+    manifest.annotations.insert("io.containerd.image.name", full_name(reference));
     let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
     for (name, content) in [("index.json", index), ("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }))] {
         let path = folder.path().join(name);
@@ -187,6 +186,15 @@ fn tar(folder: &Path, archive: &Path) -> Result<(), ClusterError> {
     command.arg("--").args(names);
     succeed(command)?;
     Ok(())
+}
+
+/// What short names of images have always been short for.
+fn full_name(reference: &str) -> String {
+    match reference.split_once('/') {
+        Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => reference.to_owned(),
+        Some(_) => format!("docker.io/{reference}"),
+        None => format!("docker.io/library/{reference}"),
+    }
 }
 
 /// How one blob names another.

@@ -5,15 +5,29 @@ use std::collections::BTreeMap;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use multinic_core::MacAddr;
+use multinic_core::{MacAddr, PortId, ServerId, SubnetId};
+use multinic_testbed::cloud_simulator::{Simulator, USER};
+use multinic_testbed::cluster::Cluster;
 use serde_json::{Value, json};
 
 use crate::nics::Wanted;
-use crate::scene::{NAMESPACE, Scene, node_name};
+use crate::scene::{NAMESPACE, NODES, Scene, node_name};
+
+const MTU: u32 = 1450;
 
 pub enum Feed {
     /// The test itself writes the nodes' objects.
     Objects(BTreeMap<usize, Vec<Wanted>>),
+    /// A cloud, which the controller reads.
+    Cloud(Box<Cloud>),
+}
+
+/// A simulated cloud, in the control plane's network.
+pub struct Cloud {
+    simulator: Simulator,
+    servers: Vec<ServerId>,
+    subnet: SubnetId,
+    ports: BTreeMap<MacAddr, PortId>,
 }
 
 impl Feed {
@@ -21,45 +35,87 @@ impl Feed {
         Self::Objects(BTreeMap::new())
     }
 
-    /// Attaches a port to the node's server; the NIC is to be plugged by the caller.
+    /// A cloud with a server for each node, and the configuration that leads the controller to it.
+    pub fn cloud(scene: &Scene) -> Self {
+        let simulator = start_cloud(&scene.cluster);
+        let network = simulator.add_network("tenant", Some(MTU.into()));
+        let subnet = simulator.add_subnet(&network, "tenant-v4", "192.0.2.0/24".parse().unwrap()).unwrap();
+        let names: Vec<String> = (0..NODES.len()).map(node_name).collect();
+        let servers = names.iter().map(|name| simulator.add_server(name)).collect();
+        let (username, domain, password) = USER;
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": "cloud", "namespace": NAMESPACE },
+            "stringData": { "password": password },
+        });
+        let config = json!({
+            "apiVersion": "multinic.example.com/v1alpha1",
+            "kind": "OpenstackConfig",
+            "metadata": { "name": "tenant", "namespace": NAMESPACE },
+            "spec": {
+                "vmNames": names,
+                "subnetIDs": [subnet.as_str()],
+                "credentials": {
+                    "authURL": simulator.url().as_str(),
+                    "username": username,
+                    "domainName": domain,
+                    "projectID": simulator.project().as_str(),
+                },
+                "secrets": { "passwordSecretRef": { "name": "cloud", "key": "password" } },
+                "settings": { "pollFastInterval": "1s", "pollSlowInterval": "1s", "pollErrorInterval": "1s" },
+            },
+        });
+        scene.apply_objects(&[secret, config]);
+        Self::Cloud(Box::new(Cloud { simulator, servers, subnet, ports: BTreeMap::new() }))
+    }
+
+    /// Attaches a port to the node's server. The caller plugs the NIC, as the hypervisor.
     pub async fn attach(&mut self, scene: &Scene, node: usize) -> Wanted {
-        let wanted = self.invent(node);
-        self.declare(scene, node, wanted.clone()).await;
-        wanted
-    }
-
-    /// The same where the NIC is there before anybody speaks of it.
-    pub async fn declare_after_plug(&mut self, scene: &mut Scene, node: usize, name: &str) -> Wanted {
-        let wanted = self.invent(node);
-        scene.plug(node, &wanted, name);
-        self.declare(scene, node, wanted.clone()).await;
-        wanted
-    }
-
-    fn invent(&self, node: usize) -> Wanted {
-        let Self::Objects(objects) = self;
-        let count = u8::try_from(objects.get(&node).map_or(0, Vec::len)).unwrap() + 1;
-        let number = u8::try_from(node).unwrap() * 16 + count;
-        Wanted {
-            mac: MacAddr::from_bytes([0xfa, 0x16, 0x3e, 0, 1, number]).unwrap(),
-            address: format!("192.0.2.{number}/24").parse().unwrap(),
-            mtu: 1450,
-            port: format!("90000000-0000-4000-8000-0000000000{number:02x}"),
+        match self {
+            Self::Objects(objects) => {
+                let nics = objects.entry(node).or_default();
+                let wanted = invent(node, nics.len());
+                nics.push(wanted.clone());
+                apply_object(scene, node, nics).await;
+                wanted
+            }
+            Self::Cloud(cloud) => {
+                let attached = cloud.simulator.attach(&cloud.servers[node], &[&cloud.subnet]).unwrap();
+                let port = attached.port.as_str().to_owned();
+                cloud.ports.insert(attached.mac, attached.port);
+                Wanted { mac: attached.mac, address: attached.addresses[0], mtu: MTU, port }
+            }
         }
     }
 
-    async fn declare(&mut self, scene: &Scene, node: usize, wanted: Wanted) {
-        let Self::Objects(objects) = self;
-        objects.entry(node).or_default().push(wanted);
-        apply_object(scene, node, &objects[&node]).await;
-    }
-
-    /// Detaches the port and pulls the NIC, once the node has let go of it.
+    /// Detaches it. The NIC stays, as where a hypervisor is late.
     pub async fn detach(&mut self, scene: &Scene, node: usize, wanted: &Wanted) {
-        let Self::Objects(objects) = self;
-        let nics = objects.get_mut(&node).unwrap();
-        nics.retain(|nic| nic != wanted);
-        apply_object(scene, node, nics).await;
+        match self {
+            Self::Objects(objects) => {
+                let nics = objects.get_mut(&node).unwrap();
+                nics.retain(|nic| nic != wanted);
+                apply_object(scene, node, nics).await;
+            }
+            Self::Cloud(cloud) => cloud.simulator.detach(&cloud.ports[&wanted.mac]).unwrap(),
+        }
+    }
+}
+
+/// Its socket belongs to the namespace, its task to this runtime.
+fn start_cloud(cluster: &Cluster) -> Simulator {
+    let runtime = tokio::runtime::Handle::current();
+    let at = (cluster.control_plane().address().ip(), 0).into();
+    cluster.net().run(|| runtime.block_on(Simulator::start(at))).unwrap().unwrap()
+}
+
+fn invent(node: usize, count: usize) -> Wanted {
+    let number = u8::try_from(node * 16 + count + 1).unwrap();
+    Wanted {
+        mac: MacAddr::from_bytes([0xfa, 0x16, 0x3e, 0, 1, number]).unwrap(),
+        address: format!("192.0.2.{number}/24").parse().unwrap(),
+        mtu: MTU,
+        port: format!("90000000-0000-4000-8000-0000000000{number:02x}"),
     }
 }
 

@@ -9,18 +9,22 @@ mod nics;
 mod scene;
 
 use multinic_testbed::cluster::Cluster;
+use multinic_testbed::mariadb::MariaDb;
 use multinic_testbed::node::NetNs;
 
 use feed::Feed;
-use scene::{Scene, kill_agent};
+use nics::Wanted;
+use scene::{Scene, Source, kill_agent};
 
-/// What happens to pods and nodes while NICs come and go, whoever says which NICs there are to be.
-async fn nics_outlive_pods_nodes_and_versions(scene: &mut Scene, feed: &mut Feed) {
-    // A NIC is declared and plugged while the agent runs, in either order.
+/// What happens to pods and nodes while NICs come and go, whoever says which NICs there are to be. One NIC of each node is
+/// left.
+async fn nics_outlive_pods_nodes_and_versions(scene: &mut Scene, feed: &mut Feed) -> (Wanted, Wanted) {
+    // NICs are plugged while the agents run.
     let first = feed.attach(scene, 0).await;
     scene.plug(0, &first, "ens4");
     scene.wait_configured(0, "multinic0", &first).await;
-    let second = feed.declare_after_plug(scene, 1, "ens4").await;
+    let second = feed.attach(scene, 1).await;
+    scene.plug(1, &second, "ens4");
     scene.wait_configured(1, "multinic0", &second).await;
     scene.wait_reported(0, &[&first]).await;
     scene.wait_reported(1, &[&second]).await;
@@ -39,7 +43,8 @@ async fn nics_outlive_pods_nodes_and_versions(scene: &mut Scene, feed: &mut Feed
     scene.plug(1, &third, "ens5");
     scene.wait_configured(1, "multinic1", &third).await;
 
-    scene.roll_out("2").await;
+    scene.deployed.agent_tag = "2";
+    scene.deploy().await;
     scene.wait_reported(0, &[&first]).await;
     scene.wait_reported(1, &[&second, &third]).await;
     watches.iter_mut().for_each(nics::Watch::assert_kept);
@@ -65,6 +70,7 @@ async fn nics_outlive_pods_nodes_and_versions(scene: &mut Scene, feed: &mut Feed
     scene.wait_released(1, &third).await;
     scene.wait_reported(1, &[&second]).await;
     kept.assert_kept();
+    (first, second)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,9 +79,40 @@ async fn agents_keep_the_nics_of_their_objects_over_dead_pods_reboots_and_update
     if !Cluster::supported() {
         return;
     }
-    let mut scene = Scene::start("agent").await;
-    let mut feed = Feed::objects();
-    nics_outlive_pods_nodes_and_versions(&mut scene, &mut feed).await;
+    let mut scene = Scene::start("agent");
+    scene.deploy().await;
+    nics_outlive_pods_nodes_and_versions(&mut scene, &mut Feed::objects()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and a Kubernetes of its own: make test-cluster"]
+async fn what_a_cloud_attaches_is_a_working_nic_from_either_data_source() {
+    if !Cluster::supported() || !MariaDb::installed() {
+        return;
+    }
+    let mut scene = Scene::start("default");
+    scene.add_database();
+    scene.deploy().await;
+    let mut feed = Feed::cloud(&scene);
+    let kept = nics_outlive_pods_nodes_and_versions(&mut scene, &mut feed).await;
+
+    // The other source speaks of the same NICs: nothing is taken away on the way to it, and what is detached then goes.
+    let [first, second] = [&kept.0, &kept.1];
+    let mut watches = [scene.watch(0, &[first]), scene.watch(1, &[second])];
+    scene.deployed.source = Source::Database;
+    scene.deploy().await;
+    scene.wait_reported(0, &[first]).await;
+    let new = feed.attach(&scene, 0).await;
+    scene.plug(0, &new, "ens5");
+    scene.wait_configured(0, "multinic1", &new).await;
+    scene.wait_reported(0, &[first, &new]).await;
+    kill_agent(&scene, 0, scene::Kill::AtOnce).await;
+    feed.detach(&scene, 0, &new).await;
+    scene.wait_released(0, &new).await;
+    scene.wait_agents().await;
+    watches.iter_mut().for_each(nics::Watch::assert_kept);
+    scene.cluster.reboot(1).unwrap();
+    scene.wait_configured(1, "multinic0", second).await;
 }
 
 /// The other tests would prove nothing without this one.
@@ -83,7 +120,7 @@ async fn agents_keep_the_nics_of_their_objects_over_dead_pods_reboots_and_update
 #[should_panic(expected = "DelAddress")]
 fn an_address_that_is_away_for_a_moment_is_noticed() {
     let node = NetNs::new("watched").unwrap();
-    let wanted = nics::Wanted {
+    let wanted = Wanted {
         mac: "fa:16:3e:00:01:01".parse().unwrap(),
         address: "192.0.2.1/24".parse().unwrap(),
         mtu: 1450,

@@ -12,18 +12,40 @@ use kube::{Api, Client, ResourceExt as _};
 use multinic_testbed::cluster::{Cluster, NodeSpec, image};
 use multinic_testbed::guest::{NetworkManagement, Nic, Release};
 use multinic_testbed::kubernetes::ControlPlane;
+use multinic_testbed::mariadb::MariaDb;
 use multinic_testbed::program::find;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::nics::{Wanted, Watch};
 
 pub const NAMESPACE: &str = "multinic-system";
+/// Changes the DaemonSet as the documentation says.
+const AGENTS_ON_DATABASE: &str = "patches:
+- patch: |-
+    apiVersion: apps/v1
+    kind: DaemonSet
+    metadata:
+      name: multinic-agent
+      namespace: multinic-system
+    spec:
+      template:
+        spec:
+          containers:
+          - name: agent
+            env:
+            - name: DATA_SOURCE
+              value: db
+            - name: POLL_INTERVAL
+              value: 1s
+            - name: DATABASE_URL
+              valueFrom: {secretKeyRef: {name: operator-secret, key: DATABASE_URL}}
+";
 /// The label that all keys of ours on a `Node` share.
 const KEY: &str = "multinic.io/interfaces";
 const AGENTS: &str = "app.kubernetes.io/name=multinic-agent";
 /// A pod takes ten seconds while the machine compiles something else.
-const PATIENCE: Duration = Duration::from_secs(240);
-const NODES: [NodeSpec; 2] = [
+const PATIENCE: Duration = Duration::from_secs(120);
+pub const NODES: [NodeSpec; 2] = [
     NodeSpec { release: Release::Bookworm, network: NetworkManagement::Networkd },
     NodeSpec { release: Release::Trixie, network: NetworkManagement::Networkd },
 ];
@@ -43,18 +65,38 @@ pub enum Kill {
     Process,
 }
 
+/// Where the agents read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Object,
+    Database,
+}
+
+/// What is deployed.
+#[derive(Debug, Clone, Copy)]
+pub struct Deployed {
+    /// A folder below `deploy`.
+    pub what: &'static str,
+    pub agent_tag: &'static str,
+    pub source: Source,
+}
+
 pub struct Scene {
     pub cluster: Cluster,
     pub client: Client,
-    /// What is deployed: a folder below `deploy`.
-    what: &'static str,
+    pub deployed: Deployed,
+    /// The ledger, if it is there.
+    pub database: Option<MariaDb>,
 }
 
+const DATABASE: &str = "multinic";
+
 impl Scene {
-    /// Two nodes, and on them what is in a folder below `deploy`.
-    pub async fn start(what: &'static str) -> Self {
+    /// Two nodes, and the definitions.
+    pub fn start(what: &'static str) -> Self {
         let cluster = Cluster::start(&NODES).unwrap();
-        let scene = Self { client: cluster.client().unwrap(), cluster, what };
+        let deployed = Deployed { what, agent_tag: "1", source: Source::Object };
+        let scene = Self { client: cluster.client().unwrap(), cluster, deployed, database: None };
         for (program, tag) in [("multinic", "1"), ("multinic-agent", "1"), ("multinic-agent", "2")] {
             let archive = scene.cluster.folder().join(format!("{program}-{tag}.tar"));
             let reference = format!("localhost/{program}:{tag}");
@@ -62,26 +104,60 @@ impl Scene {
             scene.cluster.import_image(&archive).unwrap();
             fs::remove_file(archive).unwrap();
         }
-        scene.kubectl(&["apply", "--server-side", "--kustomize", &deploy("crds")]);
-        scene.kubectl(&["apply", "--server-side", "--kustomize", &deploy("namespace")]);
+        for folder in ["crds", "namespace"] {
+            scene.kubectl(&["apply", "--server-side", "--kustomize", &deploy(folder)]);
+        }
         scene.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
-        scene.apply("1");
-        scene.wait_agents().await;
         scene
     }
 
-    /// As a user does: with a kustomization over the one that is shipped.
-    fn apply(&self, agent_tag: &str) {
+    /// A MariaDB on this machine for controller and agents.
+    pub fn add_database(&mut self) {
+        let database = MariaDb::start().unwrap();
+        database.create_database(DATABASE).unwrap();
+        let address = format!("{}:{}", database.host(), database.port()).parse().unwrap();
+        let seen = self.cluster.expose(address).unwrap();
+        let url =
+            format!("mysql://{}:{}@{seen}/{DATABASE}", multinic_testbed::mariadb::USER, database.password());
+        self.apply_objects(&[json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": "operator-secret", "namespace": NAMESPACE },
+            "stringData": { "DATABASE_URL": url },
+        })]);
+        self.database = Some(database);
+    }
+
+    /// Brings what is deployed up to date, as a user does: with a kustomization over the one that is shipped. Waits until
+    /// its agents are ready.
+    pub async fn deploy(&self) {
+        let Deployed { what, agent_tag, source } = self.deployed;
         let folder = tempfile::tempdir_in(self.cluster.folder()).unwrap();
         let way_up = "../".repeat(folder.path().canonicalize().unwrap().components().count() - 1);
-        let base = format!("{way_up}{}", deploy(self.what).trim_start_matches('/'));
-        let kustomization = format!(
+        let base = format!("{way_up}{}", deploy(what).trim_start_matches('/'));
+        let mut kustomization = format!(
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{base}]\nimages:\n\
              - {{name: multinic, newName: localhost/multinic, newTag: \"1\"}}\n\
              - {{name: multinic-agent, newName: localhost/multinic-agent, newTag: \"{agent_tag}\"}}\n"
         );
+        if source == Source::Database {
+            kustomization += AGENTS_ON_DATABASE;
+        }
         fs::write(folder.path().join("kustomization.yaml"), kustomization).unwrap();
         self.kubectl(&["apply", "--server-side", "--kustomize", folder.path().to_str().unwrap()]);
+        self.wait_agents().await;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        for pod in pods.list(&ListParams::default().labels(AGENTS)).await.unwrap() {
+            let image = pod.spec.unwrap().containers[0].image.clone();
+            assert_eq!(image, Some(format!("localhost/multinic-agent:{agent_tag}")));
+        }
+    }
+
+    pub fn apply_objects(&self, objects: &[Value]) {
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+        let file = self.cluster.folder().join("objects.json");
+        fs::write(&file, list.to_string()).unwrap();
+        self.kubectl(&["apply", "--server-side", "--filename", file.to_str().unwrap()]);
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> String {
@@ -145,16 +221,6 @@ impl Scene {
         .await;
     }
 
-    pub async fn roll_out(&self, agent_tag: &str) {
-        self.apply(agent_tag);
-        self.wait_agents().await;
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
-        for pod in pods.list(&ListParams::default().labels(AGENTS)).await.unwrap() {
-            let image = pod.spec.unwrap().containers[0].image.clone();
-            assert_eq!(image, Some(format!("localhost/multinic-agent:{agent_tag}")));
-        }
-    }
-
     /// As a hypervisor does.
     pub fn plug(&mut self, node: usize, wanted: &Wanted, name: &str) {
         let network = "tenant".to_owned();
@@ -176,31 +242,54 @@ impl Scene {
         .await;
     }
 
-    /// The status of the node's object and the keys of the `Node` speak of these NICs, and of no other.
+    /// What the agent reports is these NICs, and no other: where it reads, and with an object as its source on the `Node`
+    /// too.
     pub async fn wait_reported(&self, node: usize, wanted: &[&Wanted]) {
         let name = node_name(node);
         let nodes: Api<Node> = Api::all(self.client.clone());
+        let mut macs: Vec<String> = wanted.iter().map(|nic| nic.mac.to_string()).collect();
+        macs.sort();
         self.until("a true report", async || {
-            let text = self.kubectl(&["get", "mnnc", &name, "--namespace", NAMESPACE, "--output=json"]);
-            let object: Value = serde_json::from_str(&text).unwrap();
-            let status = &object["status"];
-            let current = status["observedGeneration"] == object["metadata"]["generation"];
-            let listed = status["interfaceStatuses"].as_array().cloned().unwrap_or_default();
-            let told = |list: &[Value]| {
-                let has = |nic: &&Wanted| list.iter().any(|one| one["macAddress"] == nic.mac.to_string());
-                list.len() == wanted.len() && wanted.iter().all(has)
+            let reported = match self.deployed.source {
+                Source::Object => self.reported_in_object(&name),
+                Source::Database => self.reported_in_database(&name),
             };
             let node = nodes.get(&name).await.unwrap();
             let label = node.labels().get(KEY).cloned();
             let annotation = node.annotations().get(KEY).cloned().unwrap_or_default();
-            let right = current
-                && status["state"] == "Configured"
-                && told(&listed)
-                && label == Some(wanted.len().to_string())
-                && wanted.iter().all(|nic| annotation.contains(&nic.mac.to_string()));
-            (!right).then(|| format!("{status}\nlabel {label:?}, annotation {annotation}"))
+            // With a database as their source, agents say nothing to Kubernetes.
+            let on_node = self.deployed.source == Source::Database
+                || (label == Some(wanted.len().to_string())
+                    && macs.iter().all(|mac| annotation.contains(mac)));
+            (reported.as_ref() != Ok(&macs) || !on_node)
+                .then(|| format!("{reported:?}, label {label:?}, annotation {annotation}"))
         })
         .await;
+    }
+
+    /// The MACs, where all is as the object asks.
+    fn reported_in_object(&self, name: &str) -> Result<Vec<String>, String> {
+        let text = self.kubectl(&["get", "mnnc", name, "--namespace", NAMESPACE, "--output=json"]);
+        let object: Value = serde_json::from_str(&text).unwrap();
+        let status = &object["status"];
+        if status["observedGeneration"] != object["metadata"]["generation"] || status["state"] != "Configured"
+        {
+            return Err(status.to_string());
+        }
+        let listed = status["interfaceStatuses"].as_array().cloned().unwrap_or_default();
+        let mut macs: Vec<String> =
+            listed.iter().map(|one| one["macAddress"].as_str().unwrap_or_default().to_owned()).collect();
+        macs.sort();
+        Ok(macs)
+    }
+
+    fn reported_in_database(&self, name: &str) -> Result<Vec<String>, String> {
+        let sql = format!(
+            "SELECT LOWER(macaddress) FROM multi_interface WHERE attached_node_name = '{name}' AND netplan_success = 1 \
+             AND deleted_at IS NULL ORDER BY 1"
+        );
+        let rows = self.database.as_ref().unwrap().sql(DATABASE, &sql).map_err(|error| error.to_string())?;
+        Ok(rows.lines().map(str::to_owned).collect())
     }
 
     pub fn watch(&self, node: usize, wanted: &[&Wanted]) -> Watch {
