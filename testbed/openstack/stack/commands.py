@@ -18,8 +18,8 @@ from .lifecycle import services_of_running
 from .schema import grant
 from .services import ALL
 
-# Generous: the machine may be compiling something at the same time.
-PATIENCE_SECONDS = 120
+# Generous: the machine may be compiling something at the same time, and all that is well is seen at once.
+PATIENCE_SECONDS = 300
 URL_KEYS = {
     "identity": "auth_url",
     "network": "neutron_url",

@@ -139,6 +139,12 @@ class Layout:
         return self.run / "endpoints.json"
 
     @property
+    def plugged_ports(self) -> Path:
+        """One empty file per Neutron port that the hypervisor has plugged into a server, named by the port's id."""
+        # Where Nova keeps its state: `hypervisor.py` finds it from there. The servers outlive a restart, so do these.
+        return self.data / "nova/plugged"
+
+    @property
     def held_ports(self) -> Path:
         """One empty file per Neutron port that the chassis must leave DOWN, named by the port's id."""
         return self.run / "hold"

@@ -24,6 +24,7 @@ from .progress import say
 from .schema import FLAVOR, IMAGE, MEMBER, PROJECT, Schema
 from .services import (
     ALL,
+    READY_SECONDS,
     STATEFUL,
     STATEFUL_GRACE_SECONDS,
     STATELESS_GRACE_SECONDS,
@@ -101,8 +102,9 @@ def _make_folders(layout: Layout) -> None:
     shutil.rmtree(layout.temporary, ignore_errors=True)
     for folder in (layout.run, layout.log, layout.temporary, layout.held_ports):
         folder.mkdir(parents=True)
-    for name in ("neutron", "nova", "glance/images", "glance/staging", "glance/tasks"):
-        (layout.data / name).mkdir(parents=True, exist_ok=True)
+    kept = [layout.data / name for name in ("neutron", "glance/images", "glance/staging", "glance/tasks")]
+    for folder in (*kept, layout.plugged_ports):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 class _Start:
@@ -216,7 +218,7 @@ class _Start:
         find = self._session.find
 
         def identifier(service: str, path: str, key: str, name: str) -> str:
-            found = until(f"{key} {name}", 30, lambda: find(service, path, key, name=name))
+            found = until(f"{key} {name}", READY_SECONDS, lambda: find(service, path, key, name=name))
             return str(found["id"])
 
         flavors = self._session.call("GET", "compute", "/flavors")["flavors"]

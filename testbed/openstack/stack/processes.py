@@ -142,7 +142,7 @@ def listens(port: int) -> bool:
 
 
 def _start_time(pid: int) -> int | None:
-    """Clock ticks from boot to the start of the process; None when it is gone or a zombie."""
+    """Clock ticks from boot to the start of the process; None when it has ended."""
     fields = _stat(pid)
     return None if fields is None else int(fields[19])
 
@@ -154,13 +154,15 @@ def _members(group: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """`/proc/PID/stat` from its third field on (`proc(5)`); None when the process is gone or a zombie."""
+    """`/proc/PID/stat` from its third field on (`proc(5)`); None when the process has ended."""
     try:
         # The second field is the program's name in brackets and may hold anything, also spaces and brackets.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else fields
+    # The main thread of a process may be a zombie while others end, and until the last has, its sockets are open.
+    ended = fields[0] in "ZX" and int(fields[17]) <= 1
+    return None if ended else fields
 
 
 def _signal(send: Callable[[int, int], None], target: int, number: int) -> None:

@@ -12,7 +12,7 @@ from .processes import Processes, listens
 from .settings import Settings
 
 # The machine may be busy with something else; what is broken ends by itself and is noticed at once.
-READY_SECONDS = 240
+READY_SECONDS = 600
 
 WSGI_MODULES = {
     "keystone": "keystone.wsgi.api",
@@ -173,7 +173,8 @@ class Services:
             "chassis",
             [
                 *(self._layout.program("python"), str(HERE / "stack/chassis.py")),
-                *(str(self._layout.ovsdb_socket), COMPUTE_HOST, str(self._layout.held_ports)),
+                *(str(self._layout.ovsdb_socket), COMPUTE_HOST),
+                *(str(self._layout.plugged_ports), str(self._layout.held_ports)),
             ],
         )
 

@@ -30,7 +30,7 @@ fn ports_of_two_subnets_and_an_ipv6_subnet_become_working_nics_and_go_again() {
     // And it carries traffic between two nodes.
     let other = scene.attach(&mut world, 1, &blue, "ens4");
     scene.wait_configured(1, &other, "multinic0", 1450);
-    scene.assert_reaches(0, &other);
+    scene.wait_reaches(0, &other);
 
     world.call("detach", &json!({ "server": scene.server(0), "port": second.port }));
     scene.wait_released(0, &second, "ens5");
