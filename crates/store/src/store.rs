@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multinic_core::{ConfigKey, MacAddr, NodeName};
 use multinic_core::published::{Publication, Published};
+use multinic_core::{ConfigKey, MacAddr, NodeName};
 
 use crate::error::{Place, StoreError};
 use crate::migrate::migrate;
