@@ -409,7 +409,7 @@ impl Reconciler {
             .filter_map(|key| Some((key.clone(), self.controller.pace(key)?.down.clone()?)))
             .collect();
         if !self.reporter.report(&mut self.entries, configs, report, &downs).await {
-            sooner(retry, Instant::now() + PATIENCE * 5);
+            sooner(retry, Instant::now() + PATIENCE);
         }
     }
 

@@ -141,8 +141,8 @@ impl Reporter {
         let written = conditions::write(&api, object, MANAGER, &status).await;
         self.metrics.status_written(written.is_ok());
         if let Err(error) = written {
-            // An object that went or was made anew meanwhile is told by the watch.
-            let gone = matches!(&error, kube::Error::Api(status) if matches!(status.code, 404 | 409));
+            // The watch tells of an object that went.
+            let gone = matches!(&error, kube::Error::Api(status) if status.code == 404);
             if !gone {
                 tracing::warn!(
                     config = %super::watch::key(object), error = %short(&error), "cannot write a configuration's status"

@@ -1,5 +1,7 @@
 //! An API server that comes and goes, and objects that are not what they should be.
 
+use std::time::Duration;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,
 };
@@ -7,10 +9,10 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, CustomResourceExt as _, ResourceExt as _};
 use multinic_api::OpenstackConfig;
 use multinic_controller::sinks::kubernetes::kubeconfig::choose_cryptography;
-use multinic_testbed::kubernetes::ControlPlane;
+use multinic_testbed::kubernetes::{ControlPlane, FaultProxy};
 use serde_json::json;
 
-use crate::bench::{Bench, condition, logs, until};
+use crate::bench::{Bench, condition, logs, run, until};
 
 /// An API server of its own.
 fn control_plane() -> Option<ControlPlane> {
@@ -111,7 +113,7 @@ async fn a_definition_that_is_briefly_away_removes_nothing() {
     assert_eq!(bench.slots().await, slots);
     control_plane.install_crd(&OpenstackConfig::crd()).await.unwrap();
     until("it is listed again", async || bench.api().list(&Default::default()).await.is_ok()).await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(bench.slots().await, slots);
     bench.apply("a", bench.spec(&[&server])).await;
     bench.until_ready("a").await;
@@ -192,6 +194,86 @@ async fn no_secret_is_in_anything_that_is_written() {
     assert!(texts.iter().all(|text| text.len() > 100), "{texts:?}");
     for secret in secrets {
         assert!(texts.iter().all(|text| !text.contains(secret)), "{secret} is somewhere");
+    }
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn conflicts_cut_watches_and_versions_that_are_gone_lose_and_double_nothing() {
+    let Some(bench) = Bench::new().await else { return };
+    let control_plane = ControlPlane::shared().unwrap();
+    let proxy = FaultProxy::start(control_plane).unwrap();
+    let (mut setup, registry) = bench.setup(&["--leader-elect=false"]);
+    setup.client = proxy.access(control_plane.admin()).client().unwrap();
+    proxy.conflict_once(true);
+    proxy.limit_watches(Some(Duration::from_millis(50)..Duration::from_millis(400)));
+    proxy.expire_next("openstackconfigs", 3);
+    let controller = run(setup, registry).await;
+    let [one, two] = ["worker-1", "worker-2"].map(|name| bench.add_node(name));
+    bench.apply("a", bench.spec(&[&one])).await;
+    bench.apply("b", bench.spec(&[&two])).await;
+    bench.until_ready("a").await;
+    bench.until_ready("b").await;
+    let slots = bench.slots().await;
+    assert_eq!(slots.len(), 2);
+    bench.cloud.attach(&one, &[&bench.subnet]).unwrap();
+    bench.until_count(3).await;
+    bench.delete("b").await;
+    bench.until_gone("b").await;
+    bench.until_count(2).await;
+    proxy.set_unavailable(true);
+    bench.cloud.attach(&one, &[&bench.subnet]).unwrap();
+    bench.until_count(3).await;
+    proxy.heal();
+    until("its object has all of them", async || {
+        let objects: Api<multinic_api::MultiNicNodeConfig> =
+            Api::namespaced(bench.client.clone(), &bench.namespace);
+        objects.get("worker-1").await.is_ok_and(|object| object.spec.interfaces.len() == 3)
+    })
+    .await;
+    bench.until_ready("a").await;
+    let now = bench.slots().await;
+    assert!(slots.iter().all(|(mac, name)| now.get(mac).is_none_or(|now| now == name)));
+    assert!(bench.agent_reads("worker-1").await.tombstones.is_empty());
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn only_what_is_documented_is_asked_of_the_api_server_and_nothing_is_written_at_rest() {
+    let Some(bench) = Bench::new().await else { return };
+    let control_plane = ControlPlane::shared().unwrap();
+    let proxy = FaultProxy::start(control_plane).unwrap();
+    let (mut setup, registry) = bench.setup(&[]);
+    setup.client = proxy.access(control_plane.admin()).client().unwrap();
+    let controller = run(setup, registry).await;
+    let server = bench.add_node("worker-1");
+    bench.write_secret("cloud", &[("password", crate::bench::PASSWORD)]).await;
+    bench.apply("a", bench.spec_with_secret(&[&server])).await;
+    bench.until_reason("a", &["NoChange"]).await;
+    proxy.forget();
+    let reads = bench.cloud.count("/v2.0/ports");
+    until("the cloud was read often", async || bench.cloud.count("/v2.0/ports") > reads + 8).await;
+    let written: Vec<_> = proxy
+        .counts()
+        .into_keys()
+        .filter(|(verb, resource)| !matches!(verb.as_str(), "get" | "list" | "watch") && resource != "leases")
+        .collect();
+    assert_eq!(written, []);
+    bench.delete("a").await;
+    bench.until_gone("a").await;
+    let rights = [
+        ("openstackconfigs", &["get", "list", "watch", "patch"][..]),
+        ("openstackconfigs/status", &["patch"]),
+        ("secrets", &["get"]),
+        ("customresourcedefinitions", &["get"]),
+        ("events", &["create", "patch"]),
+        ("nodes", &["get"]),
+        ("leases", &["get", "create", "update"]),
+        ("multinicnodeconfigs", &["get", "list", "watch", "create", "patch", "delete"]),
+    ];
+    for (verb, resource) in proxy.counts().into_keys() {
+        let verbs = rights.iter().find(|(right, _)| *right == resource).map(|(_, verbs)| *verbs);
+        assert!(verbs.is_some_and(|verbs| verbs.contains(&verb.as_str())), "{verb} {resource}");
     }
     controller.stop().await;
 }
