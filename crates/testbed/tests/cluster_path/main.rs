@@ -11,6 +11,7 @@ mod leaders;
 mod node;
 mod programs;
 mod scene;
+mod secrets;
 mod site;
 mod straight;
 mod viola;
