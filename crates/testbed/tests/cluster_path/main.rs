@@ -9,6 +9,7 @@ mod faults;
 mod http;
 mod leaders;
 mod node;
+mod outages;
 mod programs;
 mod scene;
 mod secrets;

@@ -50,7 +50,11 @@ impl Faults {
         if let Some(conflicted) = &mut self.conflicted
             && request.is_write()
         {
-            let name = request.name.clone().unwrap_or_else(|| name_of(body));
+            let name = match request.resource.as_str() {
+                // An event that is written again has another name: all of a namespace are one kind.
+                "events" => String::new(),
+                _ => request.name.clone().unwrap_or_else(|| name_of(body)),
+            };
             let namespace = request.namespace.clone().unwrap_or_default();
             let key = (request.verb.clone(), request.resource.clone(), namespace, name.clone());
             if conflicted.insert(key) {

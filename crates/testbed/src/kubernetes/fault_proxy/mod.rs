@@ -142,8 +142,8 @@ impl FaultProxy {
     }
 
     /// Answers the first of each kind of write (verb, resource, name) with 409 Conflict, as if another had been faster,
-    /// counted from now; `false` ends that. Questions in the form of a write (reviews, requests for tokens) are let
-    /// through.
+    /// counted from now; `false` ends that. Events have names that are made up, so all of a namespace are one kind.
+    /// Questions in the form of a write (reviews, requests for tokens) are let through.
     pub fn conflict_once(&self, on: bool) {
         lock(&self.shared.faults).conflicted = on.then(Default::default);
     }
