@@ -25,8 +25,8 @@ const UNCHANGED_PERCENT: f64 = 1.0;
 const UNCHANGED: u32 = 3;
 /// A cold pass that takes longer than this is broken rather than slow.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How often the objects are counted. Each time costs the API server something.
-const COUNTING: Duration = Duration::from_millis(500);
+/// How often the API server is asked how far it is. Each time costs it something.
+const ASKING: Duration = Duration::from_millis(500);
 /// How long the controller must have used no processor time to be at rest.
 const REST: Duration = Duration::from_secs(1);
 const CONFIG: &str = "fleet";
@@ -131,7 +131,7 @@ impl Bench {
             if count >= NODES {
                 last = Some(started.elapsed());
             }
-            tokio::time::sleep(COUNTING).await;
+            tokio::time::sleep(ASKING).await;
         }
         let synced = self.synced(None, started).await?;
         let took = started.elapsed();
@@ -165,7 +165,7 @@ impl Bench {
             let ready = status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
             match status.last_synced_at {
                 Some(at) if ready && before != Some(at.as_str()) => return Ok(at),
-                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+                _ => tokio::time::sleep(ASKING).await,
             }
         }
     }
