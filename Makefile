@@ -39,6 +39,15 @@ test-openstack: ## Run the whole job against a real Keystone, Neutron, Nova and 
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked -p multinic-testbed --test real_openstack -- --ignored --test-threads 1
 
+.PHONY: kubernetes-cluster
+kubernetes-cluster: kubernetes ## Build the rest of Kubernetes, for booted nodes (once, about 10 minutes more)
+	testbed/kubernetes/build.sh cluster
+
+.PHONY: test-cluster
+test-cluster: kubernetes-cluster ## Run our pods on booted nodes with real kubelets (root on Debian 12)
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked -p multinic-testbed --test guest --test real_cluster -- --ignored --test-threads 1
+
 .PHONY: generate
 generate: ## Write what is generated from the types: deploy/crds, the tables of docs/resources.md
 	UPDATE=1 $(CARGO) test --locked -p multinic-api --test generated
@@ -48,6 +57,11 @@ KUBECTL ?= kubectl
 IMG ?= multinic:latest
 AGENT_IMG ?= multinic-agent:latest
 WITH_IMAGES = sed -e 's|image: multinic:latest$$|image: $(IMG)|' -e 's|image: multinic-agent:latest$$|image: $(AGENT_IMG)|'
+
+.PHONY: images
+images: build ## Make both images without an engine, as OCI archives: target/images/multinic.tar, multinic-agent.tar
+	$(CARGO) build --release --locked -p multinic-testbed --bin multinic-images
+	target/release/multinic-images target/images target/release/multinic=$(IMG) target/release/multinic-agent=$(AGENT_IMG)
 
 .PHONY: install
 install: ## Put the resource definitions into the cluster of the current kubeconfig

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
-use tempfile::TempDir;
 
 use super::error::file;
 use super::way_in::way_in;
@@ -38,7 +37,7 @@ pub struct Cluster {
     net: NetNs,
     access: Access,
     switch: Arc<Switch>,
-    folder: TempDir,
+    folder: PathBuf,
 }
 
 impl Cluster {
@@ -55,8 +54,6 @@ impl Cluster {
     /// # Errors
     /// Where a part is missing or does not come up.
     pub fn start(specs: &[NodeSpec]) -> Result<Self, ClusterError> {
-        let folder =
-            tempfile::Builder::new().prefix("cluster-").tempdir().map_err(file(std::env::temp_dir()))?;
         let switch = Arc::new(Switch::new()?);
         let net = NetNs::new("control-plane")?;
         let count = u8::try_from(specs.len()).map_err(|_| ClusterError::NoNode(specs.len()))?;
@@ -67,6 +64,9 @@ impl Cluster {
             let scheduler = control_plane.start_scheduler()?;
             Ok::<_, ClusterError>((control_plane, scheduler))
         })??;
+        // That one goes even if this process is killed.
+        let folder = control_plane.folder().join("cluster");
+        std::fs::create_dir(&folder).map_err(file(&folder))?;
         let at = way_in(&net, control_plane.address())?;
         let access = control_plane.admin().at(&format!("https://{at}"));
         let mut nodes = Vec::new();
@@ -79,7 +79,7 @@ impl Cluster {
             kubelet::install(&mut guest, number, &control_plane)?;
             nodes.push(guest);
         }
-        let pause = folder.path().join("pause.tar");
+        let pause = folder.join("pause.tar");
         kubelet::pause_image(&pause)?;
         let mut cluster = Self { nodes, _scheduler: scheduler, control_plane, net, access, switch, folder };
         let results: Vec<Result<(), ClusterError>> = thread::scope(|scope| {
@@ -263,7 +263,7 @@ impl Cluster {
 
     /// A folder that goes with the cluster.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 }
 
