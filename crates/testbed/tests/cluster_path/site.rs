@@ -72,7 +72,7 @@ impl Site {
             let namespace = plane.new_namespace("path").await.unwrap();
             let site = Self { namespace, client: plane.client().unwrap() };
             for folder in ["deploy/agent", "deploy/controller", "deploy/viola"] {
-                for object in manifests(folder).into_iter().filter_map(|it| site.adapted(it)) {
+                for object in manifests(folder).iter().filter_map(|it| site.adapted(it)) {
                     site.apply(&object).await;
                 }
             }
@@ -81,7 +81,7 @@ impl Site {
     }
 
     /// A manifest as somebody has it who deploys into this namespace; what has no namespace gets a name of its own.
-    fn adapted(&self, object: Value) -> Option<Value> {
+    fn adapted(&self, object: &Value) -> Option<Value> {
         let text = object.to_string().replace("multinic-system", &self.namespace);
         let mut object: Value = serde_json::from_str(&text).unwrap();
         let kind = object["kind"].as_str().unwrap().to_owned();

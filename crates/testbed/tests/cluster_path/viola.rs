@@ -56,7 +56,7 @@ fn each_providers_nodes_land_in_its_own_cluster_through_viola() {
         home.apply_config(provider, &spec);
     }
     let context = || {
-        let agents = nodes.each_ref().map(|node| node.last_lines()).join("\n");
+        let agents = nodes.each_ref().map(Node::last_lines).join("\n");
         format!("{}\nviola:\n{}\n{agents}", controller.last_lines(), viola.program.last_lines(10))
     };
     let agreed = |place: usize, nics: &[&Nic]| {
