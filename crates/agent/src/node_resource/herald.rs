@@ -164,6 +164,8 @@ impl Scribe {
                 () = sleep(pause) => {}
                 // Whoever waits for the last word does not wait for the pause.
                 () = ending.notified() => {}
+                // News is not kept waiting by what failed before.
+                Ok(()) = told.changed(), if failures > 0 => sleep(PAUSE).await,
             }
         }
     }
@@ -211,20 +213,38 @@ impl Scribe {
                 "status": now,
             });
             let parameters = PatchParams::apply(&short(format!("{COMPONENT}/{}", self.node))).force();
-            let patched =
-                limited(self.objects.patch_status(&object.name, &parameters, &Patch::Apply(patch))).await;
-            match patched {
-                Ok(_) => {}
-                Err(RequestError { code: Some(NOT_FOUND | CONFLICT), text }) => {
-                    tracing::debug!(error = text, "the object went before its status was written");
-                    return Ok(());
+            let mut conflicts = 0;
+            loop {
+                let patch = Patch::Apply(&patch);
+                let patched = limited(self.objects.patch_status(&object.name, &parameters, &patch)).await;
+                match patched {
+                    Ok(_) => break,
+                    Err(RequestError { code: Some(NOT_FOUND), text }) => {
+                        tracing::debug!(error = text, "the object went before its status was written");
+                        return Ok(());
+                    }
+                    // Somebody else wrote in between, or another object has this name by now.
+                    Err(RequestError { code: Some(CONFLICT), text }) if conflicts < CONFLICTS => {
+                        conflicts += 1;
+                        if !self.is_there(object).await? {
+                            tracing::debug!(error = text, "the object went before its status was written");
+                            return Ok(());
+                        }
+                    }
+                    Err(error) => return Err(ReportError { what: "the status", error }),
                 }
-                Err(error) => return Err(ReportError { what: "the status", error }),
             }
         }
         self.events.extend(occasions(before.as_ref(), &now, word));
         self.written = Some((object.uid.clone(), now));
         Ok(())
+    }
+
+    /// Whether there is still this very object, and not another one of its name.
+    async fn is_there(&self, object: &NodeObject) -> Result<bool, ReportError> {
+        let found = limited(self.objects.get_metadata_opt(&object.name)).await;
+        let found = found.map_err(|error| ReportError { what: "the status", error })?;
+        Ok(found.is_some_and(|found| found.metadata.uid.as_deref() == Some(object.uid.as_str())))
     }
 
     async fn write_keys(&mut self, object_is_there: bool, word: &Word) -> Result<(), ReportError> {

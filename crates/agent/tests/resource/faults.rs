@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use multinic_testbed::kubernetes::{ControlPlane, FaultProxy};
+use serde_json::json;
 
 use crate::agent::{self, OFTEN, SELDOM};
-use crate::cluster::{Cluster, install, wait_long};
+use crate::cluster::{Cluster, install, interface, wait_long};
 use crate::database::nic;
 use crate::links;
 use crate::world::{World, wait_until};
@@ -95,6 +96,31 @@ fn cut_watches_expired_versions_and_conflicts_only_cost_time() {
     wait_long(|| agent.log(), || cluster.object().is_none());
     assert!(nics.iter().all(|nic| world.is_given_back(nic)));
     guard.assert_untouched(&world);
+}
+
+#[test]
+fn a_status_that_meets_a_conflict_is_written_again() {
+    if !ControlPlane::installed() {
+        return;
+    }
+    let world = World::new();
+    let plane = ControlPlane::start().unwrap();
+    install(&plane);
+    let proxy = FaultProxy::start(&plane).unwrap();
+    let cluster = Cluster::on(&plane, &world, Some(&proxy));
+    let nic = nic(0);
+    world.plug(&nic);
+    cluster.apply(std::slice::from_ref(&nic));
+    let agent = cluster.start(&world, &[OFTEN]);
+    cluster.wait_ready("True", "Configured");
+    let observed = || cluster.status()["observedGeneration"].as_i64();
+    let before = observed();
+    proxy.conflict_once(true);
+    // Nothing of it concerns the NIC, so that there is one status to write and no other that follows.
+    let mut same = interface(&nic);
+    same["networkId"] = "elsewhere".into();
+    cluster.patch(json!({ "spec": { "interfaces": [same] } }));
+    wait_until(|| agent.log(), || observed() > before);
 }
 
 #[test]
