@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
@@ -149,32 +150,40 @@ impl KubernetesSink {
             return wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect();
         }
         let mut results = Vec::with_capacity(wishes.len());
-        let mut work = Vec::new();
-        for wish in wishes {
-            let node = &wish.config.node;
-            match self.compare(wish) {
-                Ok(Compared::Met(delivery)) => results.push((node.clone(), Ok(delivery))),
-                Ok(Compared::Apply { object, look }) => work.push((node, Some((object, look)))),
-                Ok(Compared::Delete) => work.push((node, None)),
-                Err(error) => results.push((node.clone(), Err(error))),
+        let mut wishes = wishes.iter();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            // An object is made when it is sent: those of a whole fleet together would be most of the memory.
+            while under_way.len() < CONCURRENCY {
+                let Some(wish) = wishes.next() else { break };
+                let node = &wish.config.node;
+                match self.compare(wish) {
+                    Ok(Compared::Met(delivery)) => results.push((node.clone(), Ok(delivery))),
+                    Ok(Compared::Apply { object, look }) => {
+                        under_way.push(self.carry_out(node, Some((object, look))));
+                    }
+                    Ok(Compared::Delete) => under_way.push(self.carry_out(node, None)),
+                    Err(error) => results.push((node.clone(), Err(error))),
+                }
+            }
+            match under_way.next().await {
+                Some(result) => results.push(result),
+                None => return results,
             }
         }
-        // In a loop: futures that closures make of borrowed items are not known to be `Send`.
-        let mut done = Vec::with_capacity(work.len());
-        for (node, object) in work {
-            done.push(async move {
-                let result = match object {
-                    Some((object, look)) => self.apply(&object, look).await,
-                    None => self.remove(node).await,
-                };
-                (node.clone(), result)
-            });
-        }
-        let mut done = std::pin::pin!(stream::iter(done).buffer_unordered(CONCURRENCY));
-        while let Some(result) = done.next().await {
-            results.push(result);
-        }
-        results
+    }
+
+    /// Writes the object, or deletes it where there is none to write.
+    async fn carry_out(
+        &self,
+        node: &NodeName,
+        object: Option<(Box<MultiNicNodeConfig>, bool)>,
+    ) -> (NodeName, Result<Delivery, SinkError>) {
+        let result = match object {
+            Some((object, look)) => self.apply(&object, look).await,
+            None => self.remove(node).await,
+        };
+        (node.clone(), result)
     }
 
     fn compare(&self, wish: &NodeWish) -> Result<Compared, SinkError> {
