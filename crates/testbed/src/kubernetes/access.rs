@@ -66,6 +66,9 @@ impl Access {
     /// # Errors
     /// Where the URL is none.
     pub fn config(&self) -> Result<Config, KubernetesError> {
+        // A test program is built with all that the workspace needs of rustls, which then has two libraries to choose
+        // from and panics. It fails if the choice was made before, which is as good.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let url = self.url.parse().map_err(|error| {
             api(format!("use {}", self.url))(kube::Error::HttpError(hyper::http::Error::from(error)))
         })?;
