@@ -10,11 +10,14 @@
 //! * [`inventory`]: what was published and what became of it, over HTTP.
 //! * [`sinks`]: other places than the database that nodes' wishes are delivered to.
 //! * [`viola`]: the Viola API, which takes nodes over HTTP and makes objects of them.
+//! * `connections`, `page`: what the servers of the two have in common.
 
 pub mod cluster;
+mod connections;
 pub mod inventory;
 pub mod metrics;
 pub mod observe;
+mod page;
 pub mod pass;
 pub mod pulse;
 pub mod settings;

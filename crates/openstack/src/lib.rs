@@ -20,7 +20,7 @@ mod proof;
 
 pub use cloud::Cloud;
 pub use error::{CloudError, ReadError};
-pub use http::excerpt::Excerpt;
+pub use http::excerpt::{Excerpt, blotted, without_markup};
 pub use http::failure::{Problem, RequestError};
 pub use http::gate::Gate;
 pub use http::{Observer, Options, Retries, TrustError};

@@ -42,7 +42,8 @@ pub fn relay(node: &NetNs, at: IpAddr, target: SocketAddr) -> Result<u16, RelayE
     Ok(port)
 }
 
-fn copy_both_ways(inside: TcpStream, outside: TcpStream) {
+/// Copies what either end says to the other, until each has said that it is done.
+pub(crate) fn copy_both_ways(inside: TcpStream, outside: TcpStream) {
     let (Ok(inside_too), Ok(outside_too)) = (inside.try_clone(), outside.try_clone()) else { return };
     for (mut from, mut to) in [(inside, outside), (outside_too, inside_too)] {
         thread::spawn(move || {

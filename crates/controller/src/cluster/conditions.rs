@@ -10,6 +10,7 @@ use multinic_api::{Condition, OpenstackConfigStatus};
 use multinic_core::fleet::{Held, Problem};
 use serde_json::json;
 
+use super::said::cut;
 use crate::status::Outcome;
 
 /// A pass that changes nothing moves `lastSyncedAt` only. That alone is written no more often than this, so that a fleet at
@@ -146,7 +147,7 @@ pub fn after_pass(
             list.remove("Reconciling");
         }
         Some((reason, message, stalled)) => {
-            status.last_error = Some(cut(&message));
+            status.last_error = Some(cut(message.clone(), MOST_TEXT));
             list.set("Ready", false, reason, &message);
             list.set("Degraded", true, "Error", &message);
             // By kstatus: what only a person can mend is stalled; what is tried again is being worked on.
@@ -256,7 +257,7 @@ impl Conditions {
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: Some(reason.to_owned()),
-            message: Some(cut(message)),
+            message: Some(cut(message.to_owned(), MOST_TEXT)),
             last_transition_time: Some(self.now),
             observed_generation: self.generation,
         };
@@ -291,7 +292,7 @@ fn texts(problems: &[Problem]) -> Option<Vec<String>> {
         return None;
     }
     let mut texts: Vec<String> =
-        problems.iter().take(MOST_PROBLEMS).map(|problem| cut(&problem.to_string())).collect();
+        problems.iter().take(MOST_PROBLEMS).map(|problem| cut(problem.to_string(), MOST_TEXT)).collect();
     if problems.len() > MOST_PROBLEMS {
         texts.push(format!("and {} more", problems.len() - MOST_PROBLEMS));
     }
@@ -310,19 +311,6 @@ fn retry(down: &multinic_core::fleet::pace::DownPortRetry) -> DownPortRetry {
 /// As Kubernetes itself writes times.
 fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-fn cut(text: &str) -> String {
-    let mut text = text.to_owned();
-    if text.len() > MOST_TEXT {
-        let mut end = MOST_TEXT;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ const MOST: usize = 400;
 /// server refuses a Secret's reader by its name.
 pub fn short(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
-    let mut text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.len() > MOST {
-        let mut end = MOST;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+    cut(text.split_whitespace().collect::<Vec<_>>().join(" "), MOST)
+}
+
+/// At most so many bytes of a text, and an ellipsis where it was longer.
+pub fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
         text.push('…');
     }
     text

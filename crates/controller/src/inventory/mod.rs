@@ -27,8 +27,9 @@ use multinic_telemetry::shutdown::Shutdown;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::connections::{self, TlsFiles};
 use access::{Access, AccessError};
-use server::{Limits, TlsError, TlsFiles};
+use server::{Limits, TlsError};
 use settings::InventoryArgs;
 
 /// How often those who watch learn of another replica's changes: one row is read, and only while somebody watches.
@@ -115,7 +116,7 @@ impl Inventory {
         }
         let access = Access::of(settings).await?;
         let tls = settings.inventory_tls_cert_file.clone().zip(settings.inventory_tls_key_file.clone());
-        let tls = tls.map(|(certificate, key)| TlsFiles::open(certificate, key)).transpose()?;
+        let tls = tls.map(|(certificate, key)| server::tls_files(certificate, key)).transpose()?;
         Ok(Self {
             store,
             access: Arc::new(access),
@@ -244,7 +245,8 @@ impl Inventory {
             tracing::info!(%address, tls = self.tls.is_some(), "the inventory is served");
         }
         let poll = self.poll();
-        let serve = server::serve(listener, router, self.tls.clone(), self.limits, shutdown);
+        let limits = self.limits.of_connections();
+        let serve = connections::serve("inventory", listener, router, self.tls.clone(), limits, shutdown);
         tokio::select! {
             () = serve => (),
             () = poll => (),

@@ -3,11 +3,9 @@
 //! The older programs left `id` out where it was 0 and `mtu` where it was unknown, so both are optional when read and
 //! always written.
 
-use std::fmt::Write as _;
-
 use multinic_core::{Interface, NodeConfig, Slot};
+use multinic_store::inventory::{go_json, node_hash};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 /// One node with its NICs.
@@ -82,29 +80,12 @@ impl NodePayload {
     /// SHA-256 in lower-case hex of [`Self::canonical`]: equal hashes, equal wishes. The older programs' hash of the same
     /// node.
     pub fn hash(&self) -> Result<String, serde_json::Error> {
-        let digest = Sha256::digest(self.canonical()?);
-        let mut text = String::with_capacity(2 * digest.len());
-        for byte in digest {
-            // Writing to a String does not fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        Ok(text)
+        Ok(node_hash(&serde_json::to_string(self)?))
     }
 
     /// The node as compact JSON, byte for byte as Go's encoder writes it.
     pub fn canonical(&self) -> Result<String, serde_json::Error> {
-        let json = serde_json::to_string(self)?;
-        // encoding/json escapes these for the sake of HTML and JavaScript. Outside of strings JSON has none of them.
-        let mut text = String::with_capacity(json.len());
-        for character in json.chars() {
-            match character {
-                '&' | '<' | '>' | '\u{2028}' | '\u{2029}' => {
-                    let _ = write!(text, "\\u{:04x}", u32::from(character));
-                }
-                other => text.push(other),
-            }
-        }
-        Ok(text)
+        Ok(go_json(&serde_json::to_string(self)?))
     }
 }
 

@@ -1,19 +1,14 @@
 //! What another program said, made fit for a message: one line, bounded, without markup and without our secrets.
 
-use secrecy::{ExposeSecret, SecretString};
+use multinic_openstack::{blotted, without_markup};
+use secrecy::SecretString;
 
 /// How many characters of an answer a message holds.
 const LENGTH: usize = 400;
 
 /// An answer's text for a message.
 pub(crate) fn said(content_type: Option<&str>, body: &[u8], secrets: &[&SecretString]) -> String {
-    let mut text = String::from_utf8_lossy(body).into_owned();
-    for secret in secrets {
-        let secret = secret.expose_secret();
-        if !secret.is_empty() && text.contains(secret) {
-            text = text.replace(secret, "[secret]");
-        }
-    }
+    let text = blotted(String::from_utf8_lossy(body).into_owned(), secrets);
     let html = content_type.is_some_and(|kind| kind.contains("html")) || text.trim_start().starts_with('<');
     if html {
         return format!("an HTML page, probably a proxy's: {}", line(&without_markup(&text)));
@@ -54,25 +49,6 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     line(&text)
-}
-
-fn without_markup(page: &str) -> String {
-    let mut text = String::new();
-    let mut rest = page;
-    while let Some((before, tag)) = rest.split_once('<') {
-        text.push_str(before);
-        text.push(' ');
-        let closing = ["style", "script"]
-            .into_iter()
-            .find(|name| tag.get(..name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name)));
-        let tag = match closing {
-            Some(name) => tag.find(&format!("</{name}")).and_then(|at| tag.get(at..)).unwrap_or_default(),
-            None => tag,
-        };
-        rest = tag.split_once('>').map_or("", |(_, after)| after);
-    }
-    text.push_str(rest);
-    text
 }
 
 #[cfg(test)]

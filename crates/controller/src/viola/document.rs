@@ -1,19 +1,14 @@
-//! The API's description, generated from the code, and its page, which needs no network.
+//! The API's description, generated from the code, and its page.
 
-use std::sync::{Arc, LazyLock};
+use std::convert::identity;
 
 use axum::extract::Path;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi};
-use utoipa_swagger_ui::Config;
+use utoipa::OpenApi;
 
 use super::http;
-
-/// Everything that the page loads is from here.
-const CONTENT_POLICY: &str =
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
+use crate::page::{self, Page, Tokens, Yaml};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,15 +22,6 @@ const CONTENT_POLICY: &str =
 )]
 struct Document;
 
-struct Tokens;
-
-impl Modify for Tokens {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-        openapi.components.get_or_insert_with(Default::default).add_security_scheme("bearer", scheme);
-    }
-}
-
 /// The description, OpenAPI 3.1.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     Document::openapi()
@@ -46,21 +32,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// # Errors
 /// None that a test would not show.
 pub fn openapi_yaml() -> Result<String, serde_saphyr::ser::Error> {
-    // By way of a value, whose keys are in a fixed order.
-    serde_saphyr::to_string(&serde_json::to_value(openapi()).unwrap_or_default())
+    page::to_yaml(&openapi())
 }
 
-static YAML: LazyLock<Result<String, String>> =
-    LazyLock::new(|| openapi_yaml().map_err(|error| error.to_string()));
+static YAML: Yaml = Yaml::new(|| openapi_yaml().map_err(|error| error.to_string()));
 // Relative, so that it holds behind a proxy with a prefix of its own.
-static PAGES: LazyLock<Arc<Config<'static>>> =
-    LazyLock::new(|| Arc::new(Config::new(["openapi.json"]).persist_authorization(false)));
+static PAGE: Page = Page::new(|| page::page_of("openapi.json"));
 
 pub(super) async fn yaml() -> Response {
-    match &*YAML {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/yaml")], text.as_str()).into_response(),
-        Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why.as_str()).into_response(),
-    }
+    page::yaml(&YAML)
 }
 
 pub(super) async fn json() -> Response {
@@ -76,26 +56,10 @@ pub(super) async fn page() -> Response {
 }
 
 pub(super) async fn part(Path(name): Path<String>) -> Response {
-    file(&name, std::convert::identity)
+    file(&name, identity)
 }
 
 fn file(name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Response {
-    match utoipa_swagger_ui::serve(name, PAGES.clone()) {
-        Ok(Some(found)) => {
-            let content =
-                if found.gzpipped { found.bytes.into_owned() } else { change(found.bytes.into_owned()) };
-            let headers = [
-                (header::CONTENT_TYPE, found.content_type),
-                (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY.to_owned()),
-            ];
-            let mut response = (headers, content).into_response();
-            if found.gzpipped {
-                let gzip = HeaderValue::from_static("gzip");
-                response.headers_mut().insert(header::CONTENT_ENCODING, gzip);
-            }
-            response
-        }
-        Ok(None) => (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    let found = page::file(&PAGE, name, change);
+    found.unwrap_or_else(|| (StatusCode::NOT_FOUND, "404 page not found\n").into_response())
 }

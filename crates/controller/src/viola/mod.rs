@@ -33,8 +33,8 @@ use tokio::net::TcpListener;
 use self::callers::Callers;
 use self::metrics::Metrics;
 use self::routing::Routes;
-use self::server::TlsFiles;
 use self::settings::{Settings, StartError};
+use crate::connections::{self, TlsFiles};
 
 /// The field manager of the objects that are made here.
 pub const FIELD_MANAGER: &str = "multinic-viola";
@@ -67,7 +67,7 @@ impl Viola {
         let Settings { listen, namespace, routing, local, limit, tokens, tls } = settings;
         let routes = Routes::open(routing.as_deref(), local, &namespace).await?;
         let callers = Callers::open(tokens)?;
-        let tls = tls.map(TlsFiles::open).transpose()?.map(Arc::new);
+        let tls = tls.map(server::tls_files).transpose()?.map(Arc::new);
         let failed = |source| StartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -89,8 +89,8 @@ impl Viola {
     /// Answers until a stop is requested, and finishes what is under way.
     pub async fn serve(self, shutdown: Shutdown) {
         let Self { listener, address: _, tls, service } = self;
-        let farewell = service.limit;
+        let limits = server::limits(service.limit);
         let router = http::router(Arc::new(service));
-        server::serve(listener, router, tls, farewell, shutdown).await;
+        connections::serve("viola", listener, router, tls, limits, shutdown).await;
     }
 }

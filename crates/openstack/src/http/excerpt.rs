@@ -65,7 +65,8 @@ fn said(value: &Value) -> Option<(Option<String>, String)> {
     Some((kind, message.lines().next().unwrap_or_default().to_owned()))
 }
 
-fn without_markup(page: &str) -> String {
+/// The text of an HTML page, also of a broken one.
+pub fn without_markup(page: &str) -> String {
     let mut text = String::new();
     let mut rest = page;
     while let Some(open) = rest.find('<') {
@@ -85,7 +86,8 @@ fn without_markup(page: &str) -> String {
     text
 }
 
-fn blotted(mut text: String, secrets: &[&SecretString]) -> String {
+/// A text without any of these secrets, as they are or as JSON writes them.
+pub fn blotted(mut text: String, secrets: &[&SecretString]) -> String {
     for secret in secrets {
         let secret = secret.expose_secret();
         let escaped = serde_json::to_string(secret).unwrap_or_default();

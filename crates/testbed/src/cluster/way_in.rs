@@ -1,11 +1,10 @@
 //! The opposite of a [`relay`](crate::relay): a port on this machine that leads to a server within a namespace.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use crate::node::NetNs;
-use crate::relay::RelayError;
+use crate::relay::{RelayError, copy_both_ways};
 
 /// Listens on a free port of 127.0.0.1 in the namespace of the calling thread and hands every connection on to `target`,
 /// which is reached from within `node`. It serves as long as the process lives.
@@ -27,14 +26,4 @@ pub(super) fn way_in(node: &NetNs, target: SocketAddr) -> Result<SocketAddr, Rel
         });
     })?;
     Ok(address)
-}
-
-fn copy_both_ways(inside: TcpStream, outside: TcpStream) {
-    let (Ok(inside_too), Ok(outside_too)) = (inside.try_clone(), outside.try_clone()) else { return };
-    for (mut from, mut to) in [(inside, outside), (outside_too, inside_too)] {
-        thread::spawn(move || {
-            let _ = io::copy(&mut from, &mut to);
-            let _ = to.shutdown(std::net::Shutdown::Write);
-        });
-    }
 }

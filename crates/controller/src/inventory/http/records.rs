@@ -89,15 +89,12 @@ pub(super) async fn of_instance(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let mut wanted = Wanted::of(&uri)?;
-    context.store()?;
-    let instance = instance.trim().to_owned();
-    if instance.is_empty() {
-        return Err(Refusal::Bad("instanceId required".to_owned()));
-    }
-    let Filter { provider_id, node_name: _, instance_id: _ } = wanted.filter;
-    wanted.filter = Filter { provider_id, node_name: None, instance_id: Some(instance) };
-    list(&context, (&uri, &headers), wanted, Empty::IsNotFound).await
+    named(&context, (&uri, &headers), &instance, "instanceId", |provider_id, instance| Filter {
+        provider_id,
+        node_name: None,
+        instance_id: Some(instance),
+    })
+    .await
 }
 
 /// The same without saying which.
@@ -139,15 +136,12 @@ pub(super) async fn of_node(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let mut wanted = Wanted::of(&uri)?;
-    context.store()?;
-    let node = node.trim().to_owned();
-    if node.is_empty() {
-        return Err(Refusal::Bad("nodeName required".to_owned()));
-    }
-    let Filter { provider_id, node_name: _, instance_id: _ } = wanted.filter;
-    wanted.filter = Filter { provider_id, node_name: Some(node), instance_id: None };
-    list(&context, (&uri, &headers), wanted, Empty::IsNotFound).await
+    named(&context, (&uri, &headers), &node, "nodeName", |provider_id, node| Filter {
+        provider_id,
+        node_name: Some(node),
+        instance_id: None,
+    })
+    .await
 }
 
 /// The same without saying which.
@@ -160,6 +154,24 @@ pub(super) async fn without_node(State(context): State<Context>) -> Result<Respo
 enum Empty {
     IsFine,
     IsNotFound,
+}
+
+/// The records of what a path names; `what` is its name in the description.
+async fn named(
+    context: &Context,
+    request: (&Uri, &HeaderMap),
+    text: &str,
+    what: &str,
+    filter: impl FnOnce(Option<String>, String) -> Filter,
+) -> Result<Response, Refusal> {
+    let mut wanted = Wanted::of(request.0)?;
+    context.store()?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Refusal::Bad(format!("{what} required")));
+    }
+    wanted.filter = filter(wanted.filter.provider_id.take(), text.to_owned());
+    list(context, request, wanted, Empty::IsNotFound).await
 }
 
 async fn list(
