@@ -12,7 +12,7 @@ use multinic_api::{
     CLEANUP_FINALIZER, INSTANCE_ID_LABEL, MultiNicNodeConfig, NODE_NAME_LABEL, PROVIDER_ID_LABEL,
 };
 use multinic_controller::sinks::kubernetes::ServerGone;
-use multinic_controller::sinks::kubernetes::kubeconfig::choose_cryptography;
+use multinic_controller::sinks::kubernetes::kubeconfig::{choose_cryptography, client_of};
 use multinic_controller::sinks::{
     Delivery, INTERFACE_OWNERS_ANNOTATION, KubernetesSink, NodeWish, SinkError,
 };
@@ -353,7 +353,7 @@ async fn conflicts_outages_and_cut_watches_lose_and_delete_nothing() {
     let control_plane = ControlPlane::shared().unwrap();
     let proxy = FaultProxy::start(control_plane).unwrap();
     let config = proxy.access(control_plane.admin()).config().unwrap();
-    let sink = KubernetesSink::for_config(config, &world.namespace, MANAGER).unwrap();
+    let sink = KubernetesSink::new(client_of(config).unwrap(), &world.namespace, MANAGER);
     sink.until_read().await;
     let all: Vec<NodeWish> = (0..30).map(|n| wish(&format!("worker-{n}"), &[0, 1])).collect();
     let deliver = async |wishes: &[NodeWish]| {
@@ -376,11 +376,16 @@ async fn conflicts_outages_and_cut_watches_lose_and_delete_nothing() {
     // A load balancer without a server behind it, and versions that are gone.
     proxy.set_unavailable(true);
     let (changed, gone) = (wish("worker-1", &[1, 2]), wish("worker-2", &[]));
+    proxy.forget();
     let results = sink.deliver(&[changed.clone(), all[0].clone()]).await;
     assert!(
         results.iter().all(|(node, result)| (node.as_str() == "worker-0") == result.is_ok()),
         "{results:?}"
     );
+    let asked =
+        proxy.records().into_iter().filter(|it| it.fault && !matches!(it.verb.as_str(), "list" | "watch"));
+    // Once, and the five retries of a write.
+    assert_eq!(asked.count(), 6);
     proxy.expire_next("multinicnodeconfigs", 3);
     proxy.cut_watches();
     proxy.set_unavailable(false);

@@ -17,7 +17,7 @@ use multinic_controller::metrics::Metrics;
 use multinic_controller::pass::Controller;
 use multinic_controller::pulse::Pulse;
 use multinic_controller::settings::{CloudArgs, DatabaseArgs, LogArgs, PassArgs};
-use multinic_controller::sinks::kubernetes::kubeconfig::choose_cryptography;
+use multinic_controller::sinks::kubernetes::kubeconfig::client_of;
 use multinic_controller::sinks::viola::ViolaArgs;
 use multinic_controller::standalone::Standalone;
 use multinic_openstack::Gate;
@@ -179,12 +179,11 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
 
 /// A client of the cluster that the environment leads to.
 async fn client() -> anyhow::Result<Client> {
-    choose_cryptography();
     let config = kube::Config::infer().await.context(
         "no cluster to follow: there is neither a ServiceAccount nor a kubeconfig (KUBECONFIG); use --standalone DIR \
          without one",
     )?;
-    Client::try_from(config).context("cannot make a client of the cluster")
+    client_of(config).context("cannot make a client of the cluster")
 }
 
 /// Whether any setting names a database.

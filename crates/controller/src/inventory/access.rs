@@ -13,12 +13,14 @@ use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
 use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
 use super::settings::InventoryArgs;
+use crate::sinks::kubernetes::kubeconfig::client_of;
+use crate::sinks::said::causes;
 
 /// How long Kubernetes' word is taken for: a revoked token works this much longer at most.
 const YES: Duration = Duration::from_secs(60);
@@ -50,7 +52,7 @@ pub enum AccessError {
     },
     /// No way to Kubernetes.
     #[error("INVENTORY_TOKEN_REVIEW: no way to the API server: {0}")]
-    Kubernetes(#[source] Box<kube::Error>),
+    Kubernetes(String),
 }
 
 /// Why a reader is turned away.
@@ -82,10 +84,9 @@ impl Access {
             digests(path)?;
         }
         let reviews = if settings.inventory_token_review && settings.inventory_enabled {
-            // More than one is compiled in, so rustls asks which; a second answer changes nothing.
-            let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-            let client = Client::try_default().await;
-            let client = client.map_err(|error| AccessError::Kubernetes(Box::new(error)))?;
+            let refused = |error: &dyn std::error::Error| AccessError::Kubernetes(causes(error));
+            let config = Config::infer().await.map_err(|error| refused(&error))?;
+            let client = client_of(config).map_err(|error| refused(&error))?;
             Some(Reviews::new(client, settings.inventory_token_audiences.clone()))
         } else {
             None

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use kube::config::AuthInfo;
 use kube::{Client, Config};
@@ -12,11 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
-use crate::sinks::kubernetes::kubeconfig::{self, choose_cryptography};
-use crate::sinks::said::causes;
-
-/// Time limit of one request to the API server.
-const REQUEST: Duration = Duration::from_secs(30);
+use crate::sinks::kubernetes::kubeconfig;
 
 /// The way to a cluster.
 #[derive(Debug, Clone)]
@@ -170,10 +165,8 @@ impl Link {
         }
         let mut config = Config::new(url);
         config.root_cert = Some(ca);
-        config.read_timeout = Some(REQUEST);
         config.auth_info = AuthInfo { token: Some(token), ..AuthInfo::default() };
-        choose_cryptography();
-        Client::try_from(config).map_err(|error| causes(&error))
+        kubeconfig::client_of(config).map_err(|error| error.to_string())
     }
 }
 

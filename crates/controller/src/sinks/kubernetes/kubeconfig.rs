@@ -3,12 +3,23 @@
 //! They may name programs to run (`exec`) and files to read; whoever writes the Secret would then run programs, and read
 //! files, as the controller. Only what is inline is used.
 
+use std::time::Duration;
+
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use secrecy::SecretString;
+use tower::timeout::TimeoutLayer;
 
 use crate::sinks::SinkError;
 use crate::sinks::said::causes;
+
+/// How long it may take to reach an API server.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long an API server may take until its answer begins; that of a watch begins at once.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+/// An answer that has begun and is silent for longer is dead: the server ends each watch after 290 s.
+const SILENCE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Chooses the TLS library's cryptography for the whole process, unless somebody did. The Kubernetes client asks for the
 /// choice when it is made and panics where there is none; and there is none by itself, since our dependencies bring two.
@@ -25,13 +36,20 @@ pub async fn client(kubeconfig: &SecretString) -> Result<Client, SinkError> {
     client_of(config(kubeconfig).await?)
 }
 
-/// A client.
+/// A client that says what the API server said, and within half a minute that it says nothing.
+///
+/// Kube's own client asks again by itself after 429, 503 and 504, up to fifteen times and at last after minutes: one request
+/// of an outage would hold up everything else, and go on waiting long after its end. Whoever asks here tries again himself.
 ///
 /// # Errors
 /// Where TLS cannot be set up.
-pub fn client_of(config: Config) -> Result<Client, SinkError> {
+pub fn client_of(mut config: Config) -> Result<Client, SinkError> {
     choose_cryptography();
-    Client::try_from(config).map_err(|error| refused(causes(&error)))
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_LIMIT);
+    config.read_timeout = Some(SILENCE_LIMIT);
+    let builder = ClientBuilder::try_from(config).map_err(|error| refused(causes(&error)))?;
+    Ok(builder.with_layer(&TimeoutLayer::new(REQUEST_LIMIT)).build())
 }
 
 /// What a client of the cluster of a kubeconfig's current context is made of.

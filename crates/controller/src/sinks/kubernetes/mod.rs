@@ -24,7 +24,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Config, Resource as _};
+use kube::{Api, Client, Resource as _};
 use multinic_api::{MultiNicNodeConfig, MultiNicNodeConfigStatus};
 use multinic_core::published::PublishedInterface;
 use multinic_core::{NodeName, ServerId};
@@ -85,26 +85,10 @@ pub struct NodeStatus {
 }
 
 impl KubernetesSink {
-    /// Begins to watch the namespace. Must be called within a tokio runtime. Better: [`Self::for_config`].
+    /// Begins to watch the namespace. Must be called within a tokio runtime, with a client of [`kubeconfig::client_of`].
     pub fn new(client: Client, namespace: &str, field_manager: &str) -> Self {
-        Self::with_clients(client.clone(), client, namespace, field_manager)
-    }
-
-    /// The same with clients of its own. A client asks again by itself after 503, for minutes and ever more seldom, which
-    /// a watch after an outage must not; so the watch has one that does not.
-    ///
-    /// # Errors
-    /// Where no client can be made.
-    pub fn for_config(config: Config, namespace: &str, field_manager: &str) -> Result<Self, SinkError> {
-        let mut impatient = config.clone();
-        impatient.default_retry = false;
-        let watching = kubeconfig::client_of(impatient)?;
-        Ok(Self::with_clients(kubeconfig::client_of(config)?, watching, namespace, field_manager))
-    }
-
-    fn with_clients(client: Client, watching: Client, namespace: &str, field_manager: &str) -> Self {
         let table = Arc::new(Table::new(field_manager));
-        let watch = tokio::spawn(follow(Api::namespaced(watching, namespace), Arc::clone(&table)));
+        let watch = tokio::spawn(follow(Api::namespaced(client.clone(), namespace), Arc::clone(&table)));
         Self {
             place: format!("namespace {namespace}"),
             manager: field_manager.to_owned(),
@@ -124,7 +108,7 @@ impl KubernetesSink {
         namespace: &str,
         field_manager: &str,
     ) -> Result<Self, SinkError> {
-        Self::for_config(kubeconfig::config(kubeconfig).await?, namespace, field_manager)
+        Ok(Self::new(kubeconfig::client(kubeconfig).await?, namespace, field_manager))
     }
 
     /// The namespace.
