@@ -26,10 +26,14 @@ use multinic_telemetry::pages::{HealthDocument, PageServer, Pages};
 use multinic_telemetry::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
+use crate::settings_file::FileArg;
+
 /// How the controller is run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
+    #[command(flatten)]
+    _file: FileArg,
     /// Follow the OpenstackConfig files (*.yaml, *.yml) of this directory, without Kubernetes. Without it, the objects of
     /// the cluster are followed that a ServiceAccount or a kubeconfig (KUBECONFIG) leads to.
     #[arg(long, value_name = "DIR", env = "STANDALONE_DIR")]
@@ -69,23 +73,31 @@ pub struct Args {
 const LEDGER: &str = "/var/lib/multinic/multinic.db";
 
 const AFTER_HELP: &str = "\
-Every flag is also an environment variable, named in brackets. What an OpenstackConfig says itself goes before both.
+Every flag is also an environment variable, named in brackets, and a key of the --config file:
+in lower case with underscores, such as poll_fast_interval. The command line goes before the
+environment, and that before the file; what an OpenstackConfig says itself goes before all of
+them.
 
-Secrets are no flags, since everybody on the machine can read the arguments of a process:
-  DATABASE_URL            mysql://user:password@host:port/name, mariadb://… or sqlite:///path; goes before --db-host
+Secrets are neither flags, since everybody on the machine can read the arguments of a process,
+nor keys of the file:
+  DATABASE_URL            mysql://user:password@host:port/name, mariadb://… or sqlite:///path;
+                          goes before --db-host
   DB_PASSWORD             the database user's password; or --db-password-file
   CONTRABASS_ENCRYPT_KEY  AES key of the passwords that Contrabass hands out: 16, 24 or 32 bytes
   VIOLA_TOKEN             bearer token for Viola; or --viola-token-file
 
-In a cluster the ledger is /var/lib/multinic/multinic.db unless DATABASE_URL or --db-host names a database. Several replicas
-need one that they share. What is lost with it is read back from the MultiNicNodeConfigs before the first pass.
+In a cluster the ledger is /var/lib/multinic/multinic.db unless DATABASE_URL or --db-host names
+a database. Several replicas need one that they share. What is lost with it is read back from
+the MultiNicNodeConfigs before the first pass.
 
-What is removed, and when: an interface goes when its configuration no longer selects it, or when Neutron answers 404 for
-its port (or shows it attached elsewhere). A read that fails, is empty or is partial removes nothing. More than a tenth of
-all interfaces (and more than 10) at once, or renamed nodes with as many, wait for --confirm-removals unless a spec lets go
-of them. In a cluster, whoever deletes an OpenstackConfig lets go of all that it published; one that is merely not listed does
-not, nor does the deletion of the CustomResourceDefinition. Annotations of an OpenstackConfig: multinic.io/confirm-removals
-(digests), multinic.io/reconcile-at (any new text), multinic.io/orphan (delete it and keep what it published).";
+What is removed, and when: an interface goes when its configuration no longer selects it, or
+when Neutron answers 404 for its port (or shows it attached elsewhere). A read that fails, is
+empty or is partial removes nothing. More than a tenth of all interfaces (and more than 10) at
+once, or renamed nodes with as many, wait for --confirm-removals unless a spec lets go of them.
+In a cluster, whoever deletes an OpenstackConfig lets go of all that it published; one that is
+merely not listed does not, nor does the deletion of the CustomResourceDefinition. Annotations
+of an OpenstackConfig: multinic.io/confirm-removals (digests), multinic.io/reconcile-at (any new
+text), multinic.io/orphan (delete it and keep what it published).";
 
 /// Runs until SIGTERM, or once.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -99,6 +111,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     let Args {
+        _file: _,
         standalone,
         status_dir,
         once,

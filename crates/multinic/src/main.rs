@@ -3,6 +3,7 @@
 mod controller;
 mod crds;
 mod demo;
+mod settings_file;
 mod viola;
 
 use std::process::ExitCode;
@@ -45,18 +46,23 @@ Exit codes:
   2  wrong arguments; with --once: at least one configuration is not as its spec wants it";
 
 fn main() -> ExitCode {
-    let matches = without_empty_variables(Cli::command()).get_matches();
+    run().unwrap_or_else(|error| {
+        eprintln!("multinic: {}", told_once(&error));
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let command = settings_file::under(without_empty_variables(Cli::command()), &arguments)?;
+    let matches = command.get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let result = match cli.command {
+    match cli.command {
         Command::Controller(args) => controller::run(*args),
         Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),
         Command::Viola(args) => viola::run(*args),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("multinic: {}", told_once(&error));
-        ExitCode::FAILURE
-    })
+    }
 }
 
 /// The error and its causes. Most of ours tell their cause themselves; what was said is not said again.
@@ -68,4 +74,25 @@ fn told_once(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_is_in_the_documentation() {
+        let pages = ["configuration", "viola", "inventory"].map(|page| {
+            let path = format!("{}/../../docs/{page}.md", env!("CARGO_MANIFEST_DIR"));
+            std::fs::read_to_string(path).unwrap_or_default()
+        });
+        let command = Cli::command();
+        let settings = command.get_subcommands().flat_map(clap::Command::get_arguments);
+        let variables: Vec<String> =
+            settings.filter_map(|arg| Some(format!("`{}`", arg.get_env()?.to_str()?))).collect();
+        assert!(variables.len() > 60, "{variables:?}");
+        let missing: Vec<_> =
+            variables.iter().filter(|name| !pages.iter().any(|page| page.contains(*name))).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }

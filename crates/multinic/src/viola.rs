@@ -15,10 +15,14 @@ use multinic_telemetry::shutdown::Shutdown;
 use multinic_telemetry::uptime::uptime;
 use prometheus_client::registry::Registry;
 
+use crate::settings_file::FileArg;
+
 /// How the Viola API is run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
+    #[command(flatten)]
+    _file: FileArg,
     #[command(flatten)]
     server: ViolaServerArgs,
     /// Address on which health and metrics are served.
@@ -32,10 +36,13 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Every flag is also an environment variable, named in brackets.
+Every flag is also an environment variable, named in brackets, and a key of the --config file:
+in lower case with underscores, such as listen_addr. The command line goes before the
+environment, and that before the file.
 
 Secrets are no flags, since everybody on the machine can read the arguments of a process:
-  KUBE_TOKEN  bearer token for the local cluster, which does not rotate; goes before --kube-token-path
+  KUBE_TOKEN  bearer token for the local cluster, which does not rotate; goes before
+              --kube-token-path
 
 The page /docs describes the API, and works without a network.";
 
@@ -50,7 +57,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { server, health_addr, health_port, logs } = args;
+    let Args { _file: _, server, health_addr, health_port, logs } = args;
     multinic_telemetry::logs::init(logs.log_format, logs.log_level).context("cannot set up the log")?;
     choose_cryptography();
     let settings = server.settings(environment)?;

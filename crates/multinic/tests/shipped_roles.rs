@@ -64,7 +64,7 @@ fn config(cloud: &Simulator) -> Value {
         "apiVersion": "multinic.example.com/v1alpha1", "kind": "OpenstackConfig",
         "metadata": {"name": "storage", "namespace": "team"},
         "spec": {
-            "vmNames": ["worker-1"], "subnetName": "storage",
+            "vmNames": ["worker-1", "worker-2"], "subnetName": "storage",
             "credentials": {
                 "authURL": cloud.url().as_str(), "username": USER.0, "domainName": USER.1,
                 "projectID": cloud.project().as_str(), "k8sProviderID": "here",
@@ -97,8 +97,10 @@ async fn the_shipped_settings_and_rights_are_enough_from_a_configuration_to_its_
     let cloud = Simulator::start(([127, 0, 0, 1], 0).into()).await.unwrap();
     let network = cloud.add_network("storage", Some(1450));
     let subnet = cloud.add_subnet(&network, "storage", "192.0.2.0/24".parse().unwrap()).unwrap();
-    let server = cloud.add_server("worker-1");
-    cloud.attach(&server, &[&subnet]).unwrap();
+    let servers = ["worker-1", "worker-2"].map(|name| cloud.add_server(name));
+    for server in &servers {
+        cloud.attach(server, &[&subnet]).unwrap();
+    }
     kubectl.run(&["create", "namespace", "team"], "").unwrap();
     kubectl.apply(&json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openstack", "namespace": "team"},
@@ -132,6 +134,9 @@ async fn the_shipped_settings_and_rights_are_enough_from_a_configuration_to_its_
         kubectl.json(&["get", "mnnc", "worker-1", "-n", NAMESPACE]).ok()
     });
     assert_eq!(node["spec"]["interfaces"][0]["name"], "multinic0", "{node}");
+    until("the other node's object", &controller, || {
+        kubectl.json(&["get", "mnnc", "worker-2", "-n", NAMESPACE]).ok()
+    });
     until("Ready", &controller, || {
         let object = kubectl.json(&["get", "osc", "storage", "-n", "team"]).ok()?;
         let conditions = object["status"]["conditions"].as_array()?;
@@ -144,6 +149,18 @@ async fn the_shipped_settings_and_rights_are_enough_from_a_configuration_to_its_
     });
     let lease = kubectl.json(&["get", "lease", "multinic-controller", "-n", NAMESPACE]).unwrap();
     assert!(lease["spec"]["holderIdentity"].as_str().unwrap().starts_with("test"), "{lease}");
+
+    // Its agent held it, and went with the node for good.
+    let held = r#"{"metadata": {"finalizers": ["multinic.io/cleanup"]}}"#;
+    kubectl.run(&["patch", "mnnc", "worker-2", "-n", NAMESPACE, "--type", "merge", "-p", held], "").unwrap();
+    cloud.delete_server(&servers[1]).unwrap();
+    kubectl.run(&["annotate", "osc", "storage", "-n", "team", "multinic.io/reconcile-at=now"], "").unwrap();
+    until("the end of the object of a node that is gone", &controller, || {
+        kubectl
+            .json(&["get", "mnnc", "worker-2", "-n", NAMESPACE])
+            .err()
+            .filter(|said| said.contains("NotFound"))
+    });
 
     kubectl.run(&["delete", "osc", "storage", "-n", "team", "--wait=false"], "").unwrap();
     until("the end of the node's object", &controller, || {
