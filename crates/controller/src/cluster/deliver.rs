@@ -19,6 +19,7 @@ use super::project::{Place, Projection, project, tombstone};
 use super::report::MANAGER;
 use super::secrets::Secrets;
 use crate::inventory::Inventory;
+use crate::inventory::reports::Reports;
 use crate::sinks::{Delivery, KubernetesSink, NodeWish, SinkError, ViolaSink};
 
 /// How long a new sink may take to see what is there before its nodes count as not delivered.
@@ -58,6 +59,8 @@ pub(super) struct Memory {
     posted: BTreeMap<(String, String, NodeName), u64>,
     /// The inventory's records with the hashes of their configurations; none before they were read.
     pub records: Option<BTreeMap<RecordKey, String>>,
+    /// How far what agents report was taken.
+    pub reports: Reports,
     /// Nodes whose agents were seen to clean up.
     releasing: BTreeSet<(Target, NodeName)>,
     /// NICs that were taken away from nodes which have others, and whose slots are not free yet.

@@ -94,13 +94,14 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Takes what the nodes' agents reported in their objects: for the inventory, and to free the slots of NICs that they
-    /// have let go.
+    /// Takes what the nodes' agents reported, in their objects or in the shared tables: for the inventory, and to free the
+    /// slots of NICs that the objects show to be let go.
     pub(super) async fn observe(&mut self, store: &Store) -> Result<(), StoreError> {
         let inventory = self.inventory.as_ref().filter(|inventory| inventory.store().is_some());
         if inventory.is_none() && self.memory.shrunk.is_empty() {
             return Ok(());
         }
+        let mut nodes: Vec<NodeObservation> = Vec::new();
         for cluster in self.memory.sinks.values() {
             let statuses = cluster.sink.statuses();
             let free: Vec<(NodeName, MacAddr)> =
@@ -114,12 +115,12 @@ impl Deliverer {
                 }
                 self.memory.shrunk.retain(|_, macs| !macs.is_empty());
             }
-            let nodes: Vec<NodeObservation> = statuses.into_iter().map(observation).collect();
-            if let (Some(inventory), false) = (inventory, nodes.is_empty()) {
-                inventory.observe_nodes(&nodes).await?;
-            }
+            nodes.extend(statuses.into_iter().map(observation));
         }
-        Ok(())
+        match inventory {
+            Some(inventory) => self.memory.reports.take(inventory, store, nodes).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! * [`settings`]: flags, environment variables, defaults.
 //! * [`access`]: who may read.
 //! * [`http`]: the paths of both generations of the older program, paging, tags, the watch, the API's description.
+//! * [`reports`]: what agents report, beside what was published.
 //! * [`server`]: connections, TLS, and the end of readers that do not read.
 //!
 //! It is written by the replica that leads and served by every one: [`Inventory::serve`] waits for no election. It is
@@ -10,6 +11,7 @@
 
 pub mod access;
 pub mod http;
+pub mod reports;
 pub mod server;
 pub mod settings;
 
@@ -34,8 +36,6 @@ use settings::InventoryArgs;
 
 /// How often those who watch learn of another replica's changes: one row is read, and only while somebody watches.
 const POLL: Duration = Duration::from_secs(1);
-/// How often the shared tables are asked what agents reported.
-const FOLLOW: Duration = Duration::from_secs(2);
 
 /// Why there is no inventory.
 #[derive(Debug, thiserror::Error)]
@@ -190,35 +190,7 @@ impl Inventory {
         });
     }
 
-    /// Keeps the observed state up with what agents report into the shared tables, until a stop is requested. For the
-    /// replica that leads.
-    pub async fn follow(&self, database: &Store, mut shutdown: Shutdown) {
-        if self.store.is_none() {
-            return;
-        }
-        let mut since: Option<String> = None;
-        loop {
-            // A record that is new is asked for once, since its node may have reported before it was there.
-            let fresh: Vec<String> = std::mem::take(&mut *self.fresh()).into_iter().collect();
-            let observed = async {
-                let (nodes, next) = database.observations(since.as_deref(), &fresh).await?;
-                self.observe_nodes(&nodes).await?;
-                Ok::<_, StoreError>(next)
-            };
-            match observed.await {
-                Ok(next) => since = Some(next),
-                Err(error) => {
-                    tracing::warn!(%error, "what agents report is not taken into the inventory");
-                    self.fresh().extend(fresh);
-                }
-            }
-            tokio::select! {
-                () = shutdown.requested() => return,
-                () = tokio::time::sleep(FOLLOW) => (),
-            }
-        }
-    }
-
+    /// Nodes whose records were written and may have been observed before.
     fn fresh(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }

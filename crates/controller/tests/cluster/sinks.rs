@@ -12,8 +12,9 @@ use kube::{Api, ResourceExt as _};
 use multinic_api::MultiNicNodeConfig;
 use multinic_controller::inventory::Inventory;
 use multinic_controller::inventory::settings::InventoryArgs;
+use multinic_core::desired::{NicReport, Outcome};
 use multinic_store::inventory::Filter;
-use multinic_store::{DatabaseSettings, Store};
+use multinic_store::{AgentSource, DatabaseSettings, Store};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, condition, run, until};
@@ -243,6 +244,33 @@ async fn inventory(path: &std::path::Path) -> Inventory {
     let path = format!("--inventory-db-path={}", path.display());
     let args = InventoryArgs::from_arg_matches(&command.try_get_matches_from(["controller", &path]).unwrap());
     Inventory::open(&args.unwrap(), None).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_an_agent_reports_into_the_database_is_beside_what_was_published_for_it() {
+    let Some(bench) = Bench::new().await else { return };
+    let server = bench.add_node("worker-1");
+    let mut spec = bench.spec(&[&server]);
+    spec["credentials"]["k8sProviderID"] = json!("provider-1");
+    bench.apply("a", spec).await;
+    let (mut setup, registry) = bench.setup(&["--leader-elect=false", "--sinks=database"]);
+    let inventory = inventory(&bench.folder.path().join("inventory.db")).await;
+    setup.inventory = Some(inventory.clone());
+    let controller = run(setup, registry).await;
+    bench.until_ready("a").await;
+    let agent = AgentSource::new(&bench.settings, "worker-1".parse().unwrap());
+    let nic = agent.read().await.unwrap().nics.remove(0);
+    let (name, addresses) = (nic.slot.unwrap().interface(), nic.addresses);
+    let outcome = Outcome::Applied { name, addresses };
+    agent.report(&[NicReport { entry: nic.entry, revision: nic.revision, outcome }], &[]).await.unwrap();
+    until("the report is in the inventory", async || {
+        let page = inventory.store().unwrap().list(&Filter::default(), None, 100).await.unwrap();
+        let observed = page.records[0].observed.as_deref().unwrap_or("{}");
+        let observed: Value = serde_json::from_str(observed).unwrap();
+        observed["state"] == "Configured" && observed["interfaces"][0]["name"] == "multinic0"
+    })
+    .await;
+    controller.stop().await;
 }
 
 async fn records(inventory: &Inventory) -> Vec<String> {

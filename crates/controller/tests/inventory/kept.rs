@@ -1,9 +1,10 @@
 //! Where the inventory is kept, and what it takes over.
 
+use multinic_controller::inventory::reports::Reports;
 use multinic_controller::inventory::{Inventory, InventoryError};
 use multinic_core::desired::{NicReport, Outcome};
+use multinic_store::inventory::{NodeObservation, Observed};
 use multinic_store::{AgentSource, DatabaseSettings, Store};
-use multinic_telemetry::shutdown::Shutdown;
 use multinic_testbed::publication::one_nic;
 
 use crate::bench::*;
@@ -70,18 +71,13 @@ async fn a_broken_older_file_stops_the_start_and_stays() {
 }
 
 #[tokio::test]
-async fn what_agents_report_is_followed_and_a_file_of_its_own_is_used_beside_a_controllers() {
+async fn what_agents_report_is_shown_and_a_file_of_its_own_is_used_beside_a_controllers() {
     let folder = tempfile::tempdir().unwrap();
     let database = Store::open(&settings_of(&folder)).await.unwrap();
     let path = folder.path().join("inventory.db");
     let args = settings(&["--inventory-db-path", path.to_str().unwrap()]);
     let inventory = Inventory::open(&args, Some(&database)).await.unwrap();
     assert!(path.exists());
-    let (request, shutdown) = Shutdown::by_hand();
-    let follow = tokio::spawn({
-        let (inventory, database) = (inventory.clone(), database.clone());
-        async move { inventory.follow(&database, shutdown).await }
-    });
     let mac = "fa:16:3e:00:00:01".parse().unwrap();
     let wanted = one_nic("node-a", mac, "10.0.0.10/24".parse().unwrap()).unwrap();
     let server = wanted.interfaces[0].interface.device.to_string();
@@ -93,16 +89,35 @@ async fn what_agents_report_is_followed_and_a_file_of_its_own_is_used_beside_a_c
         assert!(found[1].get("observed").is_none(), "nobody saw node-b");
         found[0]["observed"]["state"].as_str().unwrap_or_default().to_owned()
     };
-    until("the node is known to wait", async || state().await == "Pending").await;
+    let mut reports = Reports::default();
+    let mut after = async |objects: &[NodeObservation]| {
+        reports.take(&served.inventory, &database, objects.to_vec()).await.unwrap();
+        state().await
+    };
+    assert_eq!(after(&[]).await, "Pending");
+    // Its agent reads its object.
+    let object = |state: &str, at: &str| NodeObservation {
+        node_name: "node-a".to_owned(),
+        instance_id: None,
+        observed: Observed { state: state.to_owned(), observed_at: at.parse().ok(), interfaces: Vec::new() },
+    };
+    let early = [object("Failed", "2020-01-01T00:00:00Z")];
+    assert_eq!(after(&early).await, "Failed");
+    assert_eq!(after(&early).await, "Failed", "rows without a report say less than an object with one");
+    // Then the tables: the object stays with its last words in it.
     let agent = AgentSource::new(&settings_of(&folder), "node-a".parse().unwrap());
     let nic = agent.read().await.unwrap().nics.remove(0);
     let (name, addresses) = (nic.slot.unwrap().interface(), nic.addresses);
     let outcome = Outcome::Applied { name, addresses };
     let report = NicReport { entry: nic.entry, revision: nic.revision, outcome };
     agent.report(&[report], &[]).await.unwrap();
-    until("the report is seen", async || state().await == "Configured").await;
-    request.now();
-    follow.await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(after(&early).await, "Configured");
+    }
+    let late = [object("InProgress", "2999-01-01T00:00:00Z")];
+    for _ in 0..2 {
+        assert_eq!(after(&late).await, "InProgress", "and its object again");
+    }
 }
 
 fn settings_of(folder: &tempfile::TempDir) -> DatabaseSettings {
