@@ -12,7 +12,7 @@ use multinic_core::fleet::{
 };
 use multinic_core::published::{Publication, Published};
 use multinic_core::{ConfigKey, PortId};
-use multinic_openstack::{Broker, Gate};
+use multinic_openstack::{Broker, Cloud, CloudError, Gate};
 use multinic_store::{Store, StoreError};
 
 use crate::metrics::Metrics;
@@ -193,6 +193,11 @@ impl Controller {
         if state.selected.is_none() && state.pace.down.is_none() {
             state.pace.down = Some(down);
         }
+    }
+
+    /// The client of a cloud, which passes share.
+    pub fn cloud(&mut self, access: &CloudAccess) -> Result<Cloud, CloudError> {
+        self.clouds.client(access)
     }
 
     /// The message broker of a cloud, where Contrabass named one when it was asked last.

@@ -102,7 +102,7 @@ impl Cloud {
         Ok(Neutron { api: &self.api, base: neutron_base(&url), project: session.project.clone(), interner })
     }
 
-    async fn nova(&self) -> Result<Nova<'_>, CloudError> {
+    pub(crate) async fn nova(&self) -> Result<Nova<'_>, CloudError> {
         let session = self.session().await?;
         let Endpoints { neutron: _, nova, interface, region } = &*self.endpoints;
         let url = match nova {
@@ -119,7 +119,7 @@ impl Cloud {
         &self.api
     }
 
-    async fn session(&self) -> Result<Arc<Session>, CloudError> {
+    pub(crate) async fn session(&self) -> Result<Arc<Session>, CloudError> {
         self.api.identity.session(None).await
     }
 }

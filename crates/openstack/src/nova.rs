@@ -137,7 +137,7 @@ impl Nova<'_> {
     }
 
     /// One server; none if Nova itself says that there is none.
-    async fn get(&self, id: &ServerId) -> Result<Option<ServerIdentity>, ReadError> {
+    pub async fn get(&self, id: &ServerId) -> Result<Option<ServerIdentity>, ReadError> {
         let answer = match self.api.get("nova.server", at(&self.base, ["servers", id.as_str()])).await {
             Err(ReadError::Request(error)) if error.is_absence("itemNotFound") => return Ok(None),
             outcome => outcome?,

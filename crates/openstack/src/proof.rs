@@ -1,4 +1,4 @@
-//! Whether a port that a list lacks is really gone.
+//! Whether a port that a list lacks is really gone, and whether a server is.
 
 use multinic_core::cloud::PortProof;
 use multinic_core::{NetworkId, PortId, ProjectId, ServerId};
@@ -34,6 +34,24 @@ impl Cloud {
             Ok(proof) => proof,
             Err(why) => PortProof::Unproven(why),
         }
+    }
+
+    /// Whether a server is gone. It is only if Nova itself answers 404 for it to a token of `project`, the one that saw it
+    /// last: that is also what Nova answers about the servers of others.
+    ///
+    /// # Errors
+    /// Where nobody could tell: why.
+    pub async fn is_server_gone(&self, server: &ServerId, project: &ProjectId) -> Result<bool, String> {
+        let session = self.session().await.map_err(|error| error.to_string())?;
+        if session.project != *project {
+            let ours = &session.project;
+            return Err(format!(
+                "the server was seen by project {project}, and the token is project {ours}'s"
+            ));
+        }
+        let nova = self.nova().await.map_err(|error| error.to_string())?;
+        let found = nova.get(server).await.map_err(|error| error.to_string())?;
+        Ok(found.is_none())
     }
 
     async fn ask_for_port(

@@ -1,6 +1,6 @@
 //! What was taken away, for sinks that deliver it: read without the node's own report, and released in its place.
 
-use multinic_core::{ConfigKey, MacAddr, NodeName, ServerId};
+use multinic_core::{ConfigKey, MacAddr, NodeName, ProjectId, ServerId};
 
 use crate::error::StoreError;
 use crate::publish::is_placeholder;
@@ -17,13 +17,15 @@ pub struct Removed {
     pub owner: Option<ConfigKey>,
     /// The server that it was attached to; none where its port is published elsewhere now.
     pub server: Option<ServerId>,
+    /// The project whose token saw it last.
+    pub project: Option<ProjectId>,
     /// Whether the node let it go: its slot is free.
     pub released: bool,
 }
 
 const REMOVED: &str = "SELECT mr.id, mr.node_name, mr.macaddress, mi.cr_namespace, mi.cr_name, mi.device_id, \
-     CASE WHEN mr.released_at IS NULL THEN 0 ELSE 1 END, CASE WHEN mi.deleted_at IS NULL THEN 0 ELSE 1 END \
-     FROM multi_removal mr LEFT JOIN multi_interface mi ON mi.port_id = mr.port_id ORDER BY mr.id";
+     CASE WHEN mr.released_at IS NULL THEN 0 ELSE 1 END, CASE WHEN mi.deleted_at IS NULL THEN 0 ELSE 1 END, \
+     mi.project_id FROM multi_removal mr LEFT JOIN multi_interface mi ON mi.port_id = mr.port_id ORDER BY mr.id";
 
 pub(crate) async fn read(session: &mut Session) -> Result<Vec<Removed>, StoreError> {
     let mut all: Vec<Removed> = Vec::new();
@@ -42,6 +44,7 @@ pub(crate) async fn read(session: &mut Session) -> Result<Vec<Removed>, StoreErr
                 mac,
                 owner: owner.map(|(namespace, name)| ConfigKey::new(namespace, name)),
                 server: server.map(ServerId::from),
+                project: text(8)?.map(ProjectId::from),
                 released: row.int(6)? == Some(1),
             });
             Ok(())

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::conditions::Undelivered;
+use super::gone::Waiting;
 use super::metrics::ClusterMetrics;
 use super::placement::{Defaults, Placement, Target, Viola};
 use super::project::{Place, Projection, project, tombstone};
@@ -62,7 +63,9 @@ pub(super) struct Memory {
     /// How far what agents report was taken.
     pub reports: Reports,
     /// Nodes whose agents were seen to clean up.
-    releasing: BTreeSet<(Target, NodeName)>,
+    pub releasing: BTreeSet<(Target, NodeName)>,
+    /// Objects that wait for their nodes' agents.
+    pub waiting: Waiting,
     /// NICs that were taken away from nodes which have others, and whose slots are not free yet.
     pub shrunk: BTreeMap<NodeName, Vec<MacAddr>>,
     failures: u32,

@@ -6,6 +6,7 @@
 //! * [`watch`]: the objects as the API server has them.
 //! * [`manifest`], [`secrets`], [`clouds_yaml`]: from an object and its Secrets to the planner's value.
 //! * [`finalizer`]: a deleted configuration stays until what it published is gone.
+//! * `gone`: nodes that will never clean up.
 //! * [`placement`], [`project`], `publish`, `deliver`, `records`: what is published, to the sinks of each configuration and the inventory.
 //! * [`rabbitmq`]: what Contrabass says of a message broker, as a Secret.
 //! * [`restore`]: a ledger that was lost.
@@ -38,6 +39,7 @@ mod deliver;
 mod entry;
 pub mod events;
 pub mod finalizer;
+mod gone;
 pub mod lease;
 pub mod manifest;
 pub mod metrics;

@@ -230,6 +230,7 @@ mod tests {
             mac: MacAddr::from_bytes([0xfa, 0x16, 0x3e, 1, 0, 0]).unwrap(),
             owner: Some(ConfigKey::new("default", owner)),
             server: Some("server-gone".into()),
+            project: None,
             released: false,
         }
     }

@@ -168,6 +168,7 @@ impl Reconciler {
             }
         };
         self.deliver(&configs, &report, &mut retry).await;
+        self.release_gone(&configs, &mut retry).await;
         self.write_brokers(&configs).await;
         self.tell(&configs, &report, &mut retry).await;
         self.finish(&deleted, undeletable.as_deref(), &report, &mut retry).await;

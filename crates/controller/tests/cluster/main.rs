@@ -5,6 +5,7 @@ mod bench;
 mod configs;
 mod deletion;
 mod faults;
+mod gone;
 mod leaders;
 mod sinks;
 mod triggers;

@@ -174,6 +174,7 @@ on_both! {
             mac: gone.interface.mac,
             owner: Some(gone.owner.clone()),
             server: Some(gone.interface.device.clone()),
+            project: Some(gone.project.clone()),
             released: false,
         };
         assert_eq!(removed, [expected]);

@@ -256,14 +256,23 @@ impl KubernetesSink {
         Ok(self.memory().await?.interfaces)
     }
 
+    /// Whether there is a `Node` of this name.
+    ///
+    /// # Errors
+    /// Where the API server refuses or fails.
+    pub async fn is_node_there(&self, node: &NodeName) -> Result<bool, SinkError> {
+        let nodes: Api<Node> = Api::all(self.objects.client.clone());
+        let found = nodes.get_metadata_opt(node.as_str()).await.map_err(|error| self.read_error(&error))?;
+        Ok(found.is_some())
+    }
+
     /// Lets go of a node that will never clean up: its server is gone, its Node object too, and its object is being
     /// deleted. Takes the agent's finalizer away and returns whether it did. Nothing happens where one of these is not so.
     ///
     /// # Errors
     /// Where the API server refuses or fails.
     pub async fn release_gone_node(&self, node: &NodeName, proof: &ServerGone) -> Result<bool, SinkError> {
-        let nodes: Api<Node> = Api::all(self.objects.client.clone());
-        if nodes.get_metadata_opt(node.as_str()).await.map_err(|error| self.read_error(&error))?.is_some() {
+        if self.is_node_there(node).await? {
             return Ok(false);
         }
         let dropped = self.writer.drop_finalizer(node.as_str(), |object| {

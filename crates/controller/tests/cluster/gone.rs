@@ -1,0 +1,104 @@
+//! Nodes that are gone and will never clean up.
+
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use multinic_api::{CLEANUP_FINALIZER, MultiNicNodeConfig};
+use multinic_testbed::cloud_simulator::Fault;
+use serde_json::json;
+
+use crate::bench::{Bench, condition, until};
+
+fn objects(bench: &Bench) -> Api<MultiNicNodeConfig> {
+    Api::namespaced(bench.client.clone(), &bench.namespace)
+}
+
+/// As a node's agent does before it configures anything.
+async fn hold(bench: &Bench, node: &str) {
+    until("the object is there", async || objects(bench).get_opt(node).await.unwrap().is_some()).await;
+    let patch = json!({"metadata": {"finalizers": [CLEANUP_FINALIZER]}});
+    objects(bench).patch(node, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+}
+
+async fn is_held(bench: &Bench, node: &str) -> bool {
+    let object = objects(bench).get_opt(node).await.unwrap();
+    object.is_some_and(|object| {
+        assert!(object.metadata.deletion_timestamp.is_some());
+        object.metadata.finalizers.unwrap_or_default() == [CLEANUP_FINALIZER]
+    })
+}
+
+async fn until_deleted(bench: &Bench, node: &str) {
+    until("it is to go", async || {
+        objects(bench).get(node).await.unwrap().metadata.deletion_timestamp.is_some()
+    })
+    .await;
+}
+
+/// Waits until the nodes that may be gone were looked at a few times more.
+async fn until_looked(bench: &Bench, server: &str) {
+    let path = format!("/v2.1/servers/{server}");
+    let before = bench.cloud.count(&path);
+    until("Nova was asked", async || bench.cloud.count(&path) > before + 8).await;
+}
+
+#[tokio::test]
+async fn an_object_is_let_go_once_nova_and_kubernetes_both_say_that_its_node_is_gone() {
+    let Some(bench) = Bench::new().await else { return };
+    // Nodes are in no namespace.
+    let name = format!("{}-1", bench.namespace);
+    let nodes: Api<Node> = Api::all(bench.client.clone());
+    let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+    nodes.create(&PostParams::default(), &Node { metadata, ..Node::default() }).await.unwrap();
+    let server = bench.add_node(&name);
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    hold(&bench, &name).await;
+    bench.cloud.delete_server(&server).unwrap();
+    until_deleted(&bench, &name).await;
+    // Nova says 404, and the Node is there: its agent may be at work.
+    until_looked(&bench, server.as_str()).await;
+    assert!(is_held(&bench, &name).await);
+    assert_ne!(condition(&bench.status("a").await, "RemovalNotPropagated").1, "NodeGone");
+    // The Node is gone too, and Nova fails.
+    bench.cloud.inject_always(&format!("/v2.1/servers/{server}"), Fault::Html(500));
+    nodes.delete(&name, &DeleteParams::default()).await.unwrap();
+    until("it is said for what it waits", async || {
+        let (is, reason, message) = condition(&bench.status("a").await, "RemovalNotPropagated");
+        is == "True" && reason == "NodeGone" && message.contains(&name)
+    })
+    .await;
+    assert!(is_held(&bench, &name).await);
+    bench.cloud.clear_faults();
+    until("it is let go", async || objects(&bench).get_opt(&name).await.unwrap().is_none()).await;
+    until("nothing waits any more", async || {
+        condition(&bench.status("a").await, "RemovalNotPropagated").0.is_empty()
+    })
+    .await;
+    until("the slot is free", async || bench.store.removed().await.unwrap().iter().all(|it| it.released))
+        .await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_server_is_there_is_kept_and_its_deleted_configuration_waits_for_it() {
+    let Some(bench) = Bench::new().await else { return };
+    let server = bench.add_node("worker-without-node-object");
+    let name = "worker-without-node-object";
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    hold(&bench, name).await;
+    bench.until_ready("a").await;
+    bench.delete("a").await;
+    until_deleted(&bench, name).await;
+    until("it is said for what it waits", async || {
+        let (is, reason, message) = condition(&bench.status("a").await, "RemovalNotPropagated");
+        is == "True" && reason == "NodeGone" && message.contains("Nova still has its server")
+    })
+    .await;
+    assert!(is_held(&bench, name).await);
+    bench.cloud.delete_server(&server).unwrap();
+    until("it is let go", async || objects(&bench).get_opt(name).await.unwrap().is_none()).await;
+    bench.until_gone("a").await;
+    controller.stop().await;
+}
