@@ -2,12 +2,14 @@
 //!
 //! * [`observed`]: what the kernel and the disk show.
 //! * [`absence`]: which of our NICs may be taken away, and why the others may not.
+//! * [`doctor`]: what on the node would do harm, and how to mend it.
 //! * [`preflight`]: which links may be touched at all.
 //! * [`plan()`]: the steps.
 //! * [`poll`]: when to read the source again.
 
 pub mod absence;
 mod changes;
+pub mod doctor;
 pub mod observed;
 mod plan;
 pub mod poll;

@@ -1,0 +1,519 @@
+//! What on a node would harm it, or would harm our NICs, once NICs of ours are configured there: found before anything is
+//! touched.
+//!
+//! [`examine`] is a function of what was seen; nothing here reads or changes anything.
+
+use std::collections::BTreeMap;
+
+use super::observed::{Found, Link, Observed};
+use super::{NicTarget, Owned};
+use crate::MacAddr;
+
+/// What was seen of a node beside its links, addresses and routes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// systemd-networkd, where it runs.
+    pub networkd: Option<Networkd>,
+    /// NetworkManager, where it runs.
+    pub network_manager: Option<NetworkManager>,
+    /// The policy rules that the kernel did not make itself, as `ip rule` shows them.
+    pub rules: Vec<String>,
+    /// What files of others say of NICs.
+    pub claims: Vec<Claim>,
+    /// Whether packets are dropped that come in where their answers would not leave (`rp_filter` is 1), by link; `all` and
+    /// `default` are entries of their own.
+    pub strict_reverse_path: BTreeMap<String, bool>,
+    /// How the kubelet was told of its node's address, where there is one.
+    pub kubelet: Option<Kubelet>,
+    /// Programs and sockets that the backend needs and that are not there, each with what it is needed for.
+    pub missing: Vec<Missing>,
+}
+
+/// What systemd-networkd does with what others made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Networkd {
+    /// Whether it leaves routes of others alone (`ManageForeignRoutes=no`).
+    pub keeps_routes: Setting,
+    /// Whether it leaves policy rules of others alone (`ManageForeignRoutingPolicyRules=no`).
+    pub keeps_rules: Setting,
+}
+
+/// How far a setting has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// The running program has it.
+    InEffect,
+    /// A file has it that is newer than the running program.
+    OnDisk,
+    /// Nobody set it.
+    Unset,
+}
+
+/// What NetworkManager does with a NIC that no profile claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkManager {
+    /// It makes no profile of its own, for any NIC (`no-auto-default=*`).
+    pub leaves_new_nics: bool,
+}
+
+/// What a file of somebody else says of NICs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The file, as the node knows it.
+    pub path: String,
+    /// Which NICs it means.
+    pub means: Means,
+    /// Whether it asks for addresses by DHCP.
+    pub dhcp: bool,
+}
+
+/// Which NICs a file means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Means {
+    /// Those of this MAC.
+    Mac(MacAddr),
+    /// Those whose names match a pattern, such as `en*`.
+    Names(String),
+}
+
+/// What the kubelet was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kubelet {
+    /// A cloud controller manager says what the node's addresses are.
+    pub external_cloud: bool,
+    /// The address is given (`--node-ip`).
+    pub node_ip: bool,
+}
+
+/// What is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What: a path.
+    pub path: String,
+    /// What for.
+    pub needed_for: String,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It does no harm yet, or only under conditions: to be known.
+    Warn,
+    /// A NIC is not to be configured like that.
+    Refuse,
+}
+
+impl Severity {
+    /// As it is printed.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Warn => "warn",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
+/// Something that would do harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// A name for programs, such as `NetworkOverlap`.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The NIC of ours that it is about, if it is about one.
+    pub mac: Option<MacAddr>,
+    /// What it is.
+    pub what: String,
+    /// Where: a file, a link, a setting.
+    pub place: String,
+    /// What to do.
+    pub mend: String,
+}
+
+/// Everything that stands against, or beside, the NICs that a node is to have. The worst comes first.
+pub fn examine(targets: &[NicTarget], owned: &Owned, observed: &Observed, survey: &Survey) -> Vec<Finding> {
+    let node = Node { targets, owned, observed, survey };
+    let mut findings = Vec::new();
+    findings.extend(targets.iter().filter_map(|target| node.ambiguous(target)));
+    findings.extend(targets.iter().flat_map(|target| node.overlaps(target)));
+    findings.extend(node.foreign_state());
+    findings.extend(node.claims());
+    findings.extend(node.automatic_profiles());
+    findings.extend(node.neighbours());
+    findings.extend(node.node_address());
+    findings.extend(node.missing());
+    findings.sort_by(|a, b| b.severity.cmp(&a.severity));
+    findings
+}
+
+struct Node<'a> {
+    targets: &'a [NicTarget],
+    owned: &'a Owned,
+    observed: &'a Observed,
+    survey: &'a Survey,
+}
+
+impl Node<'_> {
+    fn ambiguous(&self, target: &NicTarget) -> Option<Finding> {
+        let Found::Several(links) = self.observed.find(target.mac) else { return None };
+        Some(Finding {
+            code: "DuplicateMac",
+            severity: Severity::Refuse,
+            mac: Some(target.mac),
+            what: format!("several links have the MAC {}", target.mac),
+            place: links.join(", "),
+            mend: "give the others MACs of their own, or take them away".to_owned(),
+        })
+    }
+
+    /// An address in a network that another link has: answers would leave by the wrong one.
+    fn overlaps(&self, target: &NicTarget) -> Vec<Finding> {
+        let others = self.observed.links.iter().filter(|link| !self.is_ours(link));
+        let taken = others.flat_map(|link| {
+            let addresses = self.observed.addresses_of(link.index).filter(|address| !address.link_local);
+            addresses.map(move |address| (link, address.net))
+        });
+        let found = taken.filter_map(|(link, net)| {
+            let ours = target.addresses.iter().find(|ours| {
+                ours.trunc().contains(&net.trunc().network()) || net.trunc().contains(&ours.trunc().network())
+            })?;
+            // A host route of its own, as CNIs and loopback services have them, is no network.
+            (net.prefix_len() < net.max_prefix_len()).then(|| Finding {
+                code: "NetworkOverlap",
+                severity: Severity::Refuse,
+                mac: Some(target.mac),
+                what: format!("{ours} of {} overlaps {net}, which the node has on {}", target.name, link.name),
+                place: link.name.clone(),
+                mend: "use a subnet that the node is not in already, or take this one out of the OpenstackConfig"
+                    .to_owned(),
+            })
+        });
+        found.collect()
+    }
+
+    fn is_ours(&self, link: &Link) -> bool {
+        let ours = |mac: MacAddr| {
+            self.owned.contains_key(&mac) || self.targets.iter().any(|target| target.mac == mac)
+        };
+        link.mac.is_some_and(ours) || link.permanent_mac.is_some_and(ours)
+    }
+
+    /// networkd drops the rules and routes of others as soon as it configures any NIC.
+    fn foreign_state(&self) -> Vec<Finding> {
+        let Some(networkd) = self.survey.networkd else { return Vec::new() };
+        let finding = |code, what: String, setting: Setting, key: &str| {
+            let (place, mend) = match setting {
+                Setting::InEffect => return None,
+                Setting::OnDisk => (
+                    "systemd-networkd, which runs since before the file was written",
+                    "restart systemd-networkd in a maintenance window: that drops them once more",
+                ),
+                Setting::Unset => (
+                    "/etc/systemd/networkd.conf.d",
+                    "install the drop-in that `multinic-agent doctor --print-dropin` prints",
+                ),
+            };
+            Some(Finding {
+                code,
+                severity: Severity::Warn,
+                mac: None,
+                what: format!("{what} ({key} is not in effect)"),
+                place: place.to_owned(),
+                mend: mend.to_owned(),
+            })
+        };
+        let rules = self.survey.rules.len();
+        let foreign_rules = (rules > 0).then(|| {
+            let what = format!(
+                "systemd-networkd drops {rules} policy rule(s) of others, such as {:?}, when it configures any NIC",
+                self.survey.rules.first().map(String::as_str).unwrap_or_default()
+            );
+            finding("ForeignRules", what, networkd.keeps_rules, "ManageForeignRoutingPolicyRules=no")
+        });
+        let what = "systemd-networkd drops routes of others when it configures a NIC".to_owned();
+        let routes = finding("ForeignRoutes", what, networkd.keeps_routes, "ManageForeignRoutes=no");
+        foreign_rules.flatten().into_iter().chain(routes).collect()
+    }
+
+    /// Files of others about the NICs that we are to configure.
+    fn claims(&self) -> Vec<Finding> {
+        let found = self.survey.claims.iter().filter_map(|claim| {
+            let dhcp = if claim.dhcp { ", and asks for addresses by DHCP" } else { "" };
+            match &claim.means {
+                Means::Mac(mac) if self.targets.iter().any(|target| target.mac == *mac) => Some(Finding {
+                    code: "ClaimedByFile",
+                    severity: Severity::Refuse,
+                    mac: Some(*mac),
+                    what: format!("another file configures the NIC {mac}{dhcp}"),
+                    place: claim.path.clone(),
+                    mend: "take the NIC out of that file: at the next boot both would configure it"
+                        .to_owned(),
+                }),
+                Means::Names(pattern) if claim.dhcp => Some(Finding {
+                    code: "CatchAll",
+                    severity: Severity::Warn,
+                    mac: None,
+                    what: format!(
+                        "every NIC whose name matches {pattern} gets addresses by DHCP until it is named"
+                    ),
+                    place: claim.path.clone(),
+                    mend: "name the node's own NICs there, by MAC or whole name".to_owned(),
+                }),
+                Means::Mac(_) | Means::Names(_) => None,
+            }
+        });
+        found.collect()
+    }
+
+    fn automatic_profiles(&self) -> Option<Finding> {
+        let manager = self.survey.network_manager.as_ref()?;
+        (!manager.leaves_new_nics).then(|| Finding {
+            code: "AutomaticProfile",
+            severity: Severity::Warn,
+            mac: None,
+            what: "NetworkManager takes a new NIC by DHCP until its profile is there".to_owned(),
+            place: "/etc/NetworkManager/conf.d".to_owned(),
+            mend: "set no-auto-default=* in [main] there, and have NetworkManager read it (nmcli general reload)"
+                .to_owned(),
+        })
+    }
+
+    /// Two of our NICs in one subnet: the kernel answers for both on either.
+    fn neighbours(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (index, one) in self.targets.iter().enumerate() {
+            for other in self.targets.iter().skip(index + 1) {
+                let shared = one
+                    .addresses
+                    .iter()
+                    .find(|net| other.addresses.iter().any(|beside| beside.trunc() == net.trunc()));
+                let Some(shared) = shared else { continue };
+                let strict =
+                    [one, other].iter().any(|target| self.is_strict(target.name.to_string().as_str()));
+                let dropped = if strict {
+                    "; and with rp_filter=1 the kernel drops what comes in on the other"
+                } else {
+                    ""
+                };
+                findings.push(Finding {
+                    code: "SharedSubnet",
+                    severity: Severity::Warn,
+                    mac: Some(other.mac),
+                    what: format!(
+                        "{} and {} are both in {}: without source routing, all answers leave by one of them{dropped}",
+                        one.name,
+                        other.name,
+                        shared.trunc()
+                    ),
+                    place: format!("{}, {}", one.name, other.name),
+                    mend: "put them into different subnets, or route by source".to_owned(),
+                });
+            }
+        }
+        findings
+    }
+
+    /// The kernel takes the stricter of a link's own setting and that of `all`; a new link gets `default`.
+    fn is_strict(&self, link: &str) -> bool {
+        let of = |name: &str| self.survey.strict_reverse_path.get(name).copied();
+        of("all").unwrap_or(false) || of(link).or_else(|| of("default")).unwrap_or(false)
+    }
+
+    fn node_address(&self) -> Option<Finding> {
+        let kubelet = self.survey.kubelet?;
+        (kubelet.external_cloud && !kubelet.node_ip && !self.targets.is_empty()).then(|| Finding {
+            code: "NodeAddressMayMove",
+            severity: Severity::Warn,
+            mac: None,
+            what: "a cloud controller manager says what this node's InternalIP is, and may choose an address of a new NIC"
+                .to_owned(),
+            place: "the kubelet's arguments; cloud.conf of the cloud controller manager".to_owned(),
+            mend: "set internal-network-name in [Networking] of cloud.conf, or --node-ip of the kubelet".to_owned(),
+        })
+    }
+
+    fn missing(&self) -> impl Iterator<Item = Finding> {
+        self.survey.missing.iter().map(|missing| Finding {
+            code: "Missing",
+            severity: Severity::Warn,
+            mac: None,
+            what: format!("{} is not there: {}", missing.path, missing.needed_for),
+            place: missing.path.clone(),
+            mend: "install it, or mount it into the agent's pod".to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+    use ipnet::IpNet;
+
+    use super::super::observed::LinkAddress;
+    use super::*;
+    use crate::{Addresses, Mtu};
+
+    const OURS: &str = "fa:16:3e:00:00:01";
+
+    fn target(mac: &str, slot: u8, net: &str) -> NicTarget {
+        NicTarget {
+            mac: mac.parse().unwrap(),
+            name: format!("multinic{slot}").parse().unwrap(),
+            addresses: Addresses::parse([net]).unwrap(),
+            mtu: Mtu::new(1450).unwrap(),
+        }
+    }
+
+    fn link(index: u32, name: &str, mac: &str) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            mac: Some(mac.parse().unwrap()),
+            permanent_mac: None,
+            mtu: 1500,
+            up: true,
+            master: None,
+            stacked: false,
+            altnames: Vec::new(),
+        }
+    }
+
+    /// A node with its own NIC, and one of ours that is not configured yet.
+    fn node() -> Observed {
+        let net: IpNet = "10.0.0.5/24".parse().unwrap();
+        let address = LinkAddress { link: 2, net, dynamic: true, link_local: false, duplicate: false };
+        let links = vec![link(2, "eth0", "fa:16:3e:00:00:aa"), link(3, "eth1", OURS)];
+        Observed { links, addresses: vec![address], ..Observed::default() }
+    }
+
+    fn codes(
+        targets: &[NicTarget],
+        observed: &Observed,
+        survey: &Survey,
+    ) -> Vec<(&'static str, &'static str)> {
+        let findings = examine(targets, &Owned::new(), observed, survey);
+        for finding in &findings {
+            assert!(
+                !finding.what.is_empty() && !finding.place.is_empty() && !finding.mend.is_empty(),
+                "{finding:?}"
+            );
+        }
+        findings.iter().map(|finding| (finding.code, finding.severity.label())).collect()
+    }
+
+    #[test]
+    fn a_healthy_node_has_no_findings() {
+        let survey = Survey {
+            networkd: Some(Networkd { keeps_routes: Setting::InEffect, keeps_rules: Setting::InEffect }),
+            network_manager: Some(NetworkManager { leaves_new_nics: true }),
+            rules: vec!["100: from all lookup 200".to_owned()],
+            claims: vec![
+                Claim {
+                    path: "/etc/netplan/50-cloud-init.yaml".to_owned(),
+                    means: Means::Mac("fa:16:3e:00:00:aa".parse().unwrap()),
+                    dhcp: true,
+                },
+                Claim {
+                    path: "/etc/systemd/network/20-static.network".to_owned(),
+                    means: Means::Names("en*".to_owned()),
+                    dhcp: false,
+                },
+            ],
+            kubelet: Some(Kubelet { external_cloud: true, node_ip: true }),
+            ..Survey::default()
+        };
+        assert_eq!(codes(&[target(OURS, 0, "10.20.0.7/24")], &node(), &survey), []);
+    }
+
+    #[test]
+    fn an_address_in_a_network_of_the_node_is_refused() {
+        for net in ["10.0.0.9/24", "10.0.0.9/28", "10.0.3.1/16"] {
+            assert_eq!(
+                codes(&[target(OURS, 0, net)], &node(), &Survey::default()),
+                [("NetworkOverlap", "refuse")],
+                "{net}"
+            );
+        }
+        // Our own NIC has the network already, and so has a service on loopback one address of it.
+        let mut observed = node();
+        let on = |link, net: &str| LinkAddress {
+            link,
+            net: net.parse().unwrap(),
+            dynamic: false,
+            link_local: false,
+            duplicate: false,
+        };
+        observed.addresses.extend([on(3, "10.20.0.7/24"), on(2, "10.20.0.200/32"), on(2, "fe80::1/64")]);
+        assert_eq!(codes(&[target(OURS, 0, "10.20.0.7/24")], &observed, &Survey::default()), []);
+    }
+
+    #[test]
+    fn a_mac_of_several_links_is_refused() {
+        let mut observed = node();
+        observed.links.push(link(4, "eth2", OURS));
+        assert_eq!(
+            codes(&[target(OURS, 0, "10.20.0.7/24")], &observed, &Survey::default()),
+            [("DuplicateMac", "refuse")]
+        );
+    }
+
+    #[test]
+    fn rules_and_routes_that_networkd_would_drop_are_told() {
+        let survey = |keeps, rules: &[&str]| Survey {
+            networkd: Some(Networkd { keeps_routes: keeps, keeps_rules: keeps }),
+            rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
+            ..Survey::default()
+        };
+        let of = |survey: &Survey| codes(&[], &node(), survey);
+        assert_eq!(
+            of(&survey(Setting::Unset, &["9: from all"])),
+            [("ForeignRules", "warn"), ("ForeignRoutes", "warn")]
+        );
+        assert_eq!(of(&survey(Setting::OnDisk, &[])), [("ForeignRoutes", "warn")]);
+        assert_eq!(of(&survey(Setting::InEffect, &["9: from all"])), []);
+        let on_disk = examine(&[], &Owned::new(), &node(), &survey(Setting::OnDisk, &[]));
+        assert!(on_disk.iter().all(|finding| finding.mend.contains("restart")), "{on_disk:?}");
+    }
+
+    #[test]
+    fn what_others_would_do_to_our_nics_is_told() {
+        let claim = |means, dhcp| Survey {
+            claims: vec![Claim { path: "/etc/netplan/60-other.yaml".to_owned(), means, dhcp }],
+            ..Survey::default()
+        };
+        let targets = [target(OURS, 0, "10.20.0.7/24")];
+        let mac = Means::Mac(OURS.parse().unwrap());
+        assert_eq!(codes(&targets, &node(), &claim(mac, false)), [("ClaimedByFile", "refuse")]);
+        assert_eq!(
+            codes(&targets, &node(), &claim(Means::Names("e*".to_owned()), true)),
+            [("CatchAll", "warn")]
+        );
+        let manager =
+            Survey { network_manager: Some(NetworkManager { leaves_new_nics: false }), ..Survey::default() };
+        assert_eq!(codes(&targets, &node(), &manager), [("AutomaticProfile", "warn")]);
+    }
+
+    #[test]
+    fn two_of_our_nics_in_one_subnet_are_told_and_that_strict_reverse_paths_drop() {
+        let targets = [target(OURS, 0, "10.20.0.7/24"), target("fa:16:3e:00:00:02", 1, "10.20.0.8/24")];
+        let strict =
+            Survey { strict_reverse_path: [("default".to_owned(), true)].into(), ..Survey::default() };
+        for (survey, dropped) in [(Survey::default(), false), (strict, true)] {
+            let findings = examine(&targets, &Owned::new(), &node(), &survey);
+            let finding = findings.first().unwrap();
+            assert_eq!((finding.code, findings.len()), ("SharedSubnet", 1));
+            assert_eq!(finding.what.contains("rp_filter"), dropped, "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn an_internal_address_that_may_move_is_told() {
+        let survey =
+            Survey { kubelet: Some(Kubelet { external_cloud: true, node_ip: false }), ..Survey::default() };
+        assert_eq!(
+            codes(&[target(OURS, 0, "10.20.0.7/24")], &node(), &survey),
+            [("NodeAddressMayMove", "warn")]
+        );
+    }
+}
