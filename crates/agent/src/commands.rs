@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use multinic_core::node::absence::Proof;
 use multinic_core::node::observed::{NicFile, Observed};
 use multinic_core::node::plan;
+use multinic_host::backend::detect::Detected;
 use multinic_host::{Access, Anchors, Host, Options, Recovery};
 use multinic_store::AgentSource;
 use multinic_telemetry::shutdown::Shutdown;
@@ -52,13 +53,22 @@ pub(crate) struct Parts {
 
 impl Parts {
     pub(crate) async fn new(settings: &Settings, access: Access) -> anyhow::Result<Self> {
-        let board = StatusBoard::new();
         let name = settings.node.to_string();
-        let (metrics, _) = Metrics::new(&name, &os_type::of_node(&settings.host_root));
         let mut options = Options::new(&settings.host_root);
         options.access = access;
         options.backups = settings.backup_keep;
+        options.backend = settings.network_backend;
         let mut host = Host::open(options)?;
+        let Detected { backend, why } = host.backend();
+        tracing::info!(
+            node_name = name,
+            network_backend = backend.name(),
+            reason = why,
+            "this is how interfaces are made to last over a boot"
+        );
+        let os_type = os_type::of_node(&settings.host_root);
+        let (metrics, _) = Metrics::new(&name, &os_type, *backend);
+        let board = StatusBoard::new(host.backend().clone());
         if access == Access::Write {
             recover(&mut host, &name).await?;
         }

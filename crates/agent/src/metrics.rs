@@ -6,6 +6,7 @@ use multinic_core::InterfaceName;
 use multinic_core::node::Drift;
 use multinic_core::node::observed::Observed;
 use multinic_core::node::preflight::Obstacle;
+use multinic_host::backend::Backend;
 use multinic_telemetry::process::ProcessFigures;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -114,6 +115,7 @@ struct ReasonLabel {
 struct AgentLabels {
     version: &'static str,
     os_type: String,
+    network_backend: &'static str,
     node_name: String,
 }
 
@@ -142,7 +144,7 @@ fn histogram() -> Histogram {
 impl Metrics {
     /// All metrics, and the registry that shows them. Every label that is known beforehand is there from the start,
     /// since a rate over a series that appears with its first event misses that event.
-    pub fn new(node: &str, os_type: &str) -> (Self, Registry) {
+    pub fn new(node: &str, os_type: &str, backend: Backend) -> (Self, Registry) {
         let metrics = Self {
             processed: Family::default(),
             processing_duration: Family::new_with_constructor(histogram),
@@ -158,12 +160,12 @@ impl Metrics {
             preflight_blocks: Family::default(),
             info: Family::default(),
         };
-        metrics.touch(node, os_type);
+        metrics.touch(node, os_type, backend);
         let registry = metrics.registry();
         (metrics, registry)
     }
 
-    fn touch(&self, node: &str, os_type: &str) {
+    fn touch(&self, node: &str, os_type: &str, backend: Backend) {
         for ending in [Ending::Success, Ending::Failed] {
             drop(self.processed.get_or_create(&StatusLabel { status: ending.label() }));
         }
@@ -189,6 +191,7 @@ impl Metrics {
         let labels = AgentLabels {
             version: env!("CARGO_PKG_VERSION"),
             os_type: os_type.to_owned(),
+            network_backend: backend.name(),
             node_name: node.to_owned(),
         };
         self.info.get_or_create(&labels).set(1);
@@ -328,7 +331,7 @@ mod tests {
 
     #[test]
     fn every_name_of_the_contract_is_there_before_anything_happens() {
-        let (metrics, registry) = Metrics::new("worker-1", "ubuntu");
+        let (metrics, registry) = Metrics::new("worker-1", "ubuntu", Backend::Netplan);
         metrics.changed("multinic0".parse().ok(), Ending::Success, Duration::from_millis(3));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
+use multinic_host::backend::detect::Detected;
 use multinic_telemetry::pages::HealthDocument;
 use multinic_telemetry::uptime::uptime;
 use serde_json::json;
@@ -16,6 +17,7 @@ const LIVENESS_SLACK: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 pub struct StatusBoard {
     state: Arc<Mutex<State>>,
+    network_manager: Arc<Detected>,
     started: Instant,
 }
 
@@ -39,8 +41,8 @@ pub struct Counts {
 }
 
 impl StatusBoard {
-    /// A process that has just started.
-    pub fn new() -> Self {
+    /// A process that has just started, on a node that keeps the configuration of its NICs like this.
+    pub fn new(network_manager: Detected) -> Self {
         let now = Instant::now();
         let state = State {
             expected_by: now + LIVENESS_SLACK,
@@ -50,7 +52,7 @@ impl StatusBoard {
             counts: Counts::default(),
             deleted: 0,
         };
-        Self { state: Arc::new(Mutex::new(state)), started: now }
+        Self { state: Arc::new(Mutex::new(state)), network_manager: Arc::new(network_manager), started: now }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -106,6 +108,7 @@ impl StatusBoard {
     /// has.
     pub fn document(&self) -> HealthDocument {
         let state = self.state();
+        let manager = &self.network_manager;
         let Counts { entries, failed } = state.counts;
         let connected = state.database.is_ok();
         let (word, status) = if !connected {
@@ -130,7 +133,7 @@ impl StatusBoard {
             "last_check": now,
             "components": {
                 "database": { "healthy": connected, "error": state.database.as_ref().err() },
-                "network_manager": { "type": "netplan" },
+                "network_manager": { "type": manager.backend.name(), "reason": manager.why },
             },
             "statistics": { "processed_vms": entries, "failed_configs": failed, "uptime": uptime },
         });
@@ -138,19 +141,20 @@ impl StatusBoard {
     }
 }
 
-impl Default for StatusBoard {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use multinic_host::backend::Backend;
+    use multinic_host::backend::detect::asked_for;
+
     use super::*;
+
+    fn board() -> StatusBoard {
+        StatusBoard::new(asked_for(Backend::Networkd))
+    }
 
     #[test]
     fn it_is_unhealthy_before_the_first_read_and_after_a_failed_one() {
-        let board = StatusBoard::new();
+        let board = board();
         assert_eq!(board.document().status, StatusCode::SERVICE_UNAVAILABLE);
         board.read();
         board.pass(Counts { entries: 2, failed: 0 });
@@ -165,7 +169,7 @@ mod tests {
 
     #[test]
     fn half_of_the_entries_failing_is_degraded_and_still_200() {
-        let board = StatusBoard::new();
+        let board = board();
         board.read();
         let word = |entries, failed| {
             board.pass(Counts { entries, failed });
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn readiness_needs_a_pass_over_a_read() {
-        let board = StatusBoard::new();
+        let board = board();
         board.read();
         assert!(board.ready().is_err());
         board.pass(Counts::default());
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_flat_and_the_nested_keys_are_in_one_document() {
-        let body = StatusBoard::new().document().body;
+        let body = board().document().body;
         for key in [
             "status",
             "uptime",
@@ -203,7 +207,8 @@ mod tests {
         ] {
             assert!(body.get(key).is_some(), "{key}");
         }
-        assert_eq!(body["components"]["network_manager"]["type"], "netplan");
+        assert_eq!(body["components"]["network_manager"]["type"], "networkd");
+        assert_eq!(body["components"]["network_manager"]["reason"], "it is configured");
         assert_eq!(body["statistics"]["processed_vms"], 0);
     }
 }

@@ -4,11 +4,12 @@ use std::fmt;
 
 use multinic_core::MacAddr;
 
+use crate::backend::netplan::check::CheckError;
 use crate::faults::{BadFault, Injected};
 use crate::files::FileError;
 use crate::journal::JournalError;
+use crate::manager::ManagerError;
 use crate::netlink::NetlinkError;
-use crate::netplan::check::CheckError;
 use crate::state::StateError;
 
 /// The node could not be looked at, or our own state could not be read or written.
@@ -42,7 +43,7 @@ pub enum HostError {
 pub enum FailureKind {
     /// The kernel refused, or does not show what was asked for.
     Kernel,
-    /// A file, netplan, or our own state.
+    /// A file, the network manager, or our own state.
     System,
     /// Something took too long.
     Timeout,
@@ -80,6 +81,12 @@ pub enum Cause {
     /// netplan refused the file.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// The network manager does not agree.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+    /// What others added to the link, and its manager took away, could not be put back.
+    #[error("cannot put back what the network manager took from the link: {}", .0.join("; "))]
+    Lost(Vec<String>),
     /// The journal could not be written.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -148,10 +155,13 @@ impl ApplyError {
             Cause::Netlink(_)
             | Cause::Look(HostError::Netlink(_))
             | Cause::NotAsAsked(_)
+            | Cause::Lost(_)
             | Cause::Unsettled { .. } => FailureKind::Kernel,
             Cause::Check(CheckError::TooSlow(_)) => FailureKind::Timeout,
+            Cause::Manager(error) if error.is_timeout() => FailureKind::Timeout,
             Cause::File(_)
             | Cause::Check(_)
+            | Cause::Manager(_)
             | Cause::Journal(_)
             | Cause::State(_)
             | Cause::Look(_)

@@ -38,6 +38,7 @@ macro_rules! points {
 points! {
     JournalTemporary = "journal.temporary", "The journal entry is written under its temporary name.";
     JournalWritten = "journal.written", "The journal entry is in place; nothing has been changed yet.";
+    ManagerHeld = "manager.held", "The network manager has let go of the link.";
     SetDown = "step.set_down", "The link is down.";
     DropAltName = "step.drop_altname", "The other name is dropped.";
     Rename = "step.rename", "The link has its new name.";
@@ -48,9 +49,10 @@ points! {
     AddAddress = "step.add_address", "An address is added.";
     SetUp = "step.set_up", "The link is up.";
     Backup = "backup.written", "The file that is about to be replaced or removed has been copied.";
-    FileTemporary = "netplan.temporary", "The netplan file is written under its temporary name.";
-    WriteFile = "step.write_file", "The netplan file is in place.";
-    RemoveFile = "step.remove_file", "The netplan file is gone.";
+    FileTemporary = "file.temporary", "A file for the next boot is written under its temporary name.";
+    WriteFile = "step.write_file", "A file for the next boot is in place.";
+    RemoveFile = "step.remove_file", "A file for the next boot is gone.";
+    ManagerAgrees = "manager.agrees", "The network manager, if one runs, agrees.";
     Verified = "verify.done", "Kernel and file show what was asked for.";
     StateTemporary = "commit.temporary", "The state is written under its temporary name.";
     Committed = "commit.written", "The state is in place: the change counts as made.";
@@ -67,6 +69,11 @@ impl Point {
     /// Whether it is passed only while a change is rolled back.
     pub fn is_of_rollback(self) -> bool {
         self.name().starts_with("rollback.")
+    }
+
+    /// Whether it is passed only where a network manager runs that has to let go of a link.
+    pub fn needs_manager(self) -> bool {
+        self == Self::ManagerHeld
     }
 }
 

@@ -246,8 +246,8 @@ fn is_absent(error: &FileError) -> bool {
     matches!(error, FileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
-/// Beside the file, so that a rename does not leave the file system, and under a name that nobody reads: netplan takes
-/// `*.yaml` only.
+/// Beside the file, so that a rename does not leave the file system, and under a name that nobody reads: every manager goes
+/// by the end of a name, or by how it begins.
 fn temporary(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());

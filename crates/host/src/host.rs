@@ -10,6 +10,9 @@ use multinic_core::node::Owned;
 use multinic_core::node::absence::Newest;
 use multinic_core::node::observed::{Lifelines, Observed};
 
+use crate::backend::detect::{self, Detected};
+use crate::backend::netplan::check::Check;
+use crate::backend::{Backend, held};
 use crate::backups;
 use crate::error::HostError;
 use crate::faults;
@@ -17,8 +20,6 @@ use crate::files::HostRoot;
 use crate::journal;
 use crate::netlink::Netlink;
 use crate::netlink::events::Events;
-use crate::netplan;
-use crate::netplan::check::Check;
 use crate::rollback::Ground;
 use crate::state::{self, State};
 
@@ -33,6 +34,8 @@ pub struct Options {
     pub access: Access,
     /// How many copies of each interface's earlier files are kept.
     pub backups: usize,
+    /// How the node keeps the configuration of its NICs; none: what is found.
+    pub backend: Option<Backend>,
     /// Whether netplan is asked about a file before that is put in place.
     pub check: CheckWith,
     /// What must not be cut.
@@ -75,6 +78,7 @@ impl Options {
             root: root.into(),
             access: Access::Write,
             backups: 10,
+            backend: None,
             check: CheckWith::Installed,
             anchors: Anchors::default(),
         }
@@ -107,8 +111,10 @@ pub struct Host {
     pub(crate) root: HostRoot,
     pub(crate) netlink: Netlink,
     pub(crate) state: State,
+    pub(crate) backend: Backend,
     pub(crate) check: Option<Check>,
     pub(crate) backups: usize,
+    detected: Detected,
     anchors: Anchors,
     lock: Option<File>,
 }
@@ -116,7 +122,7 @@ pub struct Host {
 impl Host {
     /// Opens a node. Before anything else, [`Self::recover`] is to be called on one that may be changed.
     pub fn open(options: Options) -> Result<Self, HostError> {
-        let Options { root, access, backups, check, anchors } = options;
+        let Options { root, access, backups, backend, check, anchors } = options;
         faults::check()?;
         let root = HostRoot::open(&root)?;
         let mut lock = None;
@@ -125,13 +131,16 @@ impl Host {
             let busy = || HostError::Busy(root.path().join(LOCK));
             lock = Some(root.lock(Path::new(LOCK))?.ok_or_else(busy)?);
         }
+        let detected = backend.map_or_else(|| detect::detect(&root), detect::asked_for);
+        let backend = detected.backend;
         let check = match check {
+            _ if backend != Backend::Netplan => None,
             CheckWith::Installed if root.is_own() => Check::find(),
             CheckWith::Installed | CheckWith::Nobody => None,
             CheckWith::Program(program) => Some(Check::new(program)),
         };
         let state = State::load(&root)?;
-        Ok(Self { netlink: Netlink::open()?, state, check, backups, anchors, lock, root })
+        Ok(Self { netlink: Netlink::open()?, state, backend, check, backups, detected, anchors, lock, root })
     }
 
     /// One look at the node.
@@ -149,7 +158,7 @@ impl Host {
             links: self.netlink.links()?,
             addresses: self.netlink.addresses()?,
             routes: self.netlink.routes()?,
-            files: netplan::files(&self.root)?,
+            files: held::all(&self.root, self.backend)?,
             lifelines: Lifelines { node_addresses: node_addresses.clone(), source_links },
         })
     }
@@ -166,7 +175,7 @@ impl Host {
         for mac in journal::pending(&self.root)? {
             let outcome = match journal::read(&self.root, mac) {
                 Ok(None) => continue,
-                Ok(Some(entry)) => match self.settle(&entry) {
+                Ok(Some(entry)) => match self.settle(&entry).await {
                     Ok(true) => Recovery::Made,
                     Ok(false) => Recovery::RolledBack,
                     Err(failures) => Recovery::Failed(failures),
@@ -184,6 +193,11 @@ impl Host {
             self.state.save(&self.root, None)?;
         }
         Ok(recovered)
+    }
+
+    /// How the node keeps the configuration of its NICs, and how that is known.
+    pub fn backend(&self) -> &Detected {
+        &self.detected
     }
 
     /// What we configured.

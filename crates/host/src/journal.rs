@@ -53,8 +53,9 @@ pub struct Entry {
     pub touched: Vec<IpNet>,
     /// The files before.
     pub files: Vec<FileBefore>,
-    /// The text of the file that the change writes, if it writes one.
-    pub written: Option<String>,
+    /// Whether the network manager was made to let go of the link.
+    #[serde(default)]
+    pub held: bool,
 }
 
 /// A link as it was before.
@@ -105,6 +106,9 @@ pub struct FileBefore {
     pub path: PathBuf,
     /// What was there, if it was there.
     pub content: Option<Content>,
+    /// The text that the change puts there, if it does.
+    #[serde(default)]
+    pub written: Option<String>,
 }
 
 /// A file's content in a journal entry.
@@ -192,8 +196,13 @@ impl Entry {
             link: None,
             touched: Vec::new(),
             files: Vec::new(),
-            written: None,
+            held: false,
         }
+    }
+
+    /// Where the files are that the change touches.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| file.path.clone()).collect()
     }
 }
 
@@ -266,7 +275,7 @@ mod tests {
         let mut entry = Entry::new(mac(), 3, boot().unwrap());
         for (path, bytes) in [("a", b"text\n".to_vec()), ("b", vec![0xff, 0])] {
             let copy = FileCopy { bytes, mode: 0o644, owner: Some((0, 0)) };
-            entry.files.push(FileBefore { path: path.into(), content: Some(copy.into()) });
+            entry.files.push(FileBefore { path: path.into(), content: Some(copy.into()), written: None });
         }
         write(&root, &entry).unwrap();
         let read = read(&root, mac()).unwrap().unwrap();

@@ -1,22 +1,25 @@
-//! The guest of a node: its links and addresses by rtnetlink, its netplan files, and the transaction around a change.
+//! The guest of a node: its links and addresses by rtnetlink, the files of its network manager, and the transaction around
+//! a change.
 //!
 //! What is to be done is planned in [`multinic_core::node`]; here it is looked at and acted upon.
 //!
 //! * [`Host`]: look, change, recover, listen.
 //! * [`netlink`]: the kernel's links, addresses and routes.
-//! * [`netplan`]: the files for the next boot.
+//! * [`backend`]: the files for the next boot, of each of five network managers.
+//! * [`manager`]: what the one that runs is told.
 //! * `transaction`, `rollback`, [`journal`], [`state`]: old or new, never between.
 //! * [`files`]: files that are whole or not there.
 //! * [`faults`]: where a test can break it.
 
+pub mod backend;
 pub mod backups;
 pub mod error;
 pub mod faults;
 pub mod files;
 mod host;
 pub mod journal;
+pub mod manager;
 pub mod netlink;
-pub mod netplan;
 mod rollback;
 pub mod state;
 mod sysctl;

@@ -6,13 +6,13 @@
 use std::time::SystemTime;
 
 use multinic_core::MacAddr;
-use multinic_core::node::observed::{Link, LinkAddress};
+use multinic_core::node::observed::{Link, LinkAddress, RouteOrigin};
 
 use crate::faults::{self, Point};
 use crate::files::{FileError, HostRoot};
 use crate::journal::{self, Entry, FileBefore, LinkBefore};
 use crate::netlink::{LinkRef, LinkState, Netlink};
-use crate::{backups, netplan, sysctl};
+use crate::{backups, sysctl};
 
 /// What rolling back works on.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +52,7 @@ pub(crate) fn roll_back(ground: Ground<'_>, entry: &Entry) -> Result<(), Vec<Str
     }
     failures.take(faults::point(Point::RollbackLive));
     for file in &entry.files {
-        failures.take(restore_file(ground, entry, file));
+        failures.take(restore_file(ground, file));
     }
     failures.take(faults::point(Point::RollbackFiles));
     if failures.0.is_empty() {
@@ -131,6 +131,10 @@ fn addresses(netlink: &Netlink, entry: &Entry, before: &LinkBefore, link: &LinkR
         }
     }
     // The kernel removes the secondary addresses of a network with the primary one.
+    missing_addresses(netlink, before, link, failures);
+}
+
+fn missing_addresses(netlink: &Netlink, before: &LinkBefore, link: &LinkRef, failures: &mut Failures) {
     let Some(present) = failures.take(addresses_of(netlink, link)) else { return };
     for old in before.addresses.iter().filter(|old| !present.iter().any(|found| found.net == old.net)) {
         match old.saved() {
@@ -140,6 +144,19 @@ fn addresses(netlink: &Netlink, entry: &Entry, before: &LinkBefore, link: &LinkR
             None => failures.0.push(format!("the journal does not say how {} was", old.net)),
         }
     }
+}
+
+/// Puts back what somebody took from a link meanwhile: addresses that had no lifetime, and routes that were set. The routes
+/// that come with an address or a lease are left to who makes them.
+pub(crate) fn restore_lost(netlink: &Netlink, mut before: LinkState) -> Result<(), Vec<String>> {
+    let mut failures = Failures::default();
+    let link = LinkRef::from(&before.link);
+    before.addresses.retain(|(address, _)| !address.dynamic);
+    before.routes.retain(|(route, _)| route.origin == RouteOrigin::Static);
+    let before = LinkBefore::new(before, None);
+    missing_addresses(netlink, &before, &link, &mut failures);
+    routes(netlink, &before, &link, &mut failures);
+    failures.into_result()
 }
 
 fn addresses_of(netlink: &Netlink, link: &LinkRef) -> Result<Vec<LinkAddress>, crate::netlink::NetlinkError> {
@@ -172,7 +189,7 @@ fn routes(netlink: &Netlink, before: &LinkBefore, link: &LinkRef, failures: &mut
     }
 }
 
-fn restore_file(ground: Ground<'_>, entry: &Entry, before: &FileBefore) -> Result<(), FileError> {
+fn restore_file(ground: Ground<'_>, before: &FileBefore) -> Result<(), FileError> {
     let Ground { root, backups: keep, .. } = ground;
     let old = before.content.as_ref().map(journal::Content::to_copy);
     let now = root.read(&before.path)?;
@@ -181,12 +198,10 @@ fn restore_file(ground: Ground<'_>, entry: &Entry, before: &FileBefore) -> Resul
         return Ok(());
     }
     // Somebody may have written it since.
-    let name = before.path.file_name().and_then(|name| netplan::slot_of(name.to_str()?));
-    if let (Some(now), Some(slot)) = (&now, name)
-        && entry.written.as_ref().is_none_or(|written| written.as_bytes() != now.bytes)
+    if let Some(now) = &now
+        && before.written.as_ref().is_none_or(|written| written.as_bytes() != now.bytes)
     {
-        backups::take(root, slot.interface(), now, SystemTime::now())?;
-        backups::prune(root, slot.interface(), keep)?;
+        backups::take(root, &before.path, now, SystemTime::now(), keep)?;
     }
     match old {
         Some(old) => root.write(&before.path, &old, None),

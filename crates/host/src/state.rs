@@ -23,7 +23,7 @@ pub enum StateError {
     /// It is not what we wrote.
     #[error(
         "{path} cannot be read as our state: {reason}. Nothing is changed until it is: restore it from a backup, or \
-         move it away, and then NICs are recognised as ours by their netplan files"
+         move it away, and then NICs are recognised as ours by their files"
     )]
     Broken {
         /// The file.

@@ -1,26 +1,28 @@
 //! One change to one NIC: made whole, or not at all.
 //!
-//! The order is: write down what is (the journal), take the steps, look whether kernel and file show what was asked for,
+//! The order is: write down what is (the journal), take the steps, make the network manager agree, look whether kernel and file show what was asked for,
 //! put the new state in place (from then on the change counts as made), remove the journal entry. Whatever fails before
 //! that is rolled back at once; whatever is interrupted before that is rolled back before the next change to the same NIC
 //! and at the next start.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ipnet::IpNet;
-use multinic_core::InterfaceName;
 use multinic_core::node::observed::Observed;
 use multinic_core::node::{Change, Drift, NicTarget, OwnedNic, Step, drift};
 
+use crate::backend::{Backend, Rendered, held};
 use crate::error::{ApplyError, Cause, Rollback};
 use crate::faults::{self, Point};
 use crate::files::FileCopy;
 use crate::host::Host;
 use crate::journal::{self, Entry, FileBefore, LinkBefore};
+use crate::manager::{self, Told};
 use crate::netlink::LinkRef;
-use crate::rollback::{is_of, roll_back};
-use crate::{backups, netplan, sysctl};
+use crate::rollback::{is_of, restore_lost, roll_back};
+use crate::{backups, sysctl};
 
 impl Host {
     /// Makes a change, or leaves everything as it was and says why.
@@ -30,17 +32,13 @@ impl Host {
     pub async fn apply(&mut self, change: &Change) -> Result<(), ApplyError> {
         let mac = change.mac;
         let failed = |cause, rollback| ApplyError { mac, cause, rollback };
-        let entry = self.begin(change).map_err(|cause| failed(cause, Rollback::NotNeeded))?;
+        let entry = self.begin(change).await.map_err(|cause| failed(cause, Rollback::NotNeeded))?;
         let before = self.state.clone();
-        let made = match self.take_steps(change).await {
-            Ok(()) => self.finish(change, &entry),
-            Err(cause) => Err(cause),
-        };
-        let Err(cause) = made else {
+        let Err(cause) = self.make(change, &entry).await else {
             self.forget(&entry);
             return Ok(());
         };
-        let mut rolled_back = roll_back(self.ground(), &entry);
+        let mut rolled_back = self.undo(&entry).await;
         if self.state != before {
             self.state = before;
             // The new state may be in place although putting it there failed: the directory could not be synced.
@@ -57,13 +55,14 @@ impl Host {
     }
 
     /// Writes down what is.
-    fn begin(&mut self, change: &Change) -> Result<Entry, Cause> {
+    async fn begin(&mut self, change: &Change) -> Result<Entry, Cause> {
         let mac = change.mac;
         if !self.is_writable() {
             return Err(Cause::ReadOnly);
         }
         if let Some(interrupted) = journal::read(&self.root, mac)? {
-            let made = self.settle(&interrupted).map_err(|failures| Cause::Unsettled { mac, failures })?;
+            let made =
+                self.settle(&interrupted).await.map_err(|failures| Cause::Unsettled { mac, failures })?;
             if !made {
                 return Err(Cause::Outdated { mac });
             }
@@ -73,20 +72,33 @@ impl Host {
             let state = self.netlink.link_state(index)?.filter(|state| is_of(&state.link, mac));
             let state = state.ok_or(Cause::Gone { mac })?;
             let accept_ra = sysctl::read_accept_ra(&state.link.name);
+            // A change that leaves the link up is none of its manager's business, if that has the NIC as it is to be.
+            let stays_up = |step: &Step| !matches!(step, Step::SetDown | Step::Rename(_) | Step::SetUp);
+            let stays_with = change.target.as_ref().filter(|_| change.steps.iter().all(stays_up));
+            entry.held =
+                manager::has_a_hand_on(self.backend, &self.root, &state.link.name, stays_with).await?;
             entry.link = Some(LinkBefore::new(state, accept_ra));
         }
         let mut touched: BTreeSet<IpNet> = change.former.clone();
         touched.extend(change.target.iter().flat_map(|target| target.addresses.iter()));
         for step in &change.steps {
-            let name = match step {
+            match step {
                 Step::WriteFile(target) => {
-                    entry.written = Some(netplan::render(target));
-                    target.name
+                    for file in self.backend.render(target) {
+                        let content = self.root.read(&file.path)?.map(Into::into);
+                        entry.files.push(FileBefore { path: file.path, content, written: Some(file.text) });
+                    }
+                    for path in self.others(target)? {
+                        entry.files.push(self.file_before(path)?);
+                    }
                 }
-                Step::RemoveFile(name) => *name,
+                Step::RemoveFile(name) => {
+                    for path in held::of_nic(&self.root, *name, mac)? {
+                        entry.files.push(self.file_before(path)?);
+                    }
+                }
                 Step::AddAddress(net) | Step::RemoveAddress(net) => {
                     touched.insert(*net);
-                    continue;
                 }
                 Step::SetDown
                 | Step::DropAltName(_)
@@ -94,19 +106,39 @@ impl Host {
                 | Step::SetMtu(_)
                 | Step::IgnoreRouterAdvertisements
                 | Step::RemoveRoute(_)
-                | Step::SetUp => continue,
-            };
-            let path = netplan::path(name);
-            let content = self.root.read(&path)?.map(Into::into);
-            entry.files.push(FileBefore { path, content });
+                | Step::SetUp => {}
+            }
         }
         entry.touched = touched.into_iter().collect();
         journal::write(&self.root, &entry)?;
         Ok(entry)
     }
 
-    async fn take_steps(&self, change: &Change) -> Result<(), Cause> {
+    fn file_before(&self, path: PathBuf) -> Result<FileBefore, Cause> {
+        let content = self.root.read(&path)?.map(Into::into);
+        Ok(FileBefore { path, content, written: None })
+    }
+
+    /// The files about an interface that go when its own are written: an older program's, or another backend's.
+    fn others(&self, target: &NicTarget) -> Result<Vec<PathBuf>, Cause> {
+        let ours = self.backend.render(target);
+        let there = held::of(&self.root, target.name)?.into_iter().map(|file| file.path);
+        Ok(there.filter(|path| !ours.iter().any(|file| file.path == *path)).collect())
+    }
+
+    async fn make(&mut self, change: &Change, entry: &Entry) -> Result<(), Cause> {
         faults::point(Point::JournalWritten)?;
+        if let Some(link) = entry.link.as_ref().filter(|_| entry.held) {
+            manager::take_from(self.backend, &self.root, &link.name).await?;
+            faults::point(Point::ManagerHeld)?;
+        }
+        self.take_steps(change).await?;
+        self.tell_manager(change, entry).await?;
+        faults::point(Point::ManagerAgrees)?;
+        self.finish(change, entry)
+    }
+
+    async fn take_steps(&self, change: &Change) -> Result<(), Cause> {
         let mut link = None;
         if let Some(index) = change.link {
             let links = self.netlink.links()?;
@@ -115,11 +147,31 @@ impl Host {
         }
         for step in &change.steps {
             match (step, &mut link) {
-                (Step::WriteFile(target), _) => self.write_file(target).await?,
-                (Step::RemoveFile(name), _) => self.remove_file(*name)?,
+                (Step::WriteFile(target), _) => self.write_files(target).await?,
+                (Step::RemoveFile(name), _) => {
+                    for path in held::of_nic(&self.root, *name, change.mac)? {
+                        self.remove_file(&path)?;
+                    }
+                }
                 (step, Some(link)) => self.take_link_step(step, link)?,
                 (_, None) => return Err(Cause::Gone { mac: change.mac }),
             }
+        }
+        Ok(())
+    }
+
+    /// Makes the network manager agree with what is there now. What others added to the link, and the manager took away
+    /// meanwhile, is put back.
+    async fn tell_manager(&self, change: &Change, entry: &Entry) -> Result<(), Cause> {
+        let files = entry.paths();
+        let told = Told { files: &files, held: entry.held };
+        let (Some(target), Some(index)) = (&change.target, change.link) else {
+            return Ok(manager::forget(self.backend, &self.root, told).await?);
+        };
+        let before = self.netlink.link_state(index)?;
+        manager::adopt(self.backend, &self.root, index, target, told).await?;
+        if let Some(before) = before.filter(|_| self.backend != Backend::Netplan) {
+            restore_lost(&self.netlink, before).map_err(Cause::Lost)?;
         }
         Ok(())
     }
@@ -173,27 +225,30 @@ impl Host {
         Ok(faults::point(point)?)
     }
 
-    async fn write_file(&self, target: &NicTarget) -> Result<(), Cause> {
+    async fn write_files(&self, target: &NicTarget) -> Result<(), Cause> {
         if let Some(check) = &self.check {
             check.check(target).await?;
         }
-        let copy = FileCopy { bytes: netplan::render(target).into_bytes(), mode: netplan::MODE, owner: None };
-        self.back_up(target.name)?;
-        self.root.make_directory(std::path::Path::new(netplan::DIRECTORY), 0o755)?;
-        self.root.write(&netplan::path(target.name), &copy, Some(Point::FileTemporary))?;
-        Ok(faults::point(Point::WriteFile)?)
+        let others = self.others(target)?;
+        for Rendered { path, text, mode } in self.backend.render(target) {
+            self.back_up(&path)?;
+            self.root.make_directory(path.parent().unwrap_or(Path::new("")), 0o755)?;
+            let copy = FileCopy { bytes: text.into_bytes(), mode, owner: None };
+            self.root.write(&path, &copy, Some(Point::FileTemporary))?;
+            faults::point(Point::WriteFile)?;
+        }
+        others.iter().try_for_each(|path| self.remove_file(path))
     }
 
-    fn remove_file(&self, name: InterfaceName) -> Result<(), Cause> {
-        self.back_up(name)?;
-        self.root.remove(&netplan::path(name))?;
+    fn remove_file(&self, path: &Path) -> Result<(), Cause> {
+        self.back_up(path)?;
+        self.root.remove(path)?;
         Ok(faults::point(Point::RemoveFile)?)
     }
 
-    fn back_up(&self, name: InterfaceName) -> Result<(), Cause> {
-        if let Some(copy) = self.root.read(&netplan::path(name))? {
-            backups::take(&self.root, name, &copy, SystemTime::now())?;
-            backups::prune(&self.root, name, self.backups)?;
+    fn back_up(&self, path: &Path) -> Result<(), Cause> {
+        if let Some(copy) = self.root.read(path)? {
+            backups::take(&self.root, path, &copy, SystemTime::now(), self.backups)?;
             faults::point(Point::Backup)?;
         }
         Ok(())
@@ -235,11 +290,23 @@ impl Host {
         let _ = faults::point(Point::JournalRemoved);
     }
 
+    /// Rolls a change back, and tells the network manager that everything is as it was.
+    async fn undo(&self, entry: &Entry) -> Result<(), Vec<String>> {
+        let rolled_back = roll_back(self.ground(), entry);
+        let files = entry.paths();
+        let told = Told { files: &files, held: entry.held };
+        let link = entry.link.as_ref().map(|link| link.name.as_str());
+        let given_back = manager::give_back(self.backend, &self.root, link, told).await;
+        let mut failures = rolled_back.err().unwrap_or_default();
+        failures.extend(given_back.err().map(|error| error.to_string()));
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+
     /// Brings an interrupted change to an end: nothing is left to be done if it was made, else it is rolled back.
-    pub(crate) fn settle(&self, entry: &Entry) -> Result<bool, Vec<String>> {
+    pub(crate) async fn settle(&self, entry: &Entry) -> Result<bool, Vec<String>> {
         let made = self.state.is_made(entry.mac, entry.number);
         if !made {
-            roll_back(self.ground(), entry)?;
+            self.undo(entry).await?;
         }
         journal::remove(&self.root, entry.mac).map_err(|error| vec![error.to_string()])?;
         Ok(made)
@@ -271,7 +338,7 @@ fn remains(observed: &Observed, change: &Change) -> Vec<String> {
         found.extend(left.map(|present| format!("{} is still there", present.net)));
     }
     let files = observed.files.iter().filter(|file| file.mac() == Some(change.mac));
-    found.extend(files.map(|file| format!("the file of {} is still there", file.slot.interface())));
+    found.extend(files.map(|file| format!("a file of {} is still there", file.slot.interface())));
     found
 }
 
@@ -283,6 +350,6 @@ fn words(drift: &Drift) -> String {
         Drift::ExtraAddress(net) => format!("{net} is still there"),
         Drift::ForeignRoute(route) => format!("the route to {} is still there", route.destination),
         Drift::Down => "it is down".to_owned(),
-        Drift::File => "its file is not as written".to_owned(),
+        Drift::File => "its files are not as written".to_owned(),
     }
 }

@@ -11,6 +11,7 @@
 mod support;
 
 use multinic_core::node::ChangeKind;
+use multinic_host::backend::{Backend, places};
 use multinic_testbed::node::NewRoute;
 use support::{NIC, OTHER_NIC, World, mac, net, nic, options, pass};
 
@@ -180,6 +181,65 @@ fn an_older_programs_nic_is_adopted_with_its_file() {
         assert_eq!(kinds, [ChangeKind::Adopt]);
         world.converge(&wanted, &[]);
         assert_eq!(world.backups().len(), 1);
+    });
+}
+
+#[test]
+fn each_backend_configures_changes_repairs_and_takes_away_and_leaves_no_file() {
+    // The watch around a test does not know the folders of wicked.
+    for backend in [Backend::Networkd, Backend::NetworkManager, Backend::Ifcfg] {
+        World::with_backend(backend, |world| {
+            world.plug(NIC, "ens5");
+            let files = |world: &World| {
+                let paths = places::of("multinic0".parse().unwrap()).map(|(_, path)| path);
+                paths.filter(|path| world.root.path().join(path).exists()).collect::<Vec<_>>()
+            };
+            world.converge(&[nic(NIC, 0, &["2001:db8::10/64", "192.0.2.10/24"], 1450)], &[]);
+            assert_eq!(files(world).len(), 2);
+            let wanted = [nic(NIC, 0, &["192.0.2.11/24"], 1400)];
+            world.converge(&wanted, &[]);
+            assert_eq!(world.addresses(NIC), ["192.0.2.11/24"]);
+            for path in files(world) {
+                let path = path.to_str().unwrap();
+                let whole = world.read(path).unwrap();
+                std::fs::remove_file(world.root.path().join(path)).unwrap();
+                world.converge(&wanted, &[]);
+                world.write(path, "edited", 0o600);
+                world.converge(&wanted, &[]);
+                assert_eq!(world.read(path), Some(whole));
+            }
+            world.converge(&[], &[mac(NIC)]);
+            assert!(files(world).is_empty());
+        });
+    }
+}
+
+#[test]
+fn an_older_programs_files_for_another_manager_are_taken_over() {
+    World::with_backend(Backend::NetworkManager, |world| {
+        world.plug(NIC, "ens5");
+        world.node.rename("ens5", "multinic0").unwrap();
+        world.node.set_up("multinic0").unwrap();
+        world.node.add_address("multinic0", net("192.0.2.10/24"), None).unwrap();
+        let ifcfg = "etc/sysconfig/network-scripts/ifcfg-multinic0";
+        let upper = NIC.to_uppercase();
+        world.write(
+            ifcfg,
+            &format!("DEVICE=multinic0\nIPADDR=192.0.2.10\nPREFIX=24\nHWADDR={upper}\n"),
+            0o644,
+        );
+        let link = "etc/systemd/network/90-multinic0.link";
+        world.write(link, &format!("[Match]\nMACAddress={NIC}\n\n[Link]\nName=multinic0\n"), 0o644);
+        let wanted = [nic(NIC, 0, &["192.0.2.10/24"], 1500)];
+        let kinds = world.host(async |host| {
+            let done = pass(host, &wanted, &[]).await;
+            done.into_iter().map(|(change, result)| result.map(|()| change.kind).unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(kinds, [ChangeKind::Adopt]);
+        world.converge(&wanted, &[]);
+        assert_eq!((world.read(ifcfg), world.read(link)), (None, None));
+        assert!(world.read("etc/NetworkManager/system-connections/90-multinic0.nmconnection").is_some());
+        assert_eq!(world.backups().len(), 2);
     });
 }
 

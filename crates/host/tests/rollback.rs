@@ -14,7 +14,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use multinic_core::node::NicTarget;
-use multinic_host::netplan::check::Check;
+use multinic_host::backend::netplan::check::Check;
 use multinic_host::{ApplyError, Cause, CheckWith, FailureKind, Options, Rollback};
 use multinic_testbed::node::NewRoute;
 use support::{NIC, World, mac, net, nic, options, pass};

@@ -18,7 +18,9 @@ pub mod options;
 mod settings;
 
 pub use file::FileError;
-pub use options::{AgentAction, Command, CommandLine, DataSource, Options, PlanOutput, RunMode};
+pub use options::{
+    AgentAction, Command, CommandLine, DataSource, NetworkBackend, Options, PlanOutput, RunMode,
+};
 pub use settings::{DatabaseSecrets, NodeNameOrigin, Settings};
 
 /// Why the configuration cannot be used.

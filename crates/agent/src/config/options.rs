@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use multinic_core::NodeName;
+use multinic_host::backend::Backend;
 use multinic_telemetry::logs::{LogError, LogFormat, LogLevels};
 
 use super::duration;
@@ -94,6 +95,38 @@ pub enum DataSource {
     Nodecr,
 }
 
+/// How the node keeps the configuration of its NICs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NetworkBackend {
+    /// As is found.
+    Auto,
+    /// netplan(5).
+    Netplan,
+    /// systemd.network(5).
+    Networkd,
+    /// Keyfiles of NetworkManager.
+    #[value(name = "networkmanager")]
+    NetworkManager,
+    /// `/etc/sysconfig/network-scripts`.
+    Ifcfg,
+    /// `/etc/sysconfig/network` of SUSE.
+    Wicked,
+}
+
+impl NetworkBackend {
+    /// The one that is asked for; none: what is found.
+    pub fn backend(self) -> Option<Backend> {
+        match self {
+            Self::Auto => None,
+            Self::Netplan => Some(Backend::Netplan),
+            Self::Networkd => Some(Backend::Networkd),
+            Self::NetworkManager => Some(Backend::NetworkManager),
+            Self::Ifcfg => Some(Backend::Ifcfg),
+            Self::Wicked => Some(Backend::Wicked),
+        }
+    }
+}
+
 /// How long the agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RunMode {
@@ -123,6 +156,9 @@ pub struct Options {
     /// Where the node's file system is mounted; / when the agent runs on the node itself
     #[arg(long, global = true, default_value = "/", help_heading = "Node")]
     pub host_root: PathBuf,
+    /// How the node keeps the configuration of its NICs; auto looks at what is there, what runs, and the distribution
+    #[arg(long, global = true, value_enum, default_value_t = NetworkBackend::Auto, help_heading = "Node")]
+    pub network_backend: NetworkBackend,
     /// How many slots a node may use where the source leaves the choice to it
     #[arg(long, global = true, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=64), help_heading = "Node")]
     pub max_interfaces: u8,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use multinic_core::NodeName;
 use multinic_core::node::absence::AbsenceRules;
 use multinic_core::node::poll::PollRules;
+use multinic_host::backend::Backend;
 use multinic_store::{DatabaseParts, DatabaseSettings};
 use multinic_telemetry::logs::{LogFormat, LogLevels};
 use secrecy::SecretString;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub node_addresses: Vec<IpAddr>,
     /// The node's file system.
     pub host_root: PathBuf,
+    /// How the node keeps the configuration of its NICs; none: as is found.
+    pub network_backend: Option<Backend>,
     /// How many slots the node may use where the source leaves the choice to it.
     pub max_interfaces: u8,
     /// How many copies are kept of each file.
@@ -100,6 +103,7 @@ impl Settings {
             node_name,
             node_ip,
             host_root,
+            network_backend,
             max_interfaces,
             backup_keep,
             dry_run,
@@ -157,6 +161,7 @@ impl Settings {
             node_origin,
             node_addresses: node_ip,
             host_root,
+            network_backend: network_backend.backend(),
             max_interfaces,
             backup_keep,
             dry_run,

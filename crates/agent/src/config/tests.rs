@@ -49,6 +49,16 @@ fn the_defaults_are_those_of_the_contract() {
 }
 
 #[test]
+fn a_backend_is_found_or_asked_for_by_its_name() {
+    let backend = |variables: &[(&str, &str)]| load_from(&[], variables).unwrap().settings.network_backend;
+    assert_eq!(backend(&[]), None);
+    assert_eq!(backend(&[("NETWORK_BACKEND", "auto")]), None);
+    for expected in multinic_host::backend::Backend::ALL {
+        assert_eq!(backend(&[("NETWORK_BACKEND", expected.name())]), Some(expected));
+    }
+}
+
+#[test]
 fn a_value_that_cannot_be_parsed_is_an_error_that_names_the_variable() {
     for (variable, value) in [
         ("POLL_INTERVAL", "30"),
@@ -67,6 +77,7 @@ fn a_value_that_cannot_be_parsed_is_an_error_that_names_the_variable() {
         ("DRY_RUN", "maybe"),
         ("DB_PORT", "port"),
         ("DATA_SOURCE", "file"),
+        ("NETWORK_BACKEND", "ifupdown"),
         ("NODE_CR_NAMESPACE", "A/b"),
         ("K8S_LABEL_PREFIX", "a/b"),
         ("STALE_CONFIRM", "later"),

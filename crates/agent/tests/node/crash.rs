@@ -162,7 +162,7 @@ fn a_kill_at_every_point_of_a_creation_leaves_old_or_new() {
             "step.ignore_ra",
             "step.add_address",
             "step.set_up",
-            "netplan.temporary",
+            "file.temporary",
             "step.write_file",
         ],
     );

@@ -83,7 +83,8 @@ fn metrics_are_fed_under_the_names_of_the_contract() {
     assert_eq!(queries("update_status"), 1.0);
     let (_, text) = agent.get("/metrics");
     let info = text.lines().find(|line| line.starts_with("multinic_agent_info{")).unwrap();
-    for label in ["version=\"", "os_type=\"ubuntu\"", "node_name=\"worker-1\""] {
+    for label in ["version=\"", "os_type=\"ubuntu\"", "network_backend=\"netplan\"", "node_name=\"worker-1\""]
+    {
         assert!(info.contains(label), "{info}");
     }
 }

@@ -17,7 +17,7 @@ pub struct Observed {
     pub addresses: Vec<LinkAddress>,
     /// The routes of the main table that leave by a link.
     pub routes: Vec<Route>,
-    /// The files on disk whose names are ours (`9N-multinicN.yaml`), by us or by an older program.
+    /// What the files on disk say whose names are ours (`9N-multinicN.yaml` and others), by us or by an older program.
     pub files: Vec<NicFile>,
     /// What must not be cut.
     pub lifelines: Lifelines,
@@ -103,25 +103,26 @@ pub enum RouteOrigin {
     Static,
 }
 
-/// A file on disk whose name is ours.
+/// The files on disk whose names are those of one interface, as far as they are about one NIC: a backend may have several
+/// for each. Where they name several NICs, there is one of these for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NicFile {
-    /// The slot in the file's name.
+    /// The slot in the files' names.
     pub slot: Slot,
-    /// What it holds.
+    /// What they hold.
     pub content: NicFileContent,
 }
 
-/// What a file whose name is ours holds.
+/// What the files of one interface hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NicFileContent {
-    /// Byte by byte what we would write for this.
+    /// Byte by byte what we would write for this, and no other file.
     Exact(NicTarget),
-    /// Something else: an older program's, an edited or a broken one.
+    /// Something else: an older program's, another backend's, edited or broken ones, or not all.
     Other {
-        /// The MAC that it names for the interface of its own slot, if it does.
+        /// The MAC that they name for the interface of their own slot, if they do.
         mac: Option<MacAddr>,
-        /// The addresses that it gives that interface, as far as they can be read.
+        /// The addresses that they give that interface, as far as they can be read.
         addresses: Vec<IpNet>,
     },
 }

@@ -201,13 +201,15 @@ impl<'a> Planner<'a> {
             return Err(RefusalReason::NameConflict { name, holder: format!("{}{mac}", holder.name) });
         }
         // The file of a NIC that does not give it up holds its place: it may come back.
-        let given_up = self.plan.changes.iter().any(|change| change.steps.contains(&Step::RemoveFile(name)));
-        let holder =
-            self.observed.files.iter().filter(|file| file.slot == name.slot()).find_map(NicFile::mac);
-        match holder {
-            Some(holder) if holder != mac && !given_up => Err(RefusalReason::FileConflict { name, holder }),
-            _ => Ok(()),
-        }
+        let gives_up = |holder: &MacAddr| {
+            self.plan
+                .changes
+                .iter()
+                .any(|change| change.mac == *holder && change.steps.contains(&Step::RemoveFile(name)))
+        };
+        let files = self.observed.files.iter().filter(|file| file.slot == name.slot());
+        let holder = files.filter_map(NicFile::mac).find(|holder| *holder != mac && !gives_up(holder));
+        holder.map_or(Ok(()), |holder| Err(RefusalReason::FileConflict { name, holder }))
     }
 
     fn converge(&mut self, link: &Link, target: NicTarget, ours: bool, name_conflict: Option<Slot>) {

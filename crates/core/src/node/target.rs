@@ -21,6 +21,19 @@ pub struct NicTarget {
     pub mtu: Mtu,
 }
 
+impl NicTarget {
+    /// Whether both make the same of a node at its next boot. Backends keep the addresses of the two families apart, so
+    /// only the order within a family is on disk; between them it means nothing to a kernel.
+    pub fn is_same_on_disk(&self, other: &Self) -> bool {
+        let Self { mac, name, addresses, mtu } = self;
+        let family = |addresses: &Addresses, ipv4| {
+            addresses.iter().filter(|net| net.addr().is_ipv4() == ipv4).collect::<Vec<_>>()
+        };
+        let same = |ipv4| family(addresses, ipv4) == family(&other.addresses, ipv4);
+        (mac, name, mtu) == (&other.mac, &other.name, &other.mtu) && same(true) && same(false)
+    }
+}
+
 /// A NIC that we configured, as the state file remembers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedNic {
@@ -54,9 +67,9 @@ pub enum Step {
     AddAddress(IpNet),
     /// Brings the link up.
     SetUp,
-    /// Writes the file for the next boot.
+    /// Writes the files for the next boot, in the place of all others about this interface.
     WriteFile(NicTarget),
-    /// Removes the file of this interface.
+    /// Removes the files of this interface that are about this NIC.
     RemoveFile(InterfaceName),
 }
 
@@ -94,7 +107,7 @@ pub enum Drift {
     ForeignRoute(Route),
     /// Not up.
     Down,
-    /// The file for the next boot is missing, edited or outdated.
+    /// A file for the next boot is missing, edited, outdated, or one too many.
     File,
 }
 
@@ -149,7 +162,7 @@ pub fn drift(observed: &Observed, link: &Link, target: &NicTarget, former: &BTre
     }
     let file_is_exact = observed.files.iter().any(|file| {
         file.slot == target.name.slot()
-            && matches!(&file.content, NicFileContent::Exact(held) if held == target)
+            && matches!(&file.content, NicFileContent::Exact(held) if held.is_same_on_disk(target))
     });
     let stray =
         observed.files.iter().any(|file| file.slot != target.name.slot() && file.mac() == Some(target.mac));

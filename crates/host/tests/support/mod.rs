@@ -14,6 +14,7 @@ use multinic_core::desired::{DesiredNic, EntryId, Reported};
 use multinic_core::node::observed::{Link, Observed};
 use multinic_core::node::{Change, NodePlan, plan};
 use multinic_core::{Addresses, MacAddr, Mtu, Slot};
+use multinic_host::backend::Backend;
 use multinic_host::{ApplyError, CheckWith, Host, Options};
 use multinic_testbed::node::{ForeignState, NetNs, NetlinkWatch, NewRoute, Switch};
 
@@ -47,8 +48,13 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
+/// A file on the node that says which backend it has, for programs that are started with its root alone.
+const BACKEND: &str = "etc/backend-of-the-test";
+
 pub fn options(root: &Path) -> Options {
-    Options { check: CheckWith::Nobody, ..Options::new(root) }
+    let backend = fs::read_to_string(root.join(BACKEND))
+        .map_or(Backend::Netplan, |name| Backend::of_name(&name).unwrap());
+    Options { check: CheckWith::Nobody, backend: Some(backend), ..Options::new(root) }
 }
 
 pub fn plan_of(host: &Host, observed: &Observed, wanted: &[DesiredNic], releases: &[MacAddr]) -> NodePlan {
@@ -87,6 +93,15 @@ impl World {
         test(&world);
         watch.assert_silent();
         before.assert_same(&ForeignState::capture(&world.node, world.root.path(), &ours).unwrap());
+    }
+
+    /// The same with another backend.
+    pub fn with_backend(backend: Backend, test: impl FnOnce(&World)) {
+        Self::with(|world| {
+            world.write(BACKEND, backend.name(), 0o644);
+            test(world);
+            fs::remove_file(world.root.path().join(BACKEND)).unwrap();
+        });
     }
 
     /// For a test that changes itself what is not ours, and only looks at it.
@@ -222,8 +237,11 @@ impl World {
             }
         }
         for file in &observed.files {
-            let path = multinic_host::netplan::path(file.slot.interface());
-            text += &format!("{}\n{}", path.display(), self.read(&path.to_string_lossy()).unwrap());
+            for (_, path) in multinic_host::backend::places::of(file.slot.interface()) {
+                if let Some(content) = self.read(&path.to_string_lossy()) {
+                    text += &format!("{}\n{content}", path.display());
+                }
+            }
         }
         let options = Options { access: multinic_host::Access::Read, ..options(self.root.path()) };
         let owned = self.host_with(options, async |host| host.owned().clone());

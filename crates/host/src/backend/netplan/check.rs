@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use multinic_core::node::NicTarget;
 
-use super::{DIRECTORY, MODE, file_name, render};
+use crate::backend::Backend;
 
 /// It takes 0.2 s to 0.5 s; this is for a node that hardly moves.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -116,10 +116,11 @@ impl Check {
 
 fn scratch(target: &NicTarget) -> io::Result<tempfile::TempDir> {
     let scratch = tempfile::Builder::new().prefix("multinic-check-").tempdir()?;
-    let netplan = scratch.path().join(DIRECTORY);
-    std::fs::create_dir_all(&netplan)?;
-    let file = netplan.join(file_name(target.name));
-    std::fs::write(&file, render(target))?;
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(MODE))?;
+    for file in Backend::Netplan.render(target) {
+        let path = scratch.path().join(&file.path);
+        std::fs::create_dir_all(path.parent().unwrap_or(scratch.path()))?;
+        std::fs::write(&path, &file.text)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(file.mode))?;
+    }
     Ok(scratch)
 }

@@ -1,0 +1,130 @@
+//! `multinic-agent doctor`: what on this node would do harm, and how to mend it.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use multinic_core::node::doctor::{Finding, Severity, examine};
+use multinic_core::node::{NicTarget, NodePlan, plan};
+use multinic_host::Access;
+use multinic_host::backend::detect::Detected;
+use multinic_host::survey::DROP_IN;
+use serde_json::{Value, json};
+
+use crate::commands::{Parts, open_source};
+use crate::config::{PlanOutput, Settings};
+
+/// A NIC is not to be configured as things are.
+const REFUSED: u8 = 2;
+
+/// What the command is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct DoctorArgs {
+    /// For people or for scripts
+    #[arg(long, short, value_enum, default_value_t = PlanOutput::Text)]
+    pub output: PlanOutput,
+    /// Print the drop-in that keeps systemd-networkd from dropping routes and rules of others, and do nothing else
+    #[arg(long)]
+    pub print_dropin: bool,
+    /// Write that drop-in to this node; it counts from networkd's next start, which is left to you
+    #[arg(long, conflicts_with = "print_dropin")]
+    pub install_dropin: bool,
+}
+
+/// Looks, tells, and touches nothing but the drop-in where that was asked for.
+pub async fn doctor(settings: Settings, args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    if args.print_dropin {
+        print!("{DROP_IN}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.install_dropin {
+        let node = Parts::new(&settings, Access::Write).await?.node;
+        let path = node.host.install_drop_in()?;
+        println!("{path} is written; restart systemd-networkd in a maintenance window");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut seen = look(&settings).await?;
+    seen.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    match args.output {
+        PlanOutput::Text => print!("{}", text(&seen)),
+        PlanOutput::Json => println!("{:#}", json(&seen)),
+    }
+    let refused = seen.findings.iter().any(|finding| finding.severity == Severity::Refuse);
+    Ok(if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
+}
+
+/// What was found.
+struct Seen {
+    node: String,
+    backend: Detected,
+    findings: Vec<Finding>,
+    /// Why nothing is known of the NICs that the node is to have.
+    unread: Option<String>,
+}
+
+async fn look(settings: &Settings) -> anyhow::Result<Seen> {
+    // A node that cannot read its source is one that needs a doctor.
+    let (node, targets, unread) = match desired(settings).await {
+        Ok((node, targets)) => (node, targets, None),
+        Err(error) => (Parts::new(settings, Access::Read).await?.node, Vec::new(), Some(format!("{error:#}"))),
+    };
+    let host = &node.host;
+    let observed = host.observe().await?;
+    let findings = examine(&targets, host.owned(), &observed, &host.survey()?);
+    Ok(Seen { node: settings.node.to_string(), backend: host.backend().clone(), findings, unread })
+}
+
+/// The NICs that the node is to have, as far as they are there.
+async fn desired(settings: &Settings) -> anyhow::Result<(crate::node::Node, Vec<NicTarget>)> {
+    let source = open_source(settings, true).await?;
+    let mut agent = Parts::new(settings, Access::Read).await?.agent(settings, source, true);
+    let wishes = agent.forecast().await?;
+    let wishes = wishes.ok_or_else(|| anyhow::anyhow!("the source is older than what was read before"))?;
+    let host = &agent.node.host;
+    let observed = host.observe().await?;
+    let NodePlan { changes, settled, .. } =
+        plan(&wishes.nics, &wishes.releases(), host.owned(), &observed, settings.max_interfaces);
+    let changed = changes.into_iter().filter_map(|change| change.target);
+    let targets = changed.chain(settled.into_iter().map(|settled| settled.target)).collect();
+    Ok((agent.node, targets))
+}
+
+fn text(seen: &Seen) -> String {
+    let Seen { node, backend, findings, unread } = seen;
+    let mut out = format!("{node}: {} ({})\n", backend.backend.name(), backend.why);
+    // Writing to a string does not fail.
+    if let Some(problem) = unread {
+        let _ = writeln!(out, "the source cannot be read, so its NICs are not checked: {problem}");
+    }
+    for finding in findings {
+        let Finding { code, severity, what, place, mend, mac: _ } = finding;
+        let _ = writeln!(out, "\n{} {code}: {what}\n  where: {place}\n  mend:  {mend}", severity.label());
+    }
+    if findings.is_empty() {
+        out.push_str("nothing was found\n");
+    }
+    out
+}
+
+fn json(seen: &Seen) -> Value {
+    let findings: Vec<Value> = seen
+        .findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "code": finding.code,
+                "severity": finding.severity.label(),
+                "mac": finding.mac.map(|mac| mac.to_string()),
+                "what": finding.what,
+                "where": finding.place,
+                "mend": finding.mend,
+            })
+        })
+        .collect();
+    json!({
+        "node": seen.node,
+        "backend": seen.backend.backend.name(),
+        "why": seen.backend.why,
+        "unread": seen.unread,
+        "findings": findings,
+    })
+}

@@ -1,0 +1,111 @@
+//! nm-settings-ifcfg-rh(5): a profile of NetworkManager, or of the network scripts, on RHEL and its kin.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use multinic_core::Mtu;
+use multinic_core::node::NicTarget;
+
+use super::{HEADER, Said, shell, uuid};
+
+/// The text of a NIC's file.
+pub fn render(target: &NicTarget) -> String {
+    let NicTarget { mac, name, addresses, mtu } = target;
+    let uuid = uuid(target);
+    let mut text = format!(
+        "{HEADER}\
+         DEVICE={name}\n\
+         NAME={name}\n\
+         UUID={uuid}\n\
+         TYPE=Ethernet\n\
+         HWADDR={mac}\n\
+         ONBOOT=yes\n\
+         AUTOCONNECT_PRIORITY=999\n\
+         MTU={mtu}\n\
+         BOOTPROTO=none\n\
+         DEFROUTE=no\n"
+    );
+    let ipv4 = addresses.iter().filter(|net| matches!(net, IpNet::V4(_)));
+    for (number, net) in ipv4.enumerate() {
+        let number = if number == 0 { String::new() } else { number.to_string() };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "IPADDR{number}={}\nPREFIX{number}={}", net.addr(), net.prefix_len());
+    }
+    let ipv6: Vec<String> =
+        addresses.iter().filter(|net| matches!(net, IpNet::V6(_))).map(|net| net.to_string()).collect();
+    if ipv6.is_empty() && mtu.bytes() < 1280 {
+        // Too little for IPv6 (RFC 8200).
+        text.push_str("IPV6INIT=no\n");
+        return text;
+    }
+    text.push_str("IPV6INIT=yes\nIPV6_AUTOCONF=no\nIPV6_DEFROUTE=no\nIPV6_ADDR_GEN_MODE=eui64\n");
+    if let Some((first, others)) = ipv6.split_first() {
+        let _ = writeln!(text, "IPV6ADDR={first}");
+        if !others.is_empty() {
+            let _ = writeln!(text, "IPV6ADDR_SECONDARIES=\"{}\"", others.join(" "));
+        }
+    }
+    text
+}
+
+/// What a file says.
+pub fn read(text: &str) -> Said {
+    let variables = shell::variables(text);
+    let mut addresses = numbered_addresses(&variables, "PREFIX", "");
+    let ipv6 = ["IPV6ADDR", "IPV6ADDR_SECONDARIES"].iter().filter_map(|key| variables.get(*key));
+    addresses
+        .extend(ipv6.flat_map(|value| value.split_whitespace()).filter_map(|net| net.parse::<IpNet>().ok()));
+    Said {
+        mac: variables.get("HWADDR").and_then(|mac| mac.parse().ok()),
+        addresses,
+        mtu: variables.get("MTU").and_then(|mtu| Mtu::new(mtu.parse().ok()?).ok()),
+    }
+}
+
+/// `IPADDR` with `PREFIX…` or `NETMASK`, and the same with a number behind each. The prefix may be behind the address.
+pub fn numbered_addresses(variables: &BTreeMap<String, &str>, prefix: &str, separator: &str) -> Vec<IpNet> {
+    let numbered = (0..64).map(|number| format!("{separator}{number}"));
+    let suffixes = std::iter::once(String::new()).chain(numbered);
+    let net = |suffix: String| {
+        let value = |key: &str| variables.get(&format!("{key}{suffix}"));
+        let address = value("IPADDR")?;
+        if let Ok(net) = address.parse() {
+            return Some(net);
+        }
+        let address: IpAddr = address.parse().ok()?;
+        if let Some(length) = value(prefix).and_then(|length| length.parse().ok()) {
+            return IpNet::new(address, length).ok();
+        }
+        IpNet::with_netmask(address, value("NETMASK")?.parse().ok()?).ok()
+    };
+    suffixes.filter_map(net).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> (Option<String>, Vec<String>) {
+        let said = read(text);
+        (said.mac.map(|mac| mac.to_string()), said.addresses.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_first_agents_files_are_read_in_both_cases() {
+        for mac in ["fa:16:3e:00:00:01", "FA:16:3E:00:00:01", "\"FA:16:3E:00:00:01\""] {
+            let text = format!(
+                "DEVICE=multinic0\nNAME=multinic0\nTYPE=Ethernet\nONBOOT=yes\nBOOTPROTO=none\nIPADDR=10.0.0.5\n\
+                 PREFIX=24\nMTU=1450\nHWADDR={mac}\n"
+            );
+            assert_eq!(said(&text), (Some("fa:16:3e:00:00:01".to_owned()), vec!["10.0.0.5/24".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_netmask_does_for_a_prefix_and_half_an_address_is_none() {
+        let text = "IPADDR=10.0.0.5\nNETMASK=255.255.0.0\nIPADDR1=10.1.0.5\nIPADDR2=x\nPREFIX2=24\nIPADDR3=10.3.0.5\nPREFIX3=99\n";
+        assert_eq!(said(text), (None, vec!["10.0.0.5/16".to_owned()]));
+    }
+}

@@ -1,0 +1,99 @@
+//! nm-settings-keyfile(5): a connection profile of NetworkManager.
+
+use std::fmt::Write;
+
+use ipnet::IpNet;
+use multinic_core::Mtu;
+use multinic_core::node::NicTarget;
+
+use super::{HEADER, Said, ini, uuid};
+
+/// The text of a NIC's file.
+pub fn render(target: &NicTarget) -> String {
+    let NicTarget { mac, name, addresses, mtu } = target;
+    let uuid = uuid(target);
+    // The priority is the highest, so that no profile for every NIC is preferred to this one.
+    let mut text = format!(
+        "{HEADER}\
+         [connection]\n\
+         id={name}\n\
+         uuid={uuid}\n\
+         type=ethernet\n\
+         interface-name={name}\n\
+         autoconnect-priority=999\n\
+         \n\
+         [ethernet]\n\
+         mac-address={mac}\n\
+         mtu={mtu}\n"
+    );
+    let ipv4 = addresses.iter().filter(|net| matches!(net, IpNet::V4(_)));
+    let ipv6 = addresses.iter().filter(|net| matches!(net, IpNet::V6(_)));
+    // As the kernel does by itself: a link-local address, and none where the MTU is too small for IPv6 (RFC 8200).
+    let without_ipv6 = if mtu.bytes() < 1280 { "disabled" } else { "link-local" };
+    family(&mut text, "ipv4", "disabled", ipv4);
+    family(&mut text, "ipv6", without_ipv6, ipv6);
+    text.push_str("addr-gen-mode=eui64\n");
+    text
+}
+
+fn family(text: &mut String, section: &str, without: &str, addresses: impl Iterator<Item = IpNet>) {
+    let mut addresses = addresses.peekable();
+    let method = if addresses.peek().is_some() { "manual" } else { without };
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "\n[{section}]\nmethod={method}");
+    for (number, net) in (1..).zip(addresses) {
+        let _ = writeln!(text, "address{number}={net}");
+    }
+    text.push_str("never-default=true\n");
+}
+
+/// What a file says.
+pub fn read(text: &str) -> Said {
+    let mut said = Said::default();
+    for line in ini::lines(text) {
+        match line.section {
+            "ethernet" | "802-3-ethernet" => match line.key {
+                "mac-address" => said.mac = line.value.parse().ok(),
+                "mtu" => said.mtu = line.value.parse().ok().and_then(|mtu| Mtu::new(mtu).ok()),
+                _ => {}
+            },
+            "ipv4" | "ipv6" if is_address(line.key) => {
+                // An older form has the gateway behind the address.
+                let address = line.value.split(',').next().unwrap_or_default();
+                said.addresses.extend(address.parse::<IpNet>());
+            }
+            _ => {}
+        }
+    }
+    said
+}
+
+/// `address1`, `address2`, … and their older form `addresses1`, ….
+fn is_address(key: &str) -> bool {
+    let number = key.strip_prefix("address").map(|rest| rest.strip_prefix("es").unwrap_or(rest));
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_agents_files_are_read() {
+        let text = "[connection]\nid=multinic0\ntype=ethernet\ninterface-name=multinic0\nautoconnect=true\n\n\
+                    [ethernet]\nmac-address=fa:16:3e:00:00:01\nmtu=1450\n\n[ipv4]\nmethod=manual\n\
+                    address1=10.0.0.5/24\nroute-table=100\nroute1=10.0.0.0/24,,100\n\
+                    routing-rules=priority 10100 from 10.0.0.5/32 table 100\nnever-default=true\n\n\
+                    [ipv6]\nmethod=ignore\n";
+        let said = read(text);
+        assert_eq!(said.mac.unwrap().to_string(), "fa:16:3e:00:00:01");
+        assert_eq!(said.addresses, ["10.0.0.5/24".parse::<IpNet>().unwrap()]);
+        assert_eq!(said.mtu.unwrap().bytes(), 1450);
+    }
+
+    #[test]
+    fn a_gateway_behind_an_address_is_not_part_of_it() {
+        let said = read("[ipv4]\naddress1=10.0.0.5/24,10.0.0.1\naddresses2=10.0.1.5/24\naddress-data=x\n");
+        assert_eq!(said.addresses.len(), 2);
+    }
+}

@@ -1,0 +1,183 @@
+//! What makes a NIC the same at the next boot: files that the node's network manager reads. What is live is made by
+//! rtnetlink; a manager is at most told afterwards (see [`crate::manager`]).
+//!
+//! * [`Backend`]: the five ways, side by side; each renders a NIC as one file or several.
+//! * [`places`]: where such files are and what they are called, ours and those of the older programs.
+//! * [`held`]: what the files on disk say.
+//! * [`detect`]: which of the five a node has.
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use multinic_core::node::NicTarget;
+use multinic_core::{MacAddr, Mtu};
+
+pub mod detect;
+pub mod held;
+mod ifcfg;
+pub(crate) mod ini;
+mod keyfile;
+mod link;
+pub mod netplan;
+mod networkd;
+pub mod places;
+mod shell;
+mod udev_rule;
+mod wicked;
+
+use places::Kind;
+
+/// The first line of every file.
+const HEADER: &str = "# managed by MultiNIC; what is changed here is set right again\n";
+
+/// How a node keeps the configuration of its NICs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Backend {
+    /// `/etc/netplan`: Ubuntu, Debian with netplan.
+    Netplan,
+    /// `/etc/systemd/network`: Debian, Flatcar and their like.
+    Networkd,
+    /// Keyfiles of NetworkManager: RHEL and its kin from 9 on, SLES 16.
+    NetworkManager,
+    /// `/etc/sysconfig/network-scripts`: RHEL and its kin up to 8.
+    Ifcfg,
+    /// `/etc/sysconfig/network`: SLES 15.
+    Wicked,
+}
+
+/// A file as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// Where, below the node's root.
+    pub path: PathBuf,
+    /// The content.
+    pub text: String,
+    /// The permission bits.
+    pub mode: u32,
+}
+
+/// What a file says of the interface in its name, as far as it can be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Said {
+    /// The MAC address of the NIC that it is about.
+    pub mac: Option<MacAddr>,
+    /// The addresses that it gives.
+    pub addresses: Vec<IpNet>,
+    /// The MTU that it gives.
+    pub mtu: Option<Mtu>,
+}
+
+impl Backend {
+    /// Every one.
+    pub const ALL: [Self; 5] =
+        [Self::Netplan, Self::Networkd, Self::NetworkManager, Self::Ifcfg, Self::Wicked];
+
+    /// The name in configuration, logs, status and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Netplan => "netplan",
+            Self::Networkd => "networkd",
+            Self::NetworkManager => "networkmanager",
+            Self::Ifcfg => "ifcfg",
+            Self::Wicked => "wicked",
+        }
+    }
+
+    /// The backend of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|backend| backend.name() == name)
+    }
+
+    /// A NIC's files. What reads them at boot first comes first.
+    pub fn render(self, target: &NicTarget) -> Vec<Rendered> {
+        let kinds: &[Kind] = match self {
+            Self::Netplan => &[Kind::Netplan],
+            Self::Networkd => &[Kind::Link, Kind::Network],
+            Self::NetworkManager => &[Kind::Link, Kind::Keyfile],
+            Self::Ifcfg => &[Kind::Link, Kind::Ifcfg],
+            Self::Wicked => &[Kind::Rule, Kind::WickedSysctl, Kind::Wicked],
+        };
+        let file = |kind: &Kind| Rendered {
+            path: kind.path(target.name),
+            text: kind.text(target),
+            mode: kind.mode(),
+        };
+        kinds.iter().map(file).collect()
+    }
+}
+
+impl Kind {
+    fn text(self, target: &NicTarget) -> String {
+        match self {
+            Self::Netplan => netplan::render(target),
+            Self::Link => link::render(target),
+            Self::Network => networkd::render(target),
+            Self::Keyfile => keyfile::render(target),
+            Self::Ifcfg => ifcfg::render(target),
+            Self::Wicked => wicked::render(target),
+            Self::WickedSysctl => wicked::render_sysctl(),
+            Self::Rule => udev_rule::render(target),
+        }
+    }
+}
+
+/// The UUID under which NetworkManager knows a NIC of ours: version 8 (RFC 9562, made by rules of one's own), with
+/// `multinic`, the slot and the MAC in it, so that it is the same wherever and whenever the file is written.
+pub fn uuid(target: &NicTarget) -> String {
+    let mac = target.mac.to_string().replace(':', "");
+    format!("6d756c74-696e-8963-80{:02x}-{mac}", target.name.slot().number())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use multinic_core::Addresses;
+
+    use super::*;
+
+    fn nic(name: &str, addresses: &[&str], mtu: i64) -> NicTarget {
+        NicTarget {
+            mac: "fa:16:3e:00:00:01".parse().unwrap(),
+            name: name.parse().unwrap(),
+            addresses: Addresses::parse(addresses.iter().copied()).unwrap(),
+            mtu: Mtu::new(mtu).unwrap(),
+        }
+    }
+
+    #[test]
+    fn each_backend_writes_each_kind_of_nic() {
+        let cases = [
+            ("ipv4", nic("multinic0", &["192.0.2.10/24"], 1450)),
+            ("ipv6", nic("multinic1", &["2001:db8::10/64"], 1500)),
+            (
+                "both_families",
+                nic(
+                    "multinic2",
+                    &["2001:db8::10/64", "192.0.2.10/24", "198.51.100.7/31", "fd00::7/64"],
+                    1500,
+                ),
+            ),
+            ("no_address_and_an_mtu_without_ipv6", nic("multinic3", &[], 1000)),
+            ("jumbo_frames", nic("multinic4", &["192.0.2.10/24"], 9000)),
+            ("a_slot_of_two_digits", nic("multinic10", &[], 1500)),
+        ];
+        for backend in Backend::ALL {
+            for (case, target) in &cases {
+                let mut text = String::new();
+                for file in backend.render(target) {
+                    let _ = writeln!(text, "== {} {:o}\n{}", file.path.display(), file.mode, file.text);
+                }
+                insta::assert_snapshot!(format!("{}_{case}", backend.name()), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_is_of_one_backend() {
+        for backend in Backend::ALL {
+            assert_eq!(Backend::of_name(backend.name()), Some(backend));
+        }
+        assert_eq!(Backend::of_name("ifupdown"), None);
+    }
+}

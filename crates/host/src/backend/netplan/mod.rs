@@ -1,0 +1,8 @@
+//! netplan(5). The files are never applied by netplan while the node runs.
+
+pub mod check;
+mod read;
+mod render;
+
+pub use read::read;
+pub use render::render;

@@ -1,0 +1,39 @@
+//! A NIC as the text of its file.
+
+use std::fmt::Write;
+
+use multinic_core::node::NicTarget;
+
+use crate::backend::HEADER;
+
+/// The text of a NIC's file.
+pub fn render(target: &NicTarget) -> String {
+    let NicTarget { mac, name, addresses, mtu } = target;
+    // The quotes keep YAML 1.1 readers from taking a MAC of digits for a number in base 60. `optional` keeps the boot from
+    // waiting for a NIC that was unplugged meanwhile.
+    let mut text = format!(
+        "{HEADER}\
+         network:\n\
+         \x20 version: 2\n\
+         \x20 ethernets:\n\
+         \x20   {name}:\n\
+         \x20     match:\n\
+         \x20       macaddress: \"{mac}\"\n\
+         \x20     set-name: {name}\n\
+         \x20     dhcp4: false\n\
+         \x20     dhcp6: false\n\
+         \x20     accept-ra: false\n\
+         \x20     optional: true\n\
+         \x20     mtu: {mtu}\n"
+    );
+    if addresses.is_empty() {
+        text.push_str("      addresses: []\n");
+    } else {
+        text.push_str("      addresses:\n");
+        for net in addresses.iter() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "        - \"{net}\"");
+        }
+    }
+    text
+}

@@ -1,0 +1,245 @@
+//! NetworkManager. It takes every NIC that appears by DHCP unless a profile claims it, follows a link through its renaming,
+//! and takes addresses away that it did not set when a profile is activated. So it is made to let go of the NIC first, and
+//! gets it back with the profile that says what the kernel shows already.
+//!
+//! A NIC that is released it is not given back: it would bring it up, by DHCP. That lasts until the NIC is plugged anew or
+//! the node boots; `nmcli device set NAME managed yes` ends it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use multinic_core::node::NicTarget;
+use tokio::time::Instant;
+use zbus::{ObjectPath, OwnedObjectPath, Variant};
+
+use super::bus::{Bus, BusError, Object};
+use super::{LONGEST, ManagerError, PAUSE, Told};
+use crate::backend::places::{self, Kind};
+use crate::backend::uuid;
+use crate::files::HostRoot;
+
+const SERVICE: &str = "org.freedesktop.NetworkManager";
+const ROOT: Object<'static> =
+    Object { service: SERVICE, path: "/org/freedesktop/NetworkManager", interface: SERVICE };
+const SETTINGS: Object<'static> = Object {
+    service: SERVICE,
+    path: "/org/freedesktop/NetworkManager/Settings",
+    interface: "org.freedesktop.NetworkManager.Settings",
+};
+const UNKNOWN_DEVICE: &str = "org.freedesktop.NetworkManager.UnknownDevice";
+const UNKNOWN_CONNECTION: &str = "org.freedesktop.NetworkManager.Settings.InvalidConnection";
+
+/// `NM_DEVICE_STATE_UNMANAGED`.
+const UNMANAGED: u32 = 10;
+/// `NM_DEVICE_STATE_ACTIVATED`.
+const ACTIVATED: u32 = 100;
+/// `NM_DEVICE_STATE_FAILED`.
+const FAILED: u32 = 120;
+
+/// How long a NIC that it has let go of already may stay so after the profile has been read, before that counts as what
+/// its own configuration wants: one that has just been plugged, it does not manage for a moment.
+const NEW: std::time::Duration = std::time::Duration::from_secs(3);
+
+struct NetworkManager(Bus);
+
+/// How a device stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Standing {
+    state: u32,
+    /// The UUID of the profile that is active on it.
+    profile: Option<String>,
+}
+
+/// Whether it manages a link, other than by the profile of this NIC.
+pub async fn has_a_hand_on(
+    root: &HostRoot,
+    link: &str,
+    stays_with: Option<&NicTarget>,
+) -> Result<bool, ManagerError> {
+    let Some(manager) = NetworkManager::running(root).await? else { return Ok(false) };
+    let Some(device) = manager.device(link).await? else { return Ok(false) };
+    let standing = manager.standing(&device).await?;
+    let stays = stays_with.is_some_and(|target| standing.is_activated_with(&uuid(target)));
+    Ok(standing.state != UNMANAGED && !stays)
+}
+
+/// Makes it let go of a link.
+pub async fn take_from(root: &HostRoot, link: &str) -> Result<(), ManagerError> {
+    let Some(manager) = NetworkManager::running(root).await? else { return Ok(()) };
+    let Some(device) = manager.device(link).await? else { return Ok(()) };
+    manager.set_managed(&device, false).await?;
+    manager.await_standing(&device, link, |standing| standing.state == UNMANAGED).await
+}
+
+/// Makes it read the profile of a NIC and activate it.
+pub(crate) async fn adopt(root: &HostRoot, target: &NicTarget, told: Told<'_>) -> Result<(), ManagerError> {
+    let Some(manager) = NetworkManager::running(root).await? else { return Ok(()) };
+    let link = target.name.to_string();
+    let uuid = uuid(target);
+    manager.load(told.files).await?;
+    let Some(profile) = manager.profile(&uuid).await? else {
+        let path = told.files.iter().find(|path| is_profile(path)).cloned().unwrap_or_default();
+        return Err(ManagerError::Refused { manager: SERVICE, path: on_node(&path).into() });
+    };
+    let Some(device) = manager.await_device(&link).await? else {
+        let found = "it does not know the link".to_owned();
+        return Err(ManagerError::Disagrees { manager: SERVICE, interface: link, found });
+    };
+    if told.held {
+        manager.set_managed(&device, true).await?;
+    } else if !manager.manages_soon(&device).await? {
+        return Ok(());
+    }
+    if manager.standing(&device).await?.is_activated_with(&uuid) {
+        if !told.files.iter().any(|path| is_profile(path)) {
+            return Ok(());
+        }
+        let nothing: HashMap<String, HashMap<String, Variant<'_>>> = HashMap::new();
+        let _: () = manager.0.call(manager.of_device(&device), "Reapply", &(nothing, 0_u64, 0_u32)).await?;
+    } else {
+        let any = ObjectPath::from_static_str_unchecked("/");
+        let _: OwnedObjectPath =
+            manager.0.call(ROOT, "ActivateConnection", &(&profile, &device, &any)).await?;
+    }
+    manager.await_standing(&device, &link, |standing| standing.is_activated_with(&uuid)).await
+}
+
+/// Makes it forget profiles whose files are gone.
+pub(crate) async fn forget(root: &HostRoot, told: Told<'_>) -> Result<(), ManagerError> {
+    let Some(manager) = NetworkManager::running(root).await? else { return Ok(()) };
+    Ok(manager.load(told.files).await?)
+}
+
+/// Makes it read files again that are as they were, and gives a link back that it had let go of.
+pub(crate) async fn give_back(
+    root: &HostRoot,
+    link: Option<&str>,
+    told: Told<'_>,
+) -> Result<(), ManagerError> {
+    let Some(manager) = NetworkManager::running(root).await? else { return Ok(()) };
+    manager.load(told.files).await?;
+    if let Some(link) = link.filter(|_| told.held)
+        && let Some(device) = manager.device(link).await?
+    {
+        manager.set_managed(&device, true).await?;
+    }
+    Ok(())
+}
+
+fn is_profile(path: &Path) -> bool {
+    matches!(places::known(path), Some((Kind::Keyfile | Kind::Ifcfg, _)))
+}
+
+/// The path of a file as the manager, which runs on the node, sees it.
+fn on_node(path: &Path) -> String {
+    format!("/{}", path.display())
+}
+
+impl Standing {
+    fn is_activated_with(&self, uuid: &str) -> bool {
+        self.state == ACTIVATED && self.profile.as_deref() == Some(uuid)
+    }
+}
+
+impl NetworkManager {
+    async fn running(root: &HostRoot) -> Result<Option<Self>, BusError> {
+        let Some(bus) = Bus::connect(root).await? else { return Ok(None) };
+        Ok(bus.has_owner(SERVICE).await?.then_some(Self(bus)))
+    }
+
+    fn of_device<'a>(&self, device: &'a OwnedObjectPath) -> Object<'a> {
+        Object { service: SERVICE, path: device.as_str(), interface: "org.freedesktop.NetworkManager.Device" }
+    }
+
+    async fn device(&self, link: &str) -> Result<Option<OwnedObjectPath>, BusError> {
+        match self.0.call(ROOT, "GetDeviceByIpIface", &link).await {
+            Ok(device) => Ok(Some(device)),
+            Err(error) if error.is(UNKNOWN_DEVICE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The device, which may be so new, or newly named, that it is not known yet.
+    async fn await_device(&self, link: &str) -> Result<Option<OwnedObjectPath>, BusError> {
+        let deadline = Instant::now() + LONGEST;
+        loop {
+            let device = self.device(link).await?;
+            if device.is_some() || Instant::now() > deadline {
+                return Ok(device);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn standing(&self, device: &OwnedObjectPath) -> Result<Standing, BusError> {
+        let object = self.of_device(device);
+        let state: u32 = self.0.get(object, "State").await?;
+        let active: OwnedObjectPath = self.0.get(object, "ActiveConnection").await?;
+        if active.as_str() == "/" {
+            return Ok(Standing { state, profile: None });
+        }
+        let interface = "org.freedesktop.NetworkManager.Connection.Active";
+        let active = Object { service: SERVICE, path: active.as_str(), interface };
+        // It may have ended since.
+        Ok(Standing { state, profile: self.0.get::<String>(active, "Uuid").await.ok() })
+    }
+
+    async fn await_standing(
+        &self,
+        device: &OwnedObjectPath,
+        link: &str,
+        agrees: impl Fn(&Standing) -> bool,
+    ) -> Result<(), ManagerError> {
+        let deadline = Instant::now() + LONGEST;
+        loop {
+            let standing = self.standing(device).await?;
+            if agrees(&standing) {
+                return Ok(());
+            }
+            if standing.state == FAILED || Instant::now() > deadline {
+                let Standing { state, profile } = standing;
+                let found =
+                    format!("device state {state} with profile {}", profile.as_deref().unwrap_or("none"));
+                return Err(ManagerError::Disagrees { manager: SERVICE, interface: link.to_owned(), found });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn manages_soon(&self, device: &OwnedObjectPath) -> Result<bool, BusError> {
+        let deadline = Instant::now() + NEW;
+        while self.standing(device).await?.state == UNMANAGED {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(true)
+    }
+
+    async fn set_managed(&self, device: &OwnedObjectPath, managed: bool) -> Result<(), BusError> {
+        let object = self.of_device(device);
+        let properties = Object { interface: "org.freedesktop.DBus.Properties", ..object };
+        self.0.call(properties, "Set", &(object.interface, "Managed", Variant::from(managed))).await
+    }
+
+    /// Makes it read these files, or forget them if they are gone. The answer says little: a file that is refused is seen
+    /// by its profile not being there.
+    async fn load(&self, files: &[PathBuf]) -> Result<(), BusError> {
+        let paths: Vec<String> =
+            files.iter().filter(|path| is_profile(path)).map(|path| on_node(path)).collect();
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let (_, _): (bool, Vec<String>) = self.0.call(SETTINGS, "LoadConnections", &paths).await?;
+        Ok(())
+    }
+
+    async fn profile(&self, uuid: &str) -> Result<Option<OwnedObjectPath>, BusError> {
+        match self.0.call(SETTINGS, "GetConnectionByUuid", &uuid).await {
+            Ok(profile) => Ok(Some(profile)),
+            Err(error) if error.is(UNKNOWN_CONNECTION) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! systemd-networkd. It leaves links alone that no file of its own named when it last read them, and one that it manages by
+//! another file (somebody's for every NIC, with DHCP) it has to be told about ours, by reading all files again. With that
+//! it drops rules and routes that others set, unless it was started with `ManageForeignRoutingPolicyRules=no` and
+//! `ManageForeignRoutes=no`; so without these it is told nothing before the next boot.
+
+use std::path::{Path, PathBuf};
+
+use multinic_core::InterfaceName;
+use tokio::time::Instant;
+
+use super::bus::{Bus, Object};
+use super::foreign;
+use super::{LONGEST, ManagerError, PAUSE, Told};
+use crate::backend::places::Kind;
+use crate::files::HostRoot;
+
+const SERVICE: &str = "org.freedesktop.network1";
+
+/// What networkd says of a link, in `/run/systemd/netif/links`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct LinkState {
+    /// `unmanaged`, `pending`, `configured`, ….
+    admin: String,
+    /// The file by which it manages the link.
+    file: Option<PathBuf>,
+}
+
+/// Makes it manage a link of ours by our file as it is now, if it manages the link at all and may be told.
+pub(crate) async fn adopt(
+    root: &HostRoot,
+    index: u32,
+    name: InterfaceName,
+    told: Told<'_>,
+) -> Result<(), ManagerError> {
+    let ours = Kind::Network.path(name);
+    let before = link_state(root, index);
+    let Some(file) = &before.file else { return Ok(()) };
+    if *file == Path::new("/").join(&ours) && !told.files.contains(&ours) {
+        return Ok(());
+    }
+    let Some(bus) = Bus::connect(root).await? else { return Ok(()) };
+    if !bus.has_owner(SERVICE).await? {
+        return Ok(());
+    }
+    if !foreign::is_spared(root, &bus).await? {
+        tracing::warn!(
+            interface_name = %name,
+            path = %file.display(),
+            "systemd-networkd manages the interface by another file or an earlier text, and is not told before the next \
+             boot: reading its files again, it would drop rules and routes that others set"
+        );
+        return Ok(());
+    }
+    let manager = Object {
+        service: SERVICE,
+        path: "/org/freedesktop/network1",
+        interface: "org.freedesktop.network1.Manager",
+    };
+    let _: () = bus.call(manager, "Reload", &()).await?;
+    let ours = Path::new("/").join(ours);
+    let deadline = Instant::now() + LONGEST;
+    loop {
+        let LinkState { admin, file } = link_state(root, index);
+        if file.as_ref() == Some(&ours) && admin == "configured" {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let file = file.map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+            let found = format!("{admin} by {file}");
+            return Err(ManagerError::Disagrees { manager: SERVICE, interface: name.to_string(), found });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn link_state(root: &HostRoot, index: u32) -> LinkState {
+    let path = root.path().join(format!("run/systemd/netif/links/{index}"));
+    parse(&std::fs::read_to_string(path).unwrap_or_default())
+}
+
+fn parse(text: &str) -> LinkState {
+    let value = |key: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once('='));
+        lines.find(|(found, _)| *found == key).map(|(_, value)| value)
+    };
+    LinkState {
+        admin: value("ADMIN_STATE").unwrap_or_default().to_owned(),
+        file: value("NETWORK_FILE").filter(|file| !file.is_empty()).map(PathBuf::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_networkd_says_of_a_link_is_read() {
+        let text = "# This is private data. Do not parse.\nADMIN_STATE=configured\nOPER_STATE=routable\n\
+                    NETWORK_FILE=/etc/systemd/network/10-multinic0.network\n";
+        let state = parse(text);
+        assert_eq!(state.admin, "configured");
+        assert_eq!(state.file.unwrap(), PathBuf::from("/etc/systemd/network/10-multinic0.network"));
+        assert_eq!(parse("ADMIN_STATE=unmanaged\n").file, None);
+    }
+}

@@ -1,0 +1,37 @@
+//! wicked. It is told by its own program, which has no use of a root that is not its own: an agent in a container leaves
+//! it at the files, which the next boot reads. The program exits with 0 for addresses that it could not read, and waits
+//! half a minute for a NIC that is not there; what it made is seen by looking at the kernel afterwards.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use multinic_core::InterfaceName;
+
+use super::ManagerError;
+use crate::files::HostRoot;
+
+const PROGRAM: &str = "/usr/sbin/wicked";
+
+/// Longer than it waits for a NIC by itself.
+const LONGEST: Duration = Duration::from_secs(45);
+
+/// Makes it take up a NIC of ours.
+pub async fn adopt(root: &HostRoot, name: InterfaceName) -> Result<(), ManagerError> {
+    let program = PathBuf::from(PROGRAM);
+    if !root.is_own() || !program.exists() || !root.path().join("run/wicked").exists() {
+        return Ok(());
+    }
+    let mut command = tokio::process::Command::new(&program);
+    command.arg("ifup").arg(name.to_string()).env_clear();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let failed = |reason: String| ManagerError::Program { program: program.clone(), reason };
+    let output = tokio::time::timeout(LONGEST, command.output()).await;
+    let output = output.map_err(|_| failed(format!("it did not end within {} s", LONGEST.as_secs())))?;
+    let output = output.map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(failed(format!("{}: {}", output.status, said.trim())));
+    }
+    Ok(())
+}

@@ -1,0 +1,474 @@
+//! What of a node, beside its links, decides what becomes of NICs of ours: the other programs that configure networks, and
+//! what their files say. Nothing is changed, and what cannot be read is passed over: it stands in nobody's way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use multinic_core::node::doctor::{
+    Claim, Kubelet, Means, Missing, NetworkManager, Networkd, Setting, Survey,
+};
+use serde::Deserialize;
+
+use crate::backend::{Backend, ini, places, shell};
+use crate::error::HostError;
+use crate::files::{FileCopy, HostRoot};
+use crate::host::Host;
+
+/// Where systemd looks for configuration, the strongest first.
+const SYSTEMD: [&str; 4] = ["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"];
+/// Where netplan does.
+const NETPLAN: [&str; 3] = ["etc/netplan", "run/netplan", "usr/lib/netplan"];
+/// Where NetworkManager does.
+const NETWORK_MANAGER: [&str; 3] = ["etc/NetworkManager", "run/NetworkManager", "usr/lib/NetworkManager"];
+/// Where the kubelet's arguments are kept by kubeadm and by packages.
+const KUBELET: [&str; 3] =
+    ["var/lib/kubelet/kubeadm-flags.env", "etc/default/kubelet", "etc/sysconfig/kubelet"];
+/// systemd makes this link when it starts the unit.
+const NETWORKD_STARTED: &str = "run/systemd/units/invocation:systemd-networkd.service";
+
+/// The drop-in that keeps networkd from dropping the routes and rules of others.
+pub const DROP_IN: &str = "\
+# Install as /etc/systemd/networkd.conf.d/10-multinic.conf, then restart systemd-networkd in a maintenance window.
+# Without these, networkd drops the policy rules and routes of CNI plugins whenever it configures a NIC.
+[Network]
+ManageForeignRoutes=no
+ManageForeignRoutingPolicyRules=no
+";
+
+impl Host {
+    /// Looks at what decides over NICs of ours beside the links themselves.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell its rules.
+    pub fn survey(&self) -> Result<Survey, HostError> {
+        let there = |path: &str| self.root.path().join(path).exists();
+        Ok(Survey {
+            networkd: there("run/systemd/netif/state").then(|| networkd(&self.root)),
+            network_manager: there("run/NetworkManager").then(|| network_manager(&self.root)),
+            rules: self.netlink.rules()?,
+            claims: claims(&self.root),
+            strict_reverse_path: reverse_path(),
+            kubelet: kubelet(&self.root),
+            missing: missing(&self.root, self.backend),
+        })
+    }
+}
+
+/// Where that drop-in goes.
+const DROP_IN_PATH: &str = "etc/systemd/networkd.conf.d/10-multinic.conf";
+
+impl Host {
+    /// Puts the drop-in in place. The running networkd knows nothing of it before its next start. Returns the path.
+    ///
+    /// # Errors
+    /// Where the node may not be changed, or the file cannot be written.
+    pub fn install_drop_in(&self) -> Result<String, HostError> {
+        if !self.is_writable() {
+            return Err(HostError::ReadOnly);
+        }
+        let path = Path::new(DROP_IN_PATH);
+        self.root.make_directory(path.parent().unwrap_or(path), 0o755)?;
+        // networkd is not root.
+        let copy = FileCopy { bytes: DROP_IN.into(), mode: 0o644, owner: None };
+        self.root.write(path, &copy, None)?;
+        Ok(format!("/{DROP_IN_PATH}"))
+    }
+}
+
+/// What networkd was told, and whether it runs since.
+fn networkd(root: &HostRoot) -> Networkd {
+    let started = std::fs::symlink_metadata(root.path().join(NETWORKD_STARTED));
+    let started = started.and_then(|link| link.modified()).ok();
+    let mut settings: BTreeMap<String, Setting> = BTreeMap::new();
+    for path in configuration(root, &SYSTEMD, "networkd.conf") {
+        let Some(text) = text(root, &path) else { continue };
+        let written = std::fs::metadata(root.path().join(&path)).and_then(|file| file.modified()).ok();
+        for line in ini::lines(&text).filter(|line| line.section == "Network") {
+            settings.insert(line.key.to_owned(), setting(line.value, written, started));
+        }
+    }
+    let of = |key| settings.get(key).copied().unwrap_or(Setting::Unset);
+    Networkd { keeps_routes: of("ManageForeignRoutes"), keeps_rules: of("ManageForeignRoutingPolicyRules") }
+}
+
+/// What the running program made of a line: it knows what was written before it started.
+fn setting(value: &str, written: Option<SystemTime>, started: Option<SystemTime>) -> Setting {
+    if !matches!(value.to_ascii_lowercase().as_str(), "no" | "false" | "0" | "off" | "n" | "f") {
+        return Setting::Unset;
+    }
+    match (written, started) {
+        (Some(written), Some(started)) if written <= started => Setting::InEffect,
+        _ => Setting::OnDisk,
+    }
+}
+
+/// A program's file with its drop-ins, in the order in which it reads them: a drop-in of the same name in a stronger folder
+/// takes the other's place.
+fn configuration(root: &HostRoot, folders: &[&str], file: &str) -> Vec<PathBuf> {
+    let whole = folders.iter().map(|folder| Path::new(folder).join(file));
+    let mut found: Vec<PathBuf> = whole.filter(|path| root.path().join(path).exists()).take(1).collect();
+    let mut drop_ins: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    for folder in folders {
+        let folder = Path::new(folder).join(format!("{file}.d"));
+        for name in root.names(&folder).unwrap_or_default() {
+            if Path::new(&name).extension().is_some_and(|ending| ending == "conf") {
+                drop_ins.entry(name.clone()).or_insert_with(|| folder.join(&name));
+            }
+        }
+    }
+    found.extend(drop_ins.into_values());
+    found
+}
+
+fn network_manager(root: &HostRoot) -> NetworkManager {
+    let mut whole = configuration(root, &NETWORK_MANAGER, "NetworkManager.conf");
+    // Its drop-ins are in `conf.d`, without the file's name.
+    let mut drop_ins: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    for folder in NETWORK_MANAGER {
+        let folder = Path::new(folder).join("conf.d");
+        for name in root.names(&folder).unwrap_or_default() {
+            drop_ins.entry(name.clone()).or_insert_with(|| folder.join(&name));
+        }
+    }
+    whole.extend(drop_ins.into_values());
+    let mut leaves_new_nics = false;
+    for text in whole.iter().filter_map(|path| text(root, path)) {
+        for line in ini::lines(&text).filter(|line| line.section == "main" && line.key == "no-auto-default") {
+            leaves_new_nics = line.value.split([',', ';']).any(|item| item.trim() == "*");
+        }
+    }
+    NetworkManager { leaves_new_nics }
+}
+
+/// What files of others say of NICs.
+fn claims(root: &HostRoot) -> Vec<Claim> {
+    let mut found = Vec::new();
+    each_file(root, &NETPLAN, &["yaml"], |path, text| found.extend(of_netplan(path, text)));
+    let networks: Vec<String> = SYSTEMD.iter().map(|folder| format!("{folder}/network")).collect();
+    let networks: Vec<&str> = networks.iter().map(String::as_str).collect();
+    each_file(root, &networks, &["network"], |path, text| found.extend(of_network(path, text)));
+    let keyfiles: Vec<String> =
+        NETWORK_MANAGER.iter().map(|folder| format!("{folder}/system-connections")).collect();
+    let keyfiles: Vec<&str> = keyfiles.iter().map(String::as_str).collect();
+    each_file(root, &keyfiles, &["nmconnection"], |path, text| found.extend(of_keyfile(path, text)));
+    let scripts = ["etc/sysconfig/network-scripts", "etc/sysconfig/network"];
+    each_file(root, &scripts, &[], |path, text| found.extend(of_ifcfg(path, text)));
+    found
+}
+
+/// Every file of others in these folders with one of these endings (none: any). A file of the same name in a stronger
+/// folder takes the other's place.
+fn each_file(root: &HostRoot, folders: &[&str], endings: &[&str], mut read: impl FnMut(&str, &str)) {
+    let mut seen = BTreeSet::new();
+    for folder in folders {
+        for name in root.names(Path::new(folder)).unwrap_or_default() {
+            let path = Path::new(folder).join(&name);
+            let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+            // netplan's own output says what its YAML says, which is read itself.
+            let generated = name.to_string_lossy().contains("netplan-");
+            if places::known(&path).is_some()
+                || generated
+                || !(endings.is_empty() || endings.contains(&ending))
+                || !seen.insert(name)
+            {
+                continue;
+            }
+            if let Some(text) = text(root, &path) {
+                read(&format!("/{}", path.display()), &text);
+            }
+        }
+    }
+}
+
+fn text(root: &HostRoot, path: &Path) -> Option<String> {
+    let copy = root.read(path).ok()??;
+    String::from_utf8(copy.bytes).ok()
+}
+
+#[derive(Deserialize)]
+struct Document {
+    network: Option<Network>,
+}
+
+#[derive(Deserialize)]
+struct Network {
+    #[serde(default)]
+    ethernets: BTreeMap<String, Ethernet>,
+}
+
+#[derive(Deserialize)]
+struct Ethernet {
+    #[serde(rename = "match")]
+    matched: Option<Match>,
+    dhcp4: Option<bool>,
+    dhcp6: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Match {
+    macaddress: Option<String>,
+    name: Option<serde_json::Value>,
+}
+
+fn of_netplan(path: &str, text: &str) -> Vec<Claim> {
+    let Ok(Document { network: Some(network) }) = serde_saphyr::from_str(text) else { return Vec::new() };
+    let claims = network.ethernets.into_iter().flat_map(|(id, ethernet)| {
+        let dhcp = ethernet.dhcp4 == Some(true) || ethernet.dhcp6 == Some(true);
+        let means = match ethernet.matched {
+            None => vec![Means::Names(id)],
+            Some(Match { macaddress: Some(mac), .. }) => {
+                mac.trim().parse().map(Means::Mac).into_iter().collect()
+            }
+            Some(Match { name, .. }) => names(name.as_ref()).into_iter().map(Means::Names).collect(),
+        };
+        means.into_iter().map(move |means| (means, dhcp))
+    });
+    claims.map(|(means, dhcp)| claim(path, means, dhcp)).collect()
+}
+
+/// A pattern, or several.
+fn names(value: Option<&serde_json::Value>) -> Vec<String> {
+    match value {
+        Some(serde_json::Value::String(name)) => vec![name.clone()],
+        Some(serde_json::Value::Array(list)) => {
+            list.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+        }
+        // Without a name and a MAC it matches everything.
+        _ => vec!["*".to_owned()],
+    }
+}
+
+fn of_network(path: &str, text: &str) -> Vec<Claim> {
+    let dhcp = ini::lines(text).any(|line| {
+        line.section == "Network" && line.key == "DHCP" && !matches!(line.value, "no" | "false" | "0" | "off")
+    });
+    let mut means = Vec::new();
+    for line in ini::lines(text).filter(|line| line.section == "Match") {
+        let words = line.value.split_whitespace();
+        match line.key {
+            "MACAddress" | "PermanentMACAddress" => {
+                means.extend(words.filter_map(|word| word.parse().ok()).map(Means::Mac));
+            }
+            "Name" => means.extend(words.map(|word| Means::Names(word.to_owned()))),
+            _ => {}
+        }
+    }
+    let every_nic =
+        ini::lines(text).any(|line| (line.section, line.key, line.value) == ("Match", "Type", "ether"));
+    if means.is_empty() && every_nic {
+        means.push(Means::Names("*".to_owned()));
+    }
+    // With both, only NICs of that MAC are meant.
+    if means.iter().any(|means| matches!(means, Means::Mac(_))) {
+        means.retain(|means| matches!(means, Means::Mac(_)));
+    }
+    means.into_iter().map(|means| claim(path, means, dhcp)).collect()
+}
+
+fn of_keyfile(path: &str, text: &str) -> Option<Claim> {
+    let value = |section: &str, key: &str| {
+        ini::lines(text).find(|line| line.section == section && line.key == key).map(|line| line.value)
+    };
+    let mac = value("ethernet", "mac-address").or_else(|| value("802-3-ethernet", "mac-address"))?;
+    let dhcp = value("ipv4", "method") == Some("auto") || value("ipv6", "method") == Some("auto");
+    Some(claim(path, Means::Mac(mac.parse().ok()?), dhcp))
+}
+
+fn of_ifcfg(path: &str, text: &str) -> Option<Claim> {
+    let name = path.rsplit('/').next()?;
+    name.starts_with("ifcfg-").then_some(())?;
+    let variables = shell::variables(text);
+    let mac = variables.get("HWADDR").or_else(|| variables.get("LLADDR"))?;
+    let dhcp = variables.get("BOOTPROTO").is_some_and(|how| how.starts_with("dhcp"));
+    Some(claim(path, Means::Mac(mac.parse().ok()?), dhcp))
+}
+
+fn claim(path: &str, means: Means, dhcp: bool) -> Claim {
+    Claim { path: path.to_owned(), means, dhcp }
+}
+
+/// `rp_filter` of every link of this network namespace: `/proc/sys/net` is the process' own, never below the node's root.
+fn reverse_path() -> BTreeMap<String, bool> {
+    let folder = Path::new("/proc/sys/net/ipv4/conf");
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let read = entries.filter_map(|entry| {
+        let value = std::fs::read_to_string(entry.path().join("rp_filter")).ok()?;
+        Some((entry.file_name().into_string().ok()?, value.trim() == "1"))
+    });
+    read.collect()
+}
+
+fn kubelet(root: &HostRoot) -> Option<Kubelet> {
+    let texts: Vec<String> = KUBELET.iter().filter_map(|path| text(root, Path::new(path))).collect();
+    (!texts.is_empty()).then(|| {
+        let has = |flag: &str| texts.iter().any(|text| text.contains(flag));
+        Kubelet { external_cloud: has("--cloud-provider=external"), node_ip: has("--node-ip=") }
+    })
+}
+
+/// What a backend's manager is talked to by.
+fn missing(root: &HostRoot, backend: Backend) -> Vec<Missing> {
+    let needs: &[(&[&str], &str)] = match backend {
+        Backend::Netplan => &[(
+            &["usr/sbin/netplan", "usr/bin/netplan", "sbin/netplan"],
+            "our files are not checked before they are put in place, and nothing reads them at boot",
+        )],
+        Backend::NetworkManager | Backend::Ifcfg => &[(
+            &["run/dbus/system_bus_socket", "var/run/dbus/system_bus_socket"],
+            "NetworkManager cannot be told of a profile, and takes it up at the next boot only",
+        )],
+        Backend::Networkd => &[],
+        Backend::Wicked => &[(&["usr/sbin/wicked"], "wicked cannot be told of an interface")],
+    };
+    let absent = needs.iter().filter(|(paths, _)| !paths.iter().any(|path| root.path().join(path).exists()));
+    absent
+        .map(|(paths, needed_for)| Missing {
+            path: format!("/{}", paths.first().copied().unwrap_or_default()),
+            needed_for: (*needed_for).to_owned(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A node's root with these files.
+    fn root(files: &[(&str, &str)]) -> (tempfile::TempDir, HostRoot) {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let root = HostRoot::open(folder.path()).unwrap();
+        (folder, root)
+    }
+
+    #[test]
+    fn a_setting_counts_once_networkd_was_started_with_it() {
+        let drop_in = "etc/systemd/networkd.conf.d/10-multinic.conf";
+        let (folder, root) = root(&[
+            ("usr/lib/systemd/networkd.conf.d/50-distribution.conf", "[Network]\nManageForeignRoutes=yes\n"),
+            ("etc/systemd/networkd.conf", "[Network]\n#ManageForeignRoutingPolicyRules=no\n"),
+        ]);
+        assert_eq!(networkd(&root), Networkd { keeps_routes: Setting::Unset, keeps_rules: Setting::Unset });
+        let path = folder.path().join(drop_in);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, DROP_IN).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let started = folder.path().join(NETWORKD_STARTED);
+        std::fs::create_dir_all(started.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("0123", &started).unwrap();
+        let now = std::fs::symlink_metadata(&started).unwrap().modified().unwrap();
+        let second = Duration::from_secs(1);
+        // 10- is read before 50-, so the distribution's word on routes counts.
+        for (written, keeps_rules) in [(now + second, Setting::OnDisk), (now - second, Setting::InEffect)] {
+            file.set_modified(written).unwrap();
+            assert_eq!(networkd(&root), Networkd { keeps_routes: Setting::Unset, keeps_rules });
+        }
+    }
+
+    #[test]
+    fn a_drop_in_of_the_same_name_takes_the_place_of_the_distributions() {
+        let (_folder, root) = root(&[
+            ("usr/lib/systemd/networkd.conf.d/10-a.conf", "[Network]\nManageForeignRoutes=yes\n"),
+            ("etc/systemd/networkd.conf.d/10-a.conf", "[Network]\nManageForeignRoutes=false\n"),
+        ]);
+        assert_eq!(networkd(&root).keeps_routes, Setting::OnDisk);
+    }
+
+    #[test]
+    fn files_of_others_are_read_for_the_nics_that_they_mean_and_ours_are_not() {
+        let mac = "fa:16:3e:00:00:01";
+        let by_mac = || Means::Mac(mac.parse().unwrap());
+        let names = |pattern: &str| Means::Names(pattern.to_owned());
+        let cases = [
+            (
+                "etc/netplan/50-cloud-init.yaml",
+                "network: {ethernets: {one: {match: {macaddress: 'FA:16:3E:00:00:01'}, dhcp4: true}}}",
+                Some((by_mac(), true)),
+            ),
+            (
+                "etc/netplan/60-all.yaml",
+                "network: {ethernets: {all: {match: {name: en*}}}}",
+                Some((names("en*"), false)),
+            ),
+            (
+                "etc/netplan/61-id.yaml",
+                "network: {ethernets: {eth0: {dhcp6: true}}}",
+                Some((names("eth0"), true)),
+            ),
+            ("etc/netplan/91-multinic1.yaml", "network: {ethernets: {multinic1: {dhcp4: true}}}", None),
+            ("etc/netplan/broken.yaml", "network: [", None),
+            (
+                "etc/systemd/network/20-all.network",
+                "[Match]\nName=en* eth*\n[Network]\nDHCP=yes\n",
+                Some((names("en*"), true)),
+            ),
+            (
+                "etc/systemd/network/21-ether.network",
+                "[Match]\nType=ether\n[Network]\nDHCP=ipv4\n",
+                Some((names("*"), true)),
+            ),
+            (
+                "usr/lib/systemd/network/22-mac.network",
+                &format!("[Match]\nMACAddress={mac}\nName=en*\n"),
+                Some((by_mac(), false)),
+            ),
+            ("run/systemd/network/10-netplan-all.network", "[Match]\nName=*\n", None),
+            (
+                "etc/NetworkManager/system-connections/a.nmconnection",
+                &format!("[ethernet]\nmac-address={mac}\n[ipv4]\nmethod=auto\n"),
+                Some((by_mac(), true)),
+            ),
+            (
+                "etc/sysconfig/network-scripts/ifcfg-eth1",
+                &format!("HWADDR=\"{mac}\"\nBOOTPROTO=dhcp\n"),
+                Some((by_mac(), true)),
+            ),
+            ("etc/sysconfig/network-scripts/route-eth1", &format!("HWADDR={mac}\n"), None),
+        ];
+        for (path, text, expected) in cases {
+            let (_folder, root) = root(&[(path, text)]);
+            let found = claims(&root);
+            let expected = expected.map(|(means, dhcp)| claim(&format!("/{path}"), means, dhcp));
+            assert_eq!(found.first(), expected.as_ref(), "{path}");
+        }
+    }
+
+    #[test]
+    fn networkmanager_leaves_new_nics_alone_where_it_is_told_for_all() {
+        let told = |files: &[(&str, &str)]| network_manager(&root(files).1).leaves_new_nics;
+        assert!(!told(&[("etc/NetworkManager/NetworkManager.conf", "[main]\nplugins=keyfile\n")]));
+        assert!(told(&[("usr/lib/NetworkManager/conf.d/00-server.conf", "[main]\nno-auto-default=*\n")]));
+        assert!(!told(&[(
+            "etc/NetworkManager/NetworkManager.conf",
+            "[main]\nno-auto-default=fa:16:3e:00:00:01\n"
+        )]));
+    }
+
+    #[test]
+    fn a_kubelet_is_known_by_its_arguments() {
+        let (_folder, root) = root(&[(
+            "var/lib/kubelet/kubeadm-flags.env",
+            "KUBELET_KUBEADM_ARGS=\"--cloud-provider=external --node-ip=10.0.0.5\"\n",
+        )]);
+        assert_eq!(kubelet(&root), Some(Kubelet { external_cloud: true, node_ip: true }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_is_too_strange(text in "[^\0]*") {
+            let _ = (of_netplan("/a", &text), of_network("/a", &text), of_keyfile("/a", &text), of_ifcfg("/ifcfg-a", &text));
+        }
+    }
+}
