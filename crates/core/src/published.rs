@@ -16,7 +16,8 @@ pub struct Published {
     pub revision: Option<u64>,
     /// The interfaces that nodes are to have.
     pub interfaces: Vec<PublishedInterface>,
-    /// Removals whose slots are not free yet.
+    /// Slots that are not free although nothing is published there: of removals that are not carried out yet, and of NICs
+    /// whose configuration is not known.
     pub releasing: Vec<Releasing>,
     /// The hash of each configuration's spec at its last complete publication.
     pub spec_hashes: BTreeMap<ConfigKey, String>,
@@ -57,7 +58,7 @@ impl PublishedInterface {
 }
 
 /// An interface that is being taken away: its slot stays taken until the node reports the release, or the tombstone
-/// is purged.
+/// is purged. Or one of which only the slot is remembered, which it keeps when it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Releasing {
     /// The node.

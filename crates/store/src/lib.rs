@@ -12,6 +12,7 @@ mod agent;
 mod dialect;
 mod error;
 pub mod inventory;
+mod memory;
 mod migrate;
 mod publish;
 mod published;
@@ -24,6 +25,7 @@ mod store;
 
 pub use agent::AgentSource;
 pub use error::{Place, StoreError};
+pub use memory::RememberedNic;
 pub use publish::PublishOutcome;
 pub use removed::Removed;
 pub use settings::{DatabaseParts, DatabaseSettings, SettingsError, Target, Tls};

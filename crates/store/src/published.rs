@@ -20,6 +20,7 @@ const INTERFACES: &str = "SELECT mi.id, mi.attached_node_name, mi.cr_namespace, 
      WHERE mi.deleted_at IS NULL AND mi.attached_node_name IS NOT NULL ORDER BY mi.id";
 const RELEASING: &str =
     "SELECT id, node_name, macaddress, slot FROM multi_removal WHERE released_at IS NULL ORDER BY id";
+const REMEMBERED: &str = "SELECT 0, node_name, macaddress, slot FROM multi_slot WHERE slot IS NOT NULL";
 const HASHES: &str = "SELECT cr_namespace, cr_name, spec_hash FROM cr_state";
 
 /// One consistent read, within a transaction of the caller's.
@@ -33,17 +34,19 @@ pub(crate) async fn read(session: &mut Session) -> Result<Published, StoreError>
             Ok(())
         })
         .await?;
-    session
-        .each_row("reading multi_removal", RELEASING, Vec::new(), &mut |row| {
-            let cells = Cells { table: "multi_removal", row };
-            published.releasing.push(Releasing {
-                node: cells.parsed(1, "node_name")?,
-                mac: cells.parsed(2, "macaddress")?,
-                slot: cells.slot(3)?,
-            });
-            Ok(())
-        })
-        .await?;
+    for (table, sql) in [("multi_removal", RELEASING), ("multi_slot", REMEMBERED)] {
+        session
+            .each_row("reading which slots are not free", sql, Vec::new(), &mut |row| {
+                let cells = Cells { table, row };
+                published.releasing.push(Releasing {
+                    node: cells.parsed(1, "node_name")?,
+                    mac: cells.parsed(2, "macaddress")?,
+                    slot: cells.slot(3)?,
+                });
+                Ok(())
+            })
+            .await?;
+    }
     session
         .each_row("reading cr_state", HASHES, Vec::new(), &mut |row| {
             let text = |column| row.text(column).map(Option::unwrap_or_default);

@@ -13,6 +13,8 @@ pub(crate) async fn purge(session: &mut Session, older_than: Duration) -> Result
     let removals = format!("DELETE FROM multi_removal WHERE created_at <= {cutoff}");
     let mut count = session.execute("purging tombstones", &interfaces, Vec::new()).await?;
     count += session.execute("purging removals", &removals, Vec::new()).await?;
+    let slots = format!("DELETE FROM multi_slot WHERE created_at <= {cutoff}");
+    session.execute("purging slots", &slots, Vec::new()).await?;
     // A node that an interface or a removal still names stays: its agent would otherwise be told that it is unknown.
     let nodes = format!(
         "DELETE FROM node_table WHERE deleted_at IS NOT NULL AND deleted_at <= {cutoff} \

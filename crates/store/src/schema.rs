@@ -126,6 +126,19 @@ const TABLES: &[Table] = &[
         lookups: &["node_name"],
     },
     Table {
+        name: "multi_slot",
+        columns: &[
+            column("node_name", VarChar(255), Required),
+            // In lower case.
+            column("macaddress", VarChar(17), Required),
+            column("slot", Int, Optional),
+            column("listed", Flag, Required),
+            column("created_at", Time, Optional),
+        ],
+        constraints: &["PRIMARY KEY (node_name, macaddress)"],
+        lookups: &[],
+    },
+    Table {
         name: "multi_interface",
         columns: &[
             column("id", Id, Required),

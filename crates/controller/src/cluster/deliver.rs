@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use multinic_core::{ConfigKey, MacAddr, NodeName};
 use multinic_store::inventory::RecordKey;
-use multinic_store::{Removed, Store, StoreError};
+use multinic_store::{RememberedNic, Removed, Store, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -29,6 +29,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 const KUBECONFIG_AGE: Duration = Duration::from_secs(300);
 /// Before what failed is tried again: the least, doubled each time up to the configurations' error interval.
 const LEAST_RETRY: Duration = Duration::from_secs(1);
+/// How long a NIC that came back from a lost ledger must not be named by any configuration before its node is delivered
+/// without it.
+const UNCLAIMED: Duration = Duration::from_secs(600);
 /// When nodes that are cleaning up are looked at again.
 const RELEASING: Duration = Duration::from_secs(5);
 
@@ -108,10 +111,12 @@ pub(super) struct Failure {
 type Owners = BTreeMap<NodeName, BTreeSet<ConfigKey>>;
 
 impl Deliverer {
-    /// Delivers everything that is published and not there yet. An error is the ledger's or the inventory's.
+    /// Delivers everything that is published and not there yet. `live`: the configurations that are there and not deleted. An
+    /// error is the ledger's or the inventory's.
     pub async fn deliver(
         &mut self,
         store: &Store,
+        live: &BTreeSet<ConfigKey>,
         error_interval: Duration,
     ) -> Result<Delivered, StoreError> {
         let published = store.published().await?;
@@ -122,7 +127,8 @@ impl Deliverer {
         for Removed { node, owner, .. } in &removed {
             owners.entry(node.clone()).or_default().extend(owner.clone());
         }
-        let projection = {
+        let unsettled = live.iter().find(|key| !published.spec_hashes.contains_key(*key));
+        let mut projection = {
             let known = self.placements.values().filter_map(|placement| placement.kubernetes.as_ref());
             let targets: BTreeSet<&Target> = known.chain(&unknown.kubernetes).collect();
             project(&published, &removed, targets, |key| match self.placements.get(key) {
@@ -135,6 +141,8 @@ impl Deliverer {
         self.memory.shrunk = shrunk(&projection, &removed);
         let mut done = Delivered::default();
         let mut failures = Vec::new();
+        let unclaimed = store.unclaimed(unsettled.is_none().then_some(UNCLAIMED)).await?;
+        hold(&mut projection, unclaimed, unsettled, &owners, &mut failures);
         self.post_to_clusters(store, &projection, &removed, &owners, &mut done, &mut failures).await?;
         self.post_to_violas(&projection, &unknown, &owners, &mut done, &mut failures).await;
         self.keep_records(&projection, &failures).await?;
@@ -378,6 +386,49 @@ impl Deliverer {
     }
 }
 
+/// Leaves nodes as they are which have NICs that no configuration named yet since the ledger was lost: delivered without
+/// them they would lose them, and nothing proves that they are to go.
+fn hold(
+    projection: &mut Projection,
+    unclaimed: Vec<RememberedNic>,
+    unsettled: Option<&ConfigKey>,
+    owners: &Owners,
+    failures: &mut Vec<Failure>,
+) {
+    let mut held: BTreeMap<NodeName, Vec<String>> = BTreeMap::new();
+    for nic in unclaimed {
+        held.entry(nic.node).or_default().push(nic.mac.to_string());
+    }
+    if held.is_empty() {
+        return;
+    }
+    let Projection { kubernetes, viola, providers, skipped, .. } = projection;
+    let mut seen = BTreeSet::new();
+    for wishes in kubernetes.values_mut().chain(viola.values_mut()).chain(providers.values_mut()) {
+        for wish in wishes.extract_if(.., |wish| held.contains_key(&wish.config.node)) {
+            let node = &wish.config.node;
+            if !seen.insert(node.clone()) {
+                continue;
+            }
+            let macs = held.get(node).map(|macs| macs.join(", ")).unwrap_or_default();
+            let until = match unsettled {
+                Some(config) => format!("{config} is carried out completely"),
+                None => format!("that has been so for {} minutes", UNCLAIMED.as_secs() / 60),
+            };
+            let message = format!(
+                "node {node}: {macs} came back with a ledger that was lost, and no configuration names them yet; the node \
+                 stays as it is until {until}"
+            );
+            failures.push(failed(
+                &wish,
+                owners,
+                Undelivered { reason: "UnclaimedInterfaces", removal: false, message },
+            ));
+        }
+    }
+    skipped.extend(held.into_keys());
+}
+
 /// What was taken away from nodes that have other NICs and has not been let go.
 fn shrunk(projection: &Projection, removed: &[Removed]) -> BTreeMap<NodeName, Vec<MacAddr>> {
     let there: BTreeSet<&NodeName> = projection
@@ -395,14 +446,19 @@ fn shrunk(projection: &Projection, removed: &[Removed]) -> BTreeMap<NodeName, Ve
 }
 
 fn failure(wish: &NodeWish, removed: &Owners, reason: &'static str, error: &SinkError) -> Failure {
+    let node = &wish.config.node;
+    let removal = matches!(error, SinkError::RemovalNotPropagated { .. });
+    let text = error.to_string();
+    let message = if text.contains(node.as_str()) { text } else { format!("node {node}: {text}") };
+    failed(wish, removed, Undelivered { reason, removal, message })
+}
+
+fn failed(wish: &NodeWish, removed: &Owners, undelivered: Undelivered) -> Failure {
     let node = wish.config.node.clone();
     let mut owners: BTreeSet<ConfigKey> = wish.owners.values().cloned().collect();
     // Whoever lost a NIC there waits for it to go.
     owners.extend(removed.get(&node).into_iter().flatten().cloned());
-    let removal = matches!(error, SinkError::RemovalNotPropagated { .. });
-    let text = error.to_string();
-    let message = if text.contains(node.as_str()) { text } else { format!("node {node}: {text}") };
-    Failure { node, owners, undelivered: Undelivered { reason, removal, message } }
+    Failure { node, owners, undelivered }
 }
 
 fn word(result: &Result<Delivery, SinkError>) -> &'static str {

@@ -21,7 +21,8 @@ impl Reconciler {
             Some(pending) => pending.again.is_some_and(|again| again <= now),
         };
         if placed || due || report.written.anything() {
-            match self.deliverer.deliver(&self.store, self.defaults.cadence.error).await {
+            let live = configs.by_key.keys().cloned().collect();
+            match self.deliverer.deliver(&self.store, &live, self.defaults.cadence.error).await {
                 Ok(done) => {
                     for (key, entry) in &mut self.entries {
                         entry.undelivered = done.undelivered.get(key).cloned().unwrap_or_default();

@@ -1,6 +1,10 @@
 //! A ledger that was lost (an `emptyDir`, a new database) is filled again from what was published, before the first pass:
 //! so nobody loses a name, and nothing is taken for new that is not.
 //!
+//! Objects say which configuration each NIC comes from. Those of older programs do not, nor does the inventory, which is all
+//! that there is of nodes behind Viola: of these the slots are remembered, and nobody owns them until a configuration names
+//! their ports.
+//!
 //! While this cluster's objects cannot be read, no pass is made. While those of another cannot, the configurations that are
 //! published there wait, and the others do not.
 
@@ -9,21 +13,25 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kube::api::DynamicObject;
-use multinic_core::published::{DesiredInterface, Publication, PublishedInterface, SubnetRecord};
-use multinic_core::{PortId, ProjectId};
-use multinic_store::{Store, StoreError};
+use multinic_core::published::{DesiredInterface, Publication, PublishedInterface, Releasing, SubnetRecord};
+use multinic_core::{NodeName, PortId, ProjectId};
+use multinic_store::inventory::{Filter, InventoryStore, MAX_PAGE, Record};
+use multinic_store::{RememberedNic, Store, StoreError};
+use serde::Deserialize;
 
 use super::deliver::Deliverer;
 use super::manifest::spec_of;
 use super::placement::Target;
 use super::reconciler::{PATIENCE, Reconciler, sooner};
 use super::watch::key;
-use crate::sinks::SinkError;
+use crate::inventory::Inventory;
+use crate::sinks::kubernetes::memory::{Memory, place};
+use crate::sinks::{InterfacePayload, SinkError};
 
 /// Why a ledger could not be filled. No pass is made meanwhile: a memory that cannot be read is not an empty one.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The ledger.
+    /// The ledger, or the inventory.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What was published.
@@ -34,51 +42,135 @@ pub enum RestoreError {
         /// Why.
         source: SinkError,
     },
+    /// What the inventory says was published.
+    #[error(
+        "the ledger is empty, and the inventory's record of node {node} (provider {provider}) cannot be read: {problem}; with \
+         INVENTORY_ENABLED=false the inventory is left out"
+    )]
+    Record {
+        /// The record's provider.
+        provider: String,
+        /// Its node.
+        node: String,
+        /// The field, and what is wrong with it.
+        problem: String,
+    },
 }
 
-/// Whether a ledger knows of nothing at all.
+/// Whether a ledger knows of nothing at all, or not of everything yet.
 pub(super) async fn is_lost(store: &Store) -> Result<bool, StoreError> {
+    if store.is_restoring().await? {
+        return Ok(true);
+    }
     let published = store.published().await?;
     Ok(published.interfaces.is_empty() && published.releasing.is_empty() && published.spec_hashes.is_empty())
 }
 
-/// Takes what the objects of a target say into the ledger, as far as it does not know better. Returns how many interfaces
-/// came back.
+/// Takes what the objects of a target say into the ledger, as far as it does not know better. Returns their nodes.
 pub(super) async fn restore(
     store: &Store,
     deliverer: &mut Deliverer,
     target: &Target,
-) -> Result<usize, RestoreError> {
+) -> Result<BTreeSet<NodeName>, RestoreError> {
     let failed = |source| RestoreError::Sink { place: target.name(), source };
     let sink = deliverer.look(target).await.map_err(failed)?;
-    let mut rows = sink.published().await.map_err(failed)?;
+    let Memory { interfaces: mut rows, releasing, unowned } = sink.memory().await.map_err(failed)?;
+    let nodes = rows.iter().map(|row| &row.node);
+    let nodes = nodes.chain(releasing.iter().chain(&unowned).map(|place| &place.node)).cloned().collect();
     let published = store.published().await?;
     let known: HashSet<&PortId> = published.interfaces.iter().map(|row| &row.port).collect();
     rows.retain(|row| !known.contains(&row.port));
-    let publication = publication(rows, published.revision);
+    let (publication, halves) = publication(rows, published.revision);
     let count = publication.interfaces.len();
     if count > 0 {
         store.publish(&publication).await?;
+    }
+    // Of these nobody can say what they come from.
+    let listed = unowned.into_iter().chain(halves).map(|place| remembered(place, true));
+    let nics: Vec<_> = listed.chain(releasing.into_iter().map(|place| remembered(place, false))).collect();
+    let slots = store.remember(&nics).await?;
+    tell(count, slots, &target.name());
+    Ok(nodes)
+}
+
+/// Takes the slots that the inventory knows into the ledger, but for these nodes, whose objects say more. A record does not
+/// say which configuration a NIC comes from.
+async fn restore_records(
+    store: &Store,
+    inventory: &InventoryStore,
+    nodes: &BTreeSet<NodeName>,
+) -> Result<(), RestoreError> {
+    let mut after = None;
+    let mut slots = 0;
+    loop {
+        let page = inventory.list(&Filter::default(), after.as_ref(), MAX_PAGE).await?;
+        let mut nics = Vec::new();
+        for record in page.records {
+            let places = places(&record).map_err(|problem| RestoreError::Record {
+                provider: record.key.provider_id.clone(),
+                node: record.key.node_name.clone(),
+                problem,
+            })?;
+            nics.extend(places.into_iter().filter(|place| !nodes.contains(&place.node)));
+        }
+        let nics: Vec<_> = nics.into_iter().map(|place| remembered(place, true)).collect();
+        slots += store.remember(&nics).await?;
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    tell(0, slots, "the inventory");
+    Ok(())
+}
+
+/// The NICs of a record. An error names the field.
+fn places(record: &Record) -> Result<Vec<Releasing>, String> {
+    /// A list that was empty is null in records of older programs.
+    #[derive(Deserialize)]
+    struct Config {
+        #[serde(default)]
+        interfaces: Option<Vec<InterfacePayload>>,
+    }
+    let node: NodeName = record.key.node_name.parse().map_err(|error| format!("nodeName: {error}"))?;
+    let Config { interfaces } =
+        serde_json::from_str(&record.config).map_err(|error| format!("config: {error}"))?;
+    let nics = interfaces.into_iter().flatten().enumerate().map(|(at, nic)| {
+        place(&node, at, &nic.into())
+            .map_err(|(field, problem)| format!("interfaces[{at}].{field}: {problem}"))
+    });
+    nics.collect()
+}
+
+fn remembered(place: Releasing, listed: bool) -> RememberedNic {
+    let Releasing { node, mac, slot } = place;
+    RememberedNic { node, mac, slot, listed }
+}
+
+fn tell(interfaces: usize, slots: u64, place: &str) {
+    if interfaces > 0 || slots > 0 {
         tracing::warn!(
-            interfaces = count,
-            place = target.name(),
+            interfaces,
+            slots,
+            place,
             "the ledger was empty: it was filled from what is published; nothing is removed because of that"
         );
     }
-    Ok(count)
 }
 
-/// What was published, as it was published.
-fn publication(rows: Vec<PublishedInterface>, based_on: Option<u64>) -> Publication {
+/// What was published, as it was published; and what lacks a part.
+fn publication(rows: Vec<PublishedInterface>, based_on: Option<u64>) -> (Publication, Vec<Releasing>) {
+    let mut halves = Vec::new();
     let mut interfaces: BTreeMap<PortId, DesiredInterface> = BTreeMap::new();
     let mut subnets = BTreeMap::new();
     for row in rows {
-        let PublishedInterface { node, owner, slot, interface, port, project, .. } = row;
+        let PublishedInterface { node, owner, slot, interface, port, project, mac, .. } = row;
         let (Some(slot), Some(interface)) = (slot, interface) else {
             tracing::warn!(
                 node_name = %node, port_id = %port,
                 "an object lacks a part of a NIC, which is left as it is until its cloud shows it"
             );
+            halves.push(Releasing { node, mac, slot });
             continue;
         };
         let record = SubnetRecord {
@@ -102,12 +194,8 @@ fn publication(rows: Vec<PublishedInterface>, based_on: Option<u64>) -> Publicat
             );
         }
     }
-    Publication {
-        based_on,
-        interfaces: interfaces.into_values().collect(),
-        subnets,
-        ..Publication::default()
-    }
+    let interfaces = interfaces.into_values().collect();
+    (Publication { based_on, interfaces, subnets, ..Publication::default() }, halves)
 }
 
 impl Reconciler {
@@ -126,18 +214,32 @@ impl Reconciler {
         if !is_lost(&self.store).await? {
             return Ok(());
         }
+        // Until the end of it, another start begins anew.
+        self.store.set_restoring(true).await?;
+        let mut nodes = BTreeSet::new();
         let own = self.deliverer.defaults.place_unknown(&self.deliverer.environment).kubernetes;
         let view = self.view.borrow().clone();
         let others: BTreeSet<Target> =
             view.objects.values().filter_map(|object| self.target(object)).collect();
         for target in own.into_iter().chain(others).collect::<BTreeSet<_>>() {
             match restore(&self.store, &mut self.deliverer, &target).await {
-                Ok(_) => {}
+                Ok(found) => nodes.extend(found),
                 Err(RestoreError::Sink { source, .. }) if target.kubeconfig.is_some() => {
                     self.unread.insert(target, source.to_string());
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(inventory) = self.deliverer.inventory.as_ref().and_then(Inventory::store) {
+            restore_records(&self.store, inventory, &nodes).await?;
+        }
+        self.remembered().await
+    }
+
+    /// The ledger is complete once everything was read.
+    async fn remembered(&self) -> Result<(), RestoreError> {
+        if self.unread.is_empty() {
+            self.store.set_restoring(false).await?;
         }
         Ok(())
     }
@@ -145,16 +247,18 @@ impl Reconciler {
     /// Tries again to read the objects of other clusters that a lost ledger is to be filled from.
     pub(super) async fn remember_others(&mut self, retry: &mut Option<Instant>) {
         for target in self.unread.keys().cloned().collect::<Vec<_>>() {
-            match restore(&self.store, &mut self.deliverer, &target).await {
-                Ok(_) => drop(self.unread.remove(&target)),
-                Err(error) => {
-                    let problem = match error {
-                        RestoreError::Sink { source, .. } => source.to_string(),
-                        RestoreError::Store(error) => error.to_string(),
-                    };
-                    self.unread.insert(target, problem);
-                    sooner(retry, Instant::now() + self.defaults.cadence.error.max(PATIENCE));
-                }
+            let mut restored = restore(&self.store, &mut self.deliverer, &target).await.map(drop);
+            if restored.is_ok() {
+                self.unread.remove(&target);
+                restored = self.remembered().await;
+            }
+            if let Err(error) = restored {
+                let problem = match error {
+                    RestoreError::Sink { source, .. } => source.to_string(),
+                    other => other.to_string(),
+                };
+                self.unread.insert(target, problem);
+                sooner(retry, Instant::now() + self.defaults.cadence.error.max(PATIENCE));
             }
         }
     }

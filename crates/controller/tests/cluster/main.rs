@@ -7,5 +7,6 @@ mod deletion;
 mod faults;
 mod gone;
 mod leaders;
+mod restoring;
 mod sinks;
 mod triggers;

@@ -19,12 +19,12 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, condition, run, until};
 
-fn objects(bench: &Bench) -> Api<MultiNicNodeConfig> {
+pub fn objects(bench: &Bench) -> Api<MultiNicNodeConfig> {
     Api::namespaced(bench.client.clone(), &bench.namespace)
 }
 
 /// The names by MAC that a node's object says.
-async fn names(bench: &Bench, node: &str) -> BTreeMap<String, String> {
+pub async fn names(bench: &Bench, node: &str) -> BTreeMap<String, String> {
     let Some(object) = objects(bench).get_opt(node).await.unwrap() else { return BTreeMap::new() };
     object.spec.interfaces.into_iter().map(|nic| (nic.mac_address, nic.name.unwrap())).collect()
 }
@@ -141,13 +141,13 @@ async fn a_configuration_may_name_another_namespace() {
 
 /// What a Viola was sent, and what it answers.
 #[derive(Clone, Default)]
-struct Viola {
-    requests: Arc<Mutex<Vec<(String, Value)>>>,
-    refuses: Arc<Mutex<Option<&'static str>>>,
+pub struct Viola {
+    pub requests: Arc<Mutex<Vec<(String, Value)>>>,
+    pub refuses: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Viola {
-    async fn start() -> (Self, String) {
+    pub async fn start() -> (Self, String) {
         let viola = Self::default();
         let router =
             Router::new().route("/v1/k8s/multinic/node-configs", post(answer)).with_state(viola.clone());
@@ -158,7 +158,7 @@ impl Viola {
     }
 
     /// The last interfaces of each node, by provider and node.
-    fn has(&self) -> BTreeMap<(String, String), usize> {
+    pub fn has(&self) -> BTreeMap<(String, String), usize> {
         let mut has = BTreeMap::new();
         for (provider, nodes) in &*self.requests.lock().unwrap() {
             for node in nodes.as_array().unwrap() {
@@ -238,7 +238,7 @@ async fn viola_is_sent_what_changes_once_and_what_it_refuses_again() {
     controller.stop().await;
 }
 
-async fn inventory(path: &std::path::Path) -> Inventory {
+pub async fn inventory(path: &std::path::Path) -> Inventory {
     use clap::{Args as _, Command, FromArgMatches as _};
     let command = InventoryArgs::augment_args(Command::new("controller"));
     let path = format!("--inventory-db-path={}", path.display());

@@ -15,6 +15,7 @@ pub(crate) use nodes::is_placeholder;
 use multinic_core::published::Publication;
 
 use crate::error::StoreError;
+use crate::memory::CLAIMED;
 use crate::session::Session;
 
 /// What a publication did.
@@ -63,6 +64,7 @@ pub(crate) async fn publish(
         session.roll_back().await?;
         return Ok(outcome);
     }
+    session.execute("forgetting slots that are published", CLAIMED, Vec::new()).await?;
     settled::write_revision(session, revision).await?;
     session.commit().await?;
     outcome.revision = Some(revision);

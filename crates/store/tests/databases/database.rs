@@ -110,8 +110,15 @@ impl Database {
     }
 }
 
-pub const TABLES: [&str; 6] =
-    ["multinic_meta", "multi_subnet", "node_table", "multi_interface", "multi_removal", "cr_state"];
+pub const TABLES: [&str; 7] = [
+    "multinic_meta",
+    "multi_subnet",
+    "node_table",
+    "multi_interface",
+    "multi_removal",
+    "multi_slot",
+    "cr_state",
+];
 
 /// Makes two tests of one body, on SQLite and on MariaDB.
 #[macro_export]

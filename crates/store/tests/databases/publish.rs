@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use multinic_core::published::{DesiredInterface, Publication, Published, Releasing};
 use multinic_core::{ConfigKey, Mtu, Slot};
-use multinic_store::{PublishOutcome, Removed, Store, StoreError};
+use multinic_store::{PublishOutcome, RememberedNic, Removed, Store, StoreError};
 
 use crate::database::{Database, TABLES};
 use crate::on_both;
@@ -160,6 +160,37 @@ on_both! {
         assert_eq!(db.sql("SELECT attached_node_name FROM node_table").await, "node-a");
         assert!(!db.read("node-b").await.node_known);
         assert_eq!(db.sql("SELECT COUNT(*) FROM multi_subnet").await, "1");
+    }
+
+    async fn a_nic_of_which_only_the_slot_is_remembered_is_nobodys_until_it_is_published(db) {
+        let store = db.store().await;
+        let remembered = |number: u32, slot: i64, listed: bool| RememberedNic {
+            node: "node-a".parse().unwrap(),
+            mac: mac(number).parse().unwrap(),
+            slot: Some(Slot::new(slot).unwrap()),
+            listed,
+        };
+        assert!(!store.is_restoring().await.unwrap());
+        store.set_restoring(true).await.unwrap();
+        assert!(store.is_restoring().await.unwrap());
+        store.publish(&publication([nic("node-a", 0, 1)])).await.unwrap();
+        // The first is published, the last said twice.
+        let known = [remembered(1, 5, true), remembered(2, 3, true), remembered(3, 1, false), remembered(2, 7, true)];
+        assert_eq!(store.remember(&known).await.unwrap(), 2);
+        assert_eq!(store.unclaimed(None).await.unwrap(), [remembered(2, 3, true)]);
+        assert_eq!(store.unclaimed(Some(Duration::from_secs(3600))).await.unwrap().len(), 1);
+        let published = store.published().await.unwrap();
+        let slots: Vec<_> = published.releasing.iter().map(|it| it.slot.unwrap().number()).collect();
+        assert_eq!((published.interfaces.len(), slots.len(), slots.contains(&3) && slots.contains(&1)), (1, 2, true));
+        assert!(db.read("node-a").await.tombstones.is_empty(), "nothing is taken away because of them");
+        assert!(store.removed().await.unwrap().is_empty());
+        store.publish(&publication([nic("node-a", 0, 1), nic("node-a", 3, 2)])).await.unwrap();
+        assert!(store.unclaimed(None).await.unwrap().is_empty());
+        assert_eq!(store.published().await.unwrap().releasing.len(), 1);
+        store.purge(Duration::ZERO).await.unwrap();
+        assert!(store.published().await.unwrap().releasing.is_empty());
+        store.set_restoring(false).await.unwrap();
+        assert!(!store.is_restoring().await.unwrap());
     }
 
     async fn what_was_taken_away_is_read_without_the_node_and_released_in_its_place(db) {

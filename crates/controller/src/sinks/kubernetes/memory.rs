@@ -35,11 +35,10 @@ impl Memory {
         let owners = if ours { owners(object) } else { BTreeMap::new() };
         let server = instance_id.as_deref().filter(|id| !id.is_empty()).map(ServerId::from);
         for (at, nic) in interfaces.iter().enumerate() {
-            let field = |name: &str| format!("spec.interfaces[{at}].{name}");
-            let mac: MacAddr =
-                nic.mac_address.parse().map_err(|error| unreadable(object, &field("macAddress"), &error))?;
-            let slot = slot(nic).map_err(|error| unreadable(object, &field("name"), &error))?;
-            let place = Releasing { node: node.clone(), mac, slot };
+            let place = place(&node, at, nic).map_err(|(field, problem)| {
+                unreadable(object, &format!("spec.interfaces[{at}].{field}"), &problem)
+            })?;
+            let Releasing { node: _, mac, slot } = place;
             if object.metadata.deletion_timestamp.is_some() {
                 self.releasing.push(place);
                 continue;
@@ -100,12 +99,27 @@ fn whole(port: PortId, mac: MacAddr, device: ServerId, nic: &InterfaceSpec) -> O
     })
 }
 
-/// The name decides; objects of older programs have only a number, or neither.
-fn slot(nic: &InterfaceSpec) -> Result<Option<Slot>, multinic_core::NameError> {
-    match (&nic.name, nic.id) {
+/// The slot of a NIC of a list, as the node's agent understands it. An error names the field.
+pub(crate) fn place(
+    node: &NodeName,
+    at: usize,
+    nic: &InterfaceSpec,
+) -> Result<Releasing, (&'static str, String)> {
+    let mac: MacAddr = nic
+        .mac_address
+        .parse()
+        .map_err(|error: multinic_core::ParseMacError| ("macAddress", error.to_string()))?;
+    let slot = slot(at, nic).map_err(|error| ("name", error.to_string()))?;
+    Ok(Releasing { node: node.clone(), mac, slot })
+}
+
+/// The name decides. Without one it is the number; without that, or where it is the 0 that older programs made of a missing
+/// one, the place in the list, counted from 1. A place beyond the slots is no name.
+fn slot(at: usize, nic: &InterfaceSpec) -> Result<Option<Slot>, multinic_core::NameError> {
+    match (nic.name.as_deref().filter(|name| !name.is_empty()), nic.id.filter(|id| *id != 0)) {
         (Some(name), _) => name.parse().map(|name: InterfaceName| Some(name.slot())),
         (None, Some(id)) => Slot::new(id).map(Some),
-        (None, None) => Ok(None),
+        (None, None) => Ok(i64::try_from(at.saturating_add(1)).ok().and_then(|at| Slot::new(at).ok())),
     }
 }
 

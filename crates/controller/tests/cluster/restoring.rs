@@ -1,0 +1,135 @@
+//! A ledger that was lost comes back from everything that remembers.
+
+use std::collections::BTreeMap;
+
+use kube::api::PostParams;
+use multinic_api::MultiNicNodeConfig;
+use multinic_controller::inventory::Inventory;
+use multinic_store::inventory::Entry;
+use multinic_store::{DatabaseSettings, Store};
+use multinic_testbed::cloud_simulator::Attached;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, PASSWORD, Running, condition, logs, run, until};
+use crate::sinks::{Viola, inventory, names, objects};
+
+async fn lose_ledger(bench: &mut Bench) {
+    let settings = DatabaseSettings::sqlite(bench.folder.path().join("another.db"));
+    bench.store = Store::open(&settings).await.unwrap();
+}
+
+/// Waits until a cloud was read a few times more.
+async fn until_passed(bench: &Bench) {
+    let reads = bench.cloud.count("/v2.0/ports");
+    until("passes were made", async || bench.cloud.count("/v2.0/ports") > reads + 4).await;
+}
+
+async fn start(bench: &Bench, inventory: &Inventory, more: &[&str]) -> Running {
+    let args: Vec<&str> = ["--leader-elect=false"].iter().chain(more).copied().collect();
+    let (mut setup, registry) = bench.setup(&args);
+    setup.inventory = Some(inventory.clone());
+    run(setup, registry).await
+}
+
+#[tokio::test]
+async fn a_fleet_behind_viola_keeps_its_names_by_the_inventory() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let (viola, url) = Viola::start().await;
+    let server = bench.cloud.add_server("worker-1");
+    let ports = [(); 3].map(|()| bench.cloud.attach(&server, &[&bench.subnet]).unwrap());
+    let mut spec = bench.spec(&[&server]);
+    spec["credentials"]["k8sProviderID"] = json!("provider-1");
+    bench.apply("a", spec).await;
+    let inventory = inventory(&bench.folder.path().join("inventory.db")).await;
+    let args = ["--sinks=viola", "--viola-endpoint", &url];
+    let controller = start(&bench, &inventory, &args).await;
+    bench.until_count(3).await;
+    // The first slot becomes free, so that a new count from zero would show.
+    bench.cloud.delete_port(&ports[0].port).unwrap();
+    bench.until_count(2).await;
+    let key = ("provider-1".to_owned(), "worker-1".to_owned());
+    until("Viola has two", async || viola.has().get(&key) == Some(&2)).await;
+    until_passed(&bench).await;
+    let before = bench.slots().await;
+    assert!(!before.values().any(|name| name == "multinic0"));
+    controller.stop().await;
+    lose_ledger(&mut bench).await;
+    viola.requests.lock().unwrap().clear();
+    let controller = start(&bench, &inventory, &args).await;
+    bench.until_ready("a").await;
+    until_passed(&bench).await;
+    assert_eq!(bench.slots().await, before);
+    assert_eq!(viola.has(), BTreeMap::new(), "it has everything as it was");
+    controller.stop().await;
+}
+
+/// An object as an older program wrote it.
+async fn write_old_object(bench: &Bench, node: &str, nics: &[(&Attached, &str)]) {
+    let interfaces: Vec<Value> = nics
+        .iter()
+        .map(|(port, name)| json!({"macAddress": port.mac, "portId": port.port, "name": name, "mtu": 1450}))
+        .collect();
+    let spec = json!({"nodeName": node, "interfaces": interfaces});
+    let object = MultiNicNodeConfig::new(node, serde_json::from_value(spec).unwrap());
+    objects(bench).create(&PostParams::default(), &object).await.unwrap();
+}
+
+#[tokio::test]
+async fn objects_of_older_programs_keep_their_names_and_lose_nothing_that_is_not_read_yet() {
+    let Some(bench) = Bench::new().await else { return };
+    let one = bench.cloud.add_server("worker-1");
+    let first = bench.cloud.attach(&one, &[&bench.subnet]).unwrap();
+    // Each of two configurations has a NIC of the node; the second cannot be read yet.
+    let network = bench.cloud.add_network("green", Some(1450));
+    let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
+    let second = bench.cloud.attach(&one, &[&green]).unwrap();
+    write_old_object(&bench, "worker-1", &[(&first, "multinic4"), (&second, "multinic2")]).await;
+    let before = names(&bench, "worker-1").await;
+    bench.apply("a", bench.spec(&[&one])).await;
+    let mut spec = bench.spec_with_secret(&[&one]);
+    spec["subnetIDs"] = json!([green.as_str()]);
+    bench.apply("b", spec).await;
+    let controller = bench.start().await;
+    let status = bench.until_reason("a", &["UnclaimedInterfaces"]).await;
+    assert!(condition(&status, "Published").2.contains("/b is carried out"), "{status:?}");
+    until_passed(&bench).await;
+    assert_eq!(names(&bench, "worker-1").await, before);
+    bench.write_secret("cloud", &[("password", PASSWORD)]).await;
+    bench.until_ready("b").await;
+    bench.until_ready("a").await;
+    assert_eq!(bench.slots().await, before);
+    assert_eq!(names(&bench, "worker-1").await, before);
+    assert!(bench.store.unclaimed(None).await.unwrap().is_empty());
+    // A name that nobody has is free as ever.
+    bench.cloud.attach(&one, &[&bench.subnet]).unwrap();
+    until("the new NIC has the lowest", async || {
+        names(&bench, "worker-1").await.values().any(|name| name == "multinic0")
+    })
+    .await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_inventory_cannot_be_read_no_pass_is_made() {
+    let Some(bench) = Bench::new().await else { return };
+    let logs = logs();
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let inventory = inventory(&bench.folder.path().join("inventory.db")).await;
+    let node = format!("{}-1", bench.namespace);
+    let config = json!({"nodeName": node, "interfaces": [{"macAddress": "nonsense", "name": "multinic0"}]});
+    let broken = Entry::new("provider-1", &config).unwrap();
+    inventory.apply(std::slice::from_ref(&broken)).await.unwrap();
+    let controller = start(&bench, &inventory, &[]).await;
+    let told = format!(
+        "the inventory's record of node {node} (provider provider-1) cannot be read: interfaces[0].macAddress"
+    );
+    let count = || String::from_utf8_lossy(&logs.lock().unwrap()).matches(&told).count();
+    until("it is told twice", async || count() > 1).await;
+    assert_eq!((bench.cloud.total_requests(), bench.count().await), (0, 0));
+    assert!(bench.finalizers("a").await.is_empty());
+    inventory.remove(&[broken.key().clone()]).await.unwrap();
+    bench.until_ready("a").await;
+    assert_eq!(bench.count().await, 1);
+    controller.stop().await;
+}
