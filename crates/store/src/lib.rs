@@ -12,6 +12,7 @@ mod agent;
 mod dialect;
 mod error;
 pub mod inventory;
+mod mark;
 mod memory;
 mod migrate;
 mod publish;
@@ -25,6 +26,7 @@ mod store;
 
 pub use agent::AgentSource;
 pub use error::{Place, StoreError};
+pub use mark::Mark;
 pub use memory::RememberedNic;
 pub use publish::PublishOutcome;
 pub use removed::Removed;

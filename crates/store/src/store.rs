@@ -7,6 +7,7 @@ use multinic_core::published::{Publication, Published};
 use multinic_core::{ConfigKey, MacAddr, NodeName};
 
 use crate::error::{Place, StoreError};
+use crate::mark::{Mark, Marker};
 use crate::migrate::migrate;
 use crate::publish::{PublishOutcome, publish};
 use crate::purge::purge;
@@ -23,6 +24,7 @@ const RACES: u32 = 4;
 pub struct Store {
     settings: Arc<DatabaseSettings>,
     pool: Pool,
+    marker: Marker,
 }
 
 impl Store {
@@ -33,7 +35,8 @@ impl Store {
         let mut session = Session::connect(&connector, settings).await?;
         migrate(&mut session, &SHARED).await?;
         session.close().await;
-        Ok(Self { settings: Arc::new(settings.clone()), pool: connector.pool(settings) })
+        let marker = Marker::new(connector.clone());
+        Ok(Self { settings: Arc::new(settings.clone()), pool: connector.pool(settings), marker })
     }
 
     /// Creates what is missing in the tables. Writes nothing where nothing is.
@@ -51,6 +54,12 @@ impl Store {
         let published = crate::published::read(&mut session).await?;
         session.commit().await?;
         Ok(published)
+    }
+
+    /// Tells whether anybody wrote something since an earlier mark: while it is the same, [`Self::published`] reads the same.
+    /// No row is read.
+    pub async fn mark(&self) -> Result<Mark, StoreError> {
+        self.marker.mark(&self.pool, &self.settings).await
     }
 
     /// Publishes in one transaction: all of it or nothing. Only what differs is written; where nothing differs,
@@ -104,6 +113,7 @@ impl Store {
 
     /// Closes the connections.
     pub async fn close(&self) {
+        self.marker.close().await;
         match &self.pool {
             Pool::MySql(pool) => pool.close().await,
             Pool::Sqlite(pool) => pool.close().await,

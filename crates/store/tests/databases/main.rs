@@ -11,6 +11,7 @@
 mod agent;
 mod connection;
 mod database;
+mod mark;
 mod publish;
 mod scale;
 mod servers;
