@@ -10,6 +10,7 @@ use crate::ReadError;
 use crate::http::failure::Shown;
 use crate::http::{Answer, Ask, Http};
 use crate::identity::Identity;
+use crate::reading::Record;
 
 /// The longest query. Beyond 4 KB of request line and headers (a token takes some of it) uWSGI, in front of Neutron in
 /// many clouds, answers 200 without having seen the query.
@@ -20,14 +21,24 @@ pub(crate) const LONGEST_QUERY: usize = 1600;
 pub(crate) struct Api {
     pub http: Http,
     pub identity: Arc<Identity>,
+    /// Where it is taken down what is asked, if it is.
+    pub record: Option<Record>,
 }
 
 impl Api {
     /// Asks with the current token, and once more with a new one if that was refused.
     pub async fn get(&self, operation: &'static str, url: Url) -> Result<Answer, ReadError> {
+        let outcome = self.ask(operation, &url).await;
+        if let Some(record) = &self.record {
+            record.note(operation, url, &outcome);
+        }
+        outcome
+    }
+
+    async fn ask(&self, operation: &'static str, url: &Url) -> Result<Answer, ReadError> {
         let length = url.query().map_or(0, str::len);
         if length > LONGEST_QUERY {
-            let url = Shown(&url).to_string();
+            let url = Shown(url).to_string();
             return Err(ReadError::QueryTooLong { url, length, limit: LONGEST_QUERY });
         }
         let session = self.identity.session(None).await.map_err(session_error)?;

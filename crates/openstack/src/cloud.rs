@@ -15,6 +15,7 @@ use crate::identity::{Broker, Identity, Session};
 use crate::neutron::Neutron;
 use crate::neutron::ports::Ports;
 use crate::nova::Nova;
+use crate::reading::{Reading, Record, Subject};
 use crate::{CloudError, Gate};
 
 /// A cloud. Clones share token and connections.
@@ -41,7 +42,7 @@ impl Cloud {
     pub fn with(access: &CloudAccess, gate: Gate, options: Options) -> Result<Self, CloudError> {
         let http = Http::new(&access.tls, access.timeout, gate, options).map_err(CloudError::Trust)?;
         let identity = Arc::new(Identity::new(access, http.clone())?);
-        Ok(Self { api: Api { http, identity }, endpoints: Arc::new(access.endpoints.clone()) })
+        Ok(Self { api: Api { http, identity, record: None }, endpoints: Arc::new(access.endpoints.clone()) })
     }
 
     /// The message broker, where Contrabass named one when it was asked last. Nothing is asked here.
@@ -83,6 +84,31 @@ impl Cloud {
             ports: readable,
             unreadable,
         })
+    }
+
+    /// The same, with what tells later whether a new read would come to something else.
+    pub async fn read(&self, selection: &Selection) -> Result<(CloudSnapshot, Reading), CloudError> {
+        let of = self.subject(selection).await?;
+        let record = Record::default();
+        let recording = Self {
+            api: Api { record: Some(record.clone()), ..self.api.clone() },
+            endpoints: Arc::clone(&self.endpoints),
+        };
+        let snapshot = recording.snapshot(selection).await?;
+        Ok((snapshot, Reading { of, asked: record.take() }))
+    }
+
+    /// Whether a read would come to what it came to then: the cloud answers everything as it did. Where the answer is no, it
+    /// may still be the same, or fail.
+    pub async fn comes_again(&self, selection: &Selection, reading: &Reading) -> Result<bool, CloudError> {
+        Ok(reading.of == self.subject(selection).await? && reading.is_answered_again(&self.api).await)
+    }
+
+    async fn subject(&self, selection: &Selection) -> Result<Subject, CloudError> {
+        let interner = Mutex::default();
+        let Neutron { base: neutron, project, .. } = self.neutron(&interner).await?;
+        let Nova { base: nova, .. } = self.nova().await?;
+        Ok(Subject { selection: selection.clone(), project, neutron, nova })
     }
 
     /// Neutron for one read.

@@ -1,6 +1,7 @@
 //! Keystone, Neutron, Nova and Contrabass, read into a [`CloudSnapshot`](multinic_core::cloud::CloudSnapshot).
 //!
-//! * [`Cloud`]: one cloud as one configuration reaches it; [`Cloud::snapshot`] and [`Cloud::prove_port`].
+//! * [`Cloud`]: one cloud as one configuration reaches it; [`Cloud::snapshot`], [`Cloud::comes_again`] and
+//!   [`Cloud::prove_port`].
 //! * [`Gate`]: the bound on requests in flight, shared by all clouds.
 //! * [`CloudError`]: what failed, under which condition reason it is reported, and whether to try again.
 //!
@@ -17,6 +18,7 @@ mod neutron;
 mod nova;
 mod paging;
 mod proof;
+mod reading;
 
 pub use cloud::Cloud;
 pub use error::{CloudError, ReadError};
@@ -27,3 +29,4 @@ pub use http::{Observer, Options, Retries, TrustError};
 pub use identity::Broker;
 pub use identity::catalog::EndpointError;
 pub use identity::cipher::{DecryptError, Key, KeyError};
+pub use reading::Reading;

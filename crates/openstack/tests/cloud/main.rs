@@ -8,6 +8,7 @@ mod endpoints;
 mod failures;
 mod ports;
 mod proof;
+mod reading;
 mod samples;
 mod secrets;
 mod servers;
