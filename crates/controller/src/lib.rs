@@ -3,6 +3,7 @@
 //! * [`settings`]: every flag, environment variable and default.
 //! * [`observe`]: each configuration's cloud, read completely or not at all.
 //! * [`pass`]: one pass over the whole fleet: observe, plan (in `core`), prove removals, publish.
+//! * `conclusion`: a plan that would come to the same is not made again.
 //! * [`pulse`]: what probes see of the loop.
 //! * [`status`]: what a pass came to, as conditions for people and programs.
 //! * [`cluster`]: configurations as objects of a Kubernetes API server.
@@ -13,6 +14,7 @@
 //! * `connections`, `page`: what the servers of the two have in common.
 
 pub mod cluster;
+mod conclusion;
 mod connections;
 pub mod inventory;
 pub mod metrics;

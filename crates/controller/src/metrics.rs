@@ -33,6 +33,11 @@ struct Readiness {
     ready: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Looked {
+    result: &'static str,
+}
+
 type Durations = Family<Call, Histogram, fn() -> Histogram>;
 
 /// Handles to all metrics; clones share them.
@@ -40,6 +45,7 @@ type Durations = Family<Call, Histogram, fn() -> Histogram>;
 pub struct Metrics {
     openstack: Durations,
     database: Durations,
+    looks: Family<Looked, Counter>,
     passes: Histogram,
     written: Family<Change, Counter>,
     configs: Family<Readiness, Gauge>,
@@ -59,12 +65,13 @@ impl Metrics {
         let metrics = Self {
             openstack: Family::new_with_constructor(histogram),
             database: Family::new_with_constructor(histogram),
+            looks: Family::default(),
             passes: histogram(),
             written: Family::default(),
             configs: Family::default(),
             held: Gauge::default(),
         };
-        let Self { openstack, database, passes, written, configs, held } = metrics.clone();
+        let Self { openstack, database, looks, passes, written, configs, held } = metrics.clone();
         registry.register(
             "multinic_openstack_request_duration_seconds",
             "Duration of requests to OpenStack by operation and HTTP status (0: no answer)",
@@ -75,6 +82,7 @@ impl Metrics {
             "Duration of database operations",
             database,
         );
+        registry.register("multinic_controller_cloud_looks", "Looks at clouds by what they came to", looks);
         registry.register(
             "multinic_controller_pass_duration_seconds",
             "Duration of a pass over the fleet",
@@ -103,6 +111,16 @@ impl Metrics {
     pub fn database(&self, operation: &'static str, succeeded: bool, duration: Duration) {
         let status = if succeeded { "success" } else { "error" }.to_owned();
         self.database.get_or_create(&Call { operation, status }).observe(duration.as_secs_f64());
+    }
+
+    /// One look at a configuration's cloud: whether it was found as it was before; none where that failed.
+    pub fn look(&self, same: Option<bool>) {
+        let result = match same {
+            Some(true) => "same",
+            Some(false) => "other",
+            None => "failed",
+        };
+        self.looks.get_or_create(&Looked { result }).inc();
     }
 
     /// One pass.

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 
 use futures_util::stream::{self, StreamExt};
 use multinic_core::cloud::PortProof;
-use multinic_core::config::{CloudAccess, Credentials, OpenstackConfig};
+use multinic_core::config::{CloudAccess, Credentials, OpenstackConfig, Selection};
 use multinic_core::fleet::{Candidate, Selected, select};
 use multinic_core::published::{Published, PublishedInterface};
 use multinic_core::{ConfigKey, PortId};
-use multinic_openstack::{Cloud, CloudError, Gate, Observer, Options};
+use multinic_openstack::{Cloud, CloudError, Gate, Observer, Options, Reading};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
@@ -83,21 +83,49 @@ fn identity(access: &CloudAccess) -> Identity {
     sha.finalize().into()
 }
 
-/// Reads the clouds of these configurations.
+/// What a configuration selects in its cloud, with what spares the next look the reading.
+#[derive(Debug)]
+pub struct Seen {
+    /// What it selects.
+    pub selected: Selected,
+    reading: Reading,
+}
+
+/// What a look at a configuration's cloud came to.
+#[derive(Debug)]
+pub struct Sight {
+    /// What there is.
+    pub seen: Seen,
+    /// Whether it is what was seen before.
+    pub same: bool,
+}
+
+/// Looks at the clouds of these configurations, each with what was seen there last.
 pub async fn observe(
     clouds: &mut Clouds,
-    configs: Vec<&OpenstackConfig>,
-) -> HashMap<ConfigKey, Result<Selected, CloudError>> {
-    let mut reads = Vec::with_capacity(configs.len());
-    for config in configs {
+    configs: Vec<(&OpenstackConfig, Option<Seen>)>,
+) -> HashMap<ConfigKey, Result<Sight, CloudError>> {
+    let mut looks = Vec::with_capacity(configs.len());
+    for (config, before) in configs {
         let client = clouds.client(&config.cloud);
-        reads.push(async move {
-            // The snapshot is dropped as soon as it has been applied: it is the largest thing of a pass.
-            let read = async { Ok(select(&config.selection, &client?.snapshot(&config.selection).await?)) };
-            (config.key.clone(), read.await)
+        looks.push(async move {
+            let look = async { look(&client?, &config.selection, before).await };
+            (config.key.clone(), look.await)
         });
     }
-    stream::iter(reads).buffer_unordered(CONFIGS_AT_ONCE).collect().await
+    stream::iter(looks).buffer_unordered(CONFIGS_AT_ONCE).collect().await
+}
+
+async fn look(cloud: &Cloud, selection: &Selection, before: Option<Seen>) -> Result<Sight, CloudError> {
+    if let Some(Seen { selected, reading }) = before
+        && cloud.comes_again(selection, &reading).await?
+    {
+        return Ok(Sight { seen: Seen { selected, reading }, same: true });
+    }
+    // The snapshot is dropped as soon as it has been applied: it is the largest thing of a pass. What was seen before is
+    // gone by now.
+    let (snapshot, reading) = cloud.read(selection).await?;
+    Ok(Sight { seen: Seen { selected: select(selection, &snapshot), reading }, same: false })
 }
 
 /// Asks the cloud about each published interface that nobody wishes any more, with the scope of its own configuration.

@@ -8,15 +8,16 @@ use jiff::Timestamp;
 use multinic_core::config::{CloudAccess, ConfigErrors, OpenstackConfig};
 use multinic_core::fleet::pace::{DownPortRetry, Pace, Pass};
 use multinic_core::fleet::{
-    Decision, FleetLimits, Held, Listing, Problem, Selected, Standing, candidates, decide, merge,
+    Decision, FleetLimits, Held, Listing, Problem, Standing, candidates, decide, merge,
 };
 use multinic_core::published::{Publication, Published};
 use multinic_core::{ConfigKey, PortId};
 use multinic_openstack::{Broker, Cloud, CloudError, Gate};
-use multinic_store::{Store, StoreError};
+use multinic_store::{Mark, Store, StoreError};
 
+use crate::conclusion::{Conclusion, Conclusions, Known, Premises};
 use crate::metrics::Metrics;
-use crate::observe::{Clouds, observe, prove};
+use crate::observe::{Clouds, Seen, Sight, observe, prove};
 use crate::status::Outcome;
 
 /// The configurations of a pass.
@@ -135,6 +136,9 @@ pub struct Controller {
     metrics: Metrics,
     reads: Reads,
     states: BTreeMap<ConfigKey, State>,
+    conclusions: Conclusions,
+    /// How many reads of clouds there were that differed from the one before.
+    count: u64,
     purged: Option<Instant>,
 }
 
@@ -144,16 +148,18 @@ struct State {
     spec_hash: String,
     pace: Pace,
     due: Option<Instant>,
-    /// What its cloud showed when it was last read; none if that read failed.
-    selected: Option<Selected>,
-    /// Whether that was in this pass.
+    /// What its cloud showed when it was last looked at; none if that failed.
+    seen: Option<Seen>,
+    /// Which read that was.
+    read: u64,
+    /// Whether this pass looked.
     current: bool,
 }
 
 impl State {
     fn is_due(&self, reads: Reads, now: Instant) -> bool {
         match reads {
-            Reads::Eager => self.due.is_none_or(|due| due <= now) || self.selected.is_none(),
+            Reads::Eager => self.due.is_none_or(|due| due <= now) || self.seen.is_none(),
             Reads::Timed => self.due.is_none_or(|due| due <= now),
             Reads::Asked => self.due.is_some_and(|due| due <= now),
         }
@@ -167,8 +173,9 @@ impl Controller {
     /// A controller that publishes to `store`.
     pub fn new(store: Store, gate: Gate, limits: FleetLimits, retention: Duration, metrics: Metrics) -> Self {
         let clouds = Clouds::new(gate, metrics.observer());
-        let (reads, states) = (Reads::default(), BTreeMap::new());
-        Self { store, clouds, limits, retention, metrics, reads, states, purged: None }
+        let (reads, states, conclusions) = (Reads::default(), BTreeMap::new(), Conclusions::default());
+        let (count, purged) = (0, None);
+        Self { store, clouds, limits, retention, metrics, reads, states, conclusions, count, purged }
     }
 
     /// The same with another rule of when clouds are read.
@@ -190,7 +197,7 @@ impl Controller {
     /// Tells what an earlier process knew of a configuration's DOWN ports. Without effect once its cloud was read.
     pub fn remember(&mut self, key: &ConfigKey, down: DownPortRetry) {
         let state = self.states.entry(key.clone()).or_default();
-        if state.selected.is_none() && state.pace.down.is_none() {
+        if state.seen.is_none() && state.pace.down.is_none() {
             state.pace.down = Some(down);
         }
     }
@@ -215,7 +222,7 @@ impl Controller {
         self.states.get(key).map(|state| &state.pace)
     }
 
-    /// Reads the clouds that are due, plans, publishes. An error is the store's: nothing was published, and every
+    /// Looks at the clouds that are due, plans, publishes. An error is the store's: nothing was published, and every
     /// configuration is due again after its error interval.
     pub async fn pass(
         &mut self,
@@ -224,11 +231,70 @@ impl Controller {
     ) -> Result<Report, StoreError> {
         let started = Instant::now();
         let mut outcomes = self.read_due(configs, started).await;
-        let published = self.timed("published", self.store.published()).await;
-        let published = match published {
-            Ok(published) => published,
+        let mut confirmed = confirmed.clone();
+        for config in configs.by_key.values().flatten() {
+            confirmed.extend(config.confirmed_removals.iter().cloned());
+        }
+        let concluded = match self.conclude(configs, confirmed).await {
+            Ok(concluded) => concluded,
             Err(error) => return Err(self.store_failed(configs, error)),
         };
+        let Conclusion { interfaces, problems, changed, held, written, unfinished, moving: _ } = &*concluded;
+        let is_there = |key: &ConfigKey| configs.by_key.contains_key(key) || configs.deleted.contains(key);
+        for (key, problems) in problems.iter().filter(|(key, _)| !is_there(key)) {
+            // It has no status in which somebody could read them.
+            for problem in problems {
+                tracing::warn!(config = %key, reason = problem.reason.as_str(), "{}: {}", problem.subject, problem.message);
+            }
+        }
+        for (key, config) in configs.by_key.iter().filter(|(key, _)| !configs.waiting.contains(*key)) {
+            let state = self.states.get(key).filter(|state| state.seen.is_some());
+            let (Ok(_), Some(state)) = (config, state) else { continue };
+            let outcome = Outcome::Published {
+                current: state.current,
+                interfaces: interfaces.get(key).copied().unwrap_or_default(),
+                changed: changed.contains(key),
+                problems: problems.get(key).cloned().unwrap_or_default(),
+            };
+            outcomes.insert(key.clone(), outcome);
+        }
+        let leftovers = leftovers(configs, interfaces, problems);
+        self.schedule(configs, &outcomes);
+        for key in unfinished {
+            // A cloud that failed keeps its time: a wrong password is not tried every second.
+            if let Some(state) = self.states.get_mut(key).filter(|state| state.current) {
+                state.due = Some(Instant::now());
+            }
+        }
+        self.purge().await;
+        self.metrics.pass(started.elapsed(), &outcomes, written, held.as_ref());
+        Ok(Report { outcomes, held: held.clone(), written: *written, leftovers })
+    }
+
+    /// Plans and publishes, unless it is known that there would be nothing to publish.
+    async fn conclude(
+        &mut self,
+        configs: &Configs,
+        confirmed: BTreeSet<String>,
+    ) -> Result<Arc<Conclusion>, StoreError> {
+        // Taken first: of what is written from here on it is not known whether it was seen.
+        let ledger = self.timed("mark", self.store.mark()).await?;
+        let premises = self.premises(configs, confirmed, ledger);
+        if let Some(concluded) = self.conclusions.of(&premises) {
+            return Ok(concluded);
+        }
+        let concluded = Arc::new(self.plan(configs, &premises.confirmed).await?);
+        self.conclusions.keep(premises, &concluded);
+        Ok(concluded)
+    }
+
+    /// Reads the ledger, plans, publishes.
+    async fn plan(
+        &mut self,
+        configs: &Configs,
+        confirmed: &BTreeSet<String>,
+    ) -> Result<Conclusion, StoreError> {
+        let published = self.timed("published", self.store.published()).await?;
         let mut fleet = merge(self.standings(configs));
         fleet.deleted.clone_from(&configs.deleted);
         let asked = candidates(&fleet, &published, configs.listing);
@@ -238,20 +304,9 @@ impl Controller {
             .filter_map(|(key, config)| Some((key.clone(), &config.as_ref().ok()?.cloud)))
             .collect();
         let proofs = prove(&mut self.clouds, &access, &published, &asked).await;
-        let mut confirmed = confirmed.clone();
-        for config in configs.by_key.values().flatten() {
-            confirmed.extend(config.confirmed_removals.iter().cloned());
-        }
         let Decision { publication, problems, held, changed } =
-            decide(fleet, &published, configs.listing, &proofs, &confirmed, &self.limits);
-        let is_there = |key: &ConfigKey| configs.by_key.contains_key(key) || configs.deleted.contains(key);
-        for (key, problems) in problems.iter().filter(|(key, _)| !is_there(key)) {
-            // It has no status in which somebody could read them.
-            for problem in problems {
-                tracing::warn!(config = %key, reason = problem.reason.as_str(), "{}: {}", problem.subject, problem.message);
-            }
-        }
-        let mut interfaces = published_after(&published, &publication);
+            decide(fleet, &published, configs.listing, &proofs, confirmed, &self.limits);
+        let interfaces = published_after(&published, &publication);
         let unfinished = unfinished(configs, &published);
         drop(published);
         for removal in &publication.removals {
@@ -260,41 +315,17 @@ impl Controller {
                 reason = removal.evidence.as_str(), "removing an interface"
             );
         }
-        let result = self.timed("publish", self.store.publish(&publication)).await;
-        let result = match result {
-            Ok(result) => result,
-            Err(error) => return Err(self.store_failed(configs, error)),
-        };
+        let result = self.timed("publish", self.store.publish(&publication)).await?;
         let written = Written {
             added: result.inserted + result.revived,
             changed: result.updated,
             removed: result.removed,
         };
-        for (key, config) in configs.by_key.iter().filter(|(key, _)| !configs.waiting.contains(*key)) {
-            let state = self.states.get(key).filter(|state| state.selected.is_some());
-            let (Ok(_), Some(state)) = (config, state) else { continue };
-            let outcome = Outcome::Published {
-                current: state.current,
-                interfaces: interfaces.remove(key).unwrap_or_default(),
-                changed: changed.contains(key),
-                problems: problems.get(key).cloned().unwrap_or_default(),
-            };
-            outcomes.insert(key.clone(), outcome);
-        }
-        let leftovers = leftovers(configs, interfaces, &problems);
-        self.schedule(configs, &outcomes);
-        for key in unfinished {
-            // A cloud that failed keeps its time: a wrong password is not tried every second.
-            if let Some(state) = self.states.get_mut(&key).filter(|state| state.current) {
-                state.due = Some(Instant::now());
-            }
-        }
-        self.purge().await;
-        self.metrics.pass(started.elapsed(), &outcomes, &written, held.as_ref());
-        Ok(Report { outcomes, held, written, leftovers })
+        let moving = result.revision.is_some() || !asked.is_empty();
+        Ok(Conclusion { interfaces, problems, changed, held, written, unfinished, moving })
     }
 
-    /// Reads the clouds that are due. Failures become outcomes and leave nothing to plan with.
+    /// Looks at the clouds that are due. Failures become outcomes and leave nothing to plan with.
     async fn read_due(&mut self, configs: &Configs, now: Instant) -> BTreeMap<ConfigKey, Outcome> {
         let mut outcomes = BTreeMap::new();
         self.states.retain(|key, _| configs.by_key.contains_key(key));
@@ -314,11 +345,11 @@ impl Controller {
                     let changed = state.spec_hash != hash && self.reads != Reads::Asked;
                     if changed || configs.asked.contains(key) || state.is_due(self.reads, now) {
                         state.spec_hash = hash;
-                        due.push(config);
+                        due.push((config, state.seen.take()));
                     }
                 }
                 Err(errors) => {
-                    state.selected = None;
+                    state.seen = None;
                     // There is nothing to read until its text changes.
                     state.due = None;
                     let outcome = Outcome::Failed { reason: "ConfigError", message: errors.to_string() };
@@ -326,15 +357,19 @@ impl Controller {
                 }
             }
         }
-        for (key, read) in observe(&mut self.clouds, due).await {
+        for (key, look) in observe(&mut self.clouds, due).await {
             let Some(state) = self.states.get_mut(&key) else { continue };
-            match read {
-                Ok(selected) => {
-                    state.selected = Some(selected);
+            self.metrics.look(look.as_ref().ok().map(|sight| sight.same));
+            match look {
+                Ok(Sight { seen, same }) => {
+                    if !same {
+                        self.count += 1;
+                        state.read = self.count;
+                    }
+                    state.seen = Some(seen);
                     state.current = true;
                 }
                 Err(error) => {
-                    state.selected = None;
                     let outcome = Outcome::Failed { reason: error.reason(), message: error.to_string() };
                     outcomes.insert(key, outcome);
                 }
@@ -351,11 +386,33 @@ impl Controller {
                 key: key.clone(),
                 selection: config.map(|config| config.selection.clone()),
                 spec_hash: config.map(|config| config.spec_hash.clone()),
-                selected: state.and_then(|state| state.selected.clone()),
+                selected: state.and_then(|state| state.seen.as_ref()).map(|seen| seen.selected.clone()),
                 current: state.is_some_and(|state| state.current),
             }
         };
         configs.by_key.iter().map(standing).collect()
+    }
+
+    /// All that the planning of this pass depends on.
+    fn premises(&self, configs: &Configs, confirmed: BTreeSet<String>, ledger: Mark) -> Premises {
+        let known = |(key, config): (&ConfigKey, &Result<OpenstackConfig, ConfigErrors>)| {
+            let config = config.as_ref().ok().filter(|_| !configs.waiting.contains(key));
+            let state = config.and_then(|_| self.states.get(key));
+            let known = config.map(|config| Known {
+                selection: config.selection.clone(),
+                spec_hash: config.spec_hash.clone(),
+                read: state.filter(|state| state.seen.is_some()).map(|state| state.read),
+                current: state.is_some_and(|state| state.current),
+            });
+            (key.clone(), known)
+        };
+        Premises {
+            ledger,
+            listing: configs.listing,
+            configs: configs.by_key.iter().map(known).collect(),
+            deleted: configs.deleted.clone(),
+            confirmed,
+        }
     }
 
     fn schedule(&mut self, configs: &Configs, outcomes: &BTreeMap<ConfigKey, Outcome>) {
@@ -374,7 +431,7 @@ impl Controller {
             if configs.waiting.contains(key) || (self.reads == Reads::Asked && !outcomes.contains_key(key)) {
                 continue;
             }
-            let down = state.selected.as_ref().map_or(&nothing, |selected| &selected.down);
+            let down = state.seen.as_ref().map_or(&nothing, |seen| &seen.selected.down);
             let wait = state.pace.next(&config.cadence, pass, down, clock);
             let again = self.reads != Reads::Asked || pass == Pass::Failed;
             state.due = again.then(|| now + wait);
@@ -402,6 +459,8 @@ impl Controller {
             Err(error) => tracing::warn!(error = %error, "could not purge old tombstones"),
         }
         self.purged = Some(Instant::now());
+        // Once in a while everything is gone through, whatever is known.
+        self.conclusions.forget();
     }
 
     async fn timed<T>(
@@ -419,13 +478,13 @@ impl Controller {
 /// What is left of configurations that are not there any more.
 fn leftovers(
     configs: &Configs,
-    interfaces: BTreeMap<ConfigKey, usize>,
+    interfaces: &BTreeMap<ConfigKey, usize>,
     problems: &BTreeMap<ConfigKey, Vec<Problem>>,
 ) -> BTreeMap<ConfigKey, Leftover> {
-    let gone = interfaces.into_iter().filter(|(key, _)| !configs.by_key.contains_key(key));
-    let leftover = |(key, interfaces)| {
-        let problems = problems.get(&key).cloned().unwrap_or_default();
-        (key, Leftover { interfaces, problems })
+    let gone = interfaces.iter().filter(|(key, _)| !configs.by_key.contains_key(*key));
+    let leftover = |(key, interfaces): (&ConfigKey, &usize)| {
+        let problems = problems.get(key).cloned().unwrap_or_default();
+        (key.clone(), Leftover { interfaces: *interfaces, problems })
     };
     gone.map(leftover).collect()
 }

@@ -17,6 +17,7 @@ use multinic_core::{ServerId, SubnetId};
 use multinic_openstack::Gate;
 use multinic_store::{AgentSource, DatabaseSettings, Store};
 use multinic_testbed::cloud_simulator::Simulator;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 
@@ -27,6 +28,7 @@ pub struct Bench {
     pub standalone: Standalone,
     pub directory: PathBuf,
     settings: DatabaseSettings,
+    metrics: Registry,
     _folder: TempDir,
 }
 
@@ -42,18 +44,36 @@ impl Bench {
         std::fs::create_dir(&directory).unwrap();
         let settings = DatabaseSettings::sqlite(folder.path().join("multinic.db"));
         let store = Store::open(&settings).await.unwrap();
-        let standalone = standalone(store.clone(), &directory, &[]);
-        Self { cloud, subnet, store, standalone, directory, settings, _folder: folder }
+        let (standalone, metrics) = standalone(store.clone(), &directory, &[]);
+        Self { cloud, subnet, store, standalone, directory, settings, metrics, _folder: folder }
     }
 
     /// A controller that was just started, over what the one before left.
     pub fn restart(&mut self, confirmed: &[&str]) {
-        self.standalone = standalone(self.store.clone(), &self.directory, confirmed);
+        (self.standalone, self.metrics) = standalone(self.store.clone(), &self.directory, confirmed);
     }
 
     /// The same, with a directory that counts as settled only after a while.
     pub fn restart_settling_in(&mut self, settling: Duration) {
-        self.standalone = standalone(self.store.clone(), &self.directory, &[]).settling(settling);
+        let (standalone, metrics) = standalone(self.store.clone(), &self.directory, &[]);
+        (self.standalone, self.metrics) = (standalone.settling(settling), metrics);
+    }
+
+    /// The value of a metric of the controller since it was started, 0 while it has none.
+    pub fn metric(&self, name_and_labels: &str) -> u64 {
+        let mut text = String::new();
+        encode(&mut text, &self.metrics).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// The database as somebody else opens it.
+    pub async fn other_store(&self) -> Store {
+        Store::open(&self.settings).await.unwrap()
+    }
+
+    pub fn agent(&self, node: &str) -> AgentSource {
+        AgentSource::new(&self.settings, node.parse().unwrap())
     }
 
     pub fn config(&self, name: &str, vms: &[&ServerId]) -> String {
@@ -106,7 +126,7 @@ impl Bench {
     }
 
     pub async fn agent_reads(&self, node: &str) -> DesiredState {
-        AgentSource::new(&self.settings, node.parse().unwrap()).read().await.unwrap()
+        self.agent(node).read().await.unwrap()
     }
 
     /// The status that was written beside the files.
@@ -115,12 +135,13 @@ impl Bench {
     }
 }
 
-fn standalone(store: Store, directory: &std::path::Path, confirmed: &[&str]) -> Standalone {
-    let metrics = Metrics::register(&mut Registry::default());
+fn standalone(store: Store, directory: &std::path::Path, confirmed: &[&str]) -> (Standalone, Registry) {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
     let week = Duration::from_secs(7 * 24 * 3600);
     let controller = Controller::new(store, Gate::new(4), FleetLimits::default(), week, metrics);
     let confirmed: BTreeSet<String> = confirmed.iter().map(|digest| (*digest).to_owned()).collect();
     // A test writes its files whole.
-    Standalone::new(controller, directory.to_owned(), None, Defaults::default(), confirmed)
-        .settling(Duration::ZERO)
+    let standalone = Standalone::new(controller, directory.to_owned(), None, Defaults::default(), confirmed);
+    (standalone.settling(Duration::ZERO), registry)
 }
