@@ -14,6 +14,7 @@ use crate::config::{
     AgentAction, Command, DataSource, NodeNameOrigin, PlanOutput, Request, RunMode, Settings,
 };
 use crate::cycle::{Agent, Cycle, Doubt};
+use crate::doctor::doctor;
 use crate::lifeline::NodeAddresses;
 use crate::metrics::Metrics;
 use crate::node::{Node, Passed};
@@ -40,6 +41,7 @@ pub async fn dispatch(request: Request) -> anyhow::Result<ExitCode> {
         Command::Run => run(settings).await,
         Command::Once => once(settings).await,
         Command::Plan { output } => plan_only(settings, output).await,
+        Command::Doctor(args) => doctor(settings, args).await,
         Command::Cleanup { yes } => cleanup(settings, yes).await,
     }
 }
@@ -131,7 +133,7 @@ pub(crate) async fn source(settings: &Settings) -> anyhow::Result<Source> {
 }
 
 /// `silent`: nothing is reported to it.
-async fn open_source(settings: &Settings, silent: bool) -> anyhow::Result<Source> {
+pub(crate) async fn open_source(settings: &Settings, silent: bool) -> anyhow::Result<Source> {
     Ok(match settings.data_source {
         DataSource::Db => {
             Source::Database(Box::new(AgentSource::new(&settings.database()?, settings.node.clone())))

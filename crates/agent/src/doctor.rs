@@ -7,7 +7,7 @@ use multinic_core::node::doctor::{Finding, Severity, examine};
 use multinic_core::node::{NicTarget, NodePlan, plan};
 use multinic_host::Access;
 use multinic_host::backend::detect::Detected;
-use multinic_host::survey::DROP_IN;
+use multinic_host::survey::{DROP_IN, install_drop_in};
 use serde_json::{Value, json};
 
 use crate::commands::{Parts, open_source};
@@ -37,13 +37,11 @@ pub async fn doctor(settings: Settings, args: DoctorArgs) -> anyhow::Result<Exit
         return Ok(ExitCode::SUCCESS);
     }
     if args.install_dropin {
-        let node = Parts::new(&settings, Access::Write).await?.node;
-        let path = node.host.install_drop_in()?;
+        let path = install_drop_in(&settings.host_root)?;
         println!("{path} is written; restart systemd-networkd in a maintenance window");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut seen = look(&settings).await?;
-    seen.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let seen = look(&settings).await?;
     match args.output {
         PlanOutput::Text => print!("{}", text(&seen)),
         PlanOutput::Json => println!("{:#}", json(&seen)),
@@ -65,7 +63,9 @@ async fn look(settings: &Settings) -> anyhow::Result<Seen> {
     // A node that cannot read its source is one that needs a doctor.
     let (node, targets, unread) = match desired(settings).await {
         Ok((node, targets)) => (node, targets, None),
-        Err(error) => (Parts::new(settings, Access::Read).await?.node, Vec::new(), Some(format!("{error:#}"))),
+        Err(error) => {
+            (Parts::new(settings, Access::Read).await?.node, Vec::new(), Some(format!("{error:#}")))
+        }
     };
     let host = &node.host;
     let observed = host.observe().await?;

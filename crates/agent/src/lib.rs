@@ -16,6 +16,7 @@ pub mod attempts;
 pub mod commands;
 pub mod config;
 pub mod cycle;
+pub mod doctor;
 pub mod facts;
 pub mod forecast;
 pub mod job;

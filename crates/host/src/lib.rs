@@ -22,6 +22,7 @@ pub mod manager;
 pub mod netlink;
 mod rollback;
 pub mod state;
+pub mod survey;
 mod sysctl;
 mod transaction;
 

@@ -59,22 +59,19 @@ impl Host {
 /// Where that drop-in goes.
 const DROP_IN_PATH: &str = "etc/systemd/networkd.conf.d/10-multinic.conf";
 
-impl Host {
-    /// Puts the drop-in in place. The running networkd knows nothing of it before its next start. Returns the path.
-    ///
-    /// # Errors
-    /// Where the node may not be changed, or the file cannot be written.
-    pub fn install_drop_in(&self) -> Result<String, HostError> {
-        if !self.is_writable() {
-            return Err(HostError::ReadOnly);
-        }
-        let path = Path::new(DROP_IN_PATH);
-        self.root.make_directory(path.parent().unwrap_or(path), 0o755)?;
-        // networkd is not root.
-        let copy = FileCopy { bytes: DROP_IN.into(), mode: 0o644, owner: None };
-        self.root.write(path, &copy, None)?;
-        Ok(format!("/{DROP_IN_PATH}"))
-    }
+/// Puts the drop-in in place on the node of this root. The running networkd knows nothing of it before its next start.
+/// Returns the path.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn install_drop_in(root: &Path) -> Result<String, HostError> {
+    let root = HostRoot::open(root)?;
+    let path = Path::new(DROP_IN_PATH);
+    root.make_directory(path.parent().unwrap_or(path), 0o755)?;
+    // networkd is not root.
+    let copy = FileCopy { bytes: DROP_IN.into(), mode: 0o644, owner: None };
+    root.write(path, &copy, None)?;
+    Ok(format!("/{DROP_IN_PATH}"))
 }
 
 /// What networkd was told, and whether it runs since.

@@ -12,6 +12,7 @@ use multinic_host::backend::Backend;
 use multinic_telemetry::logs::{LogError, LogFormat, LogLevels};
 
 use super::duration;
+use crate::doctor::DoctorArgs;
 
 const DETAILS: &str = "\
 Every option is also an environment variable, whose name stands in angle brackets, and a key of the --config file in
@@ -28,6 +29,7 @@ Examples:
   multinic-agent plan --output json                    the same for scripts
   multinic-agent once --log-format text                one pass now
   multinic-agent run --data-source nodecr              run on the node's object in Kubernetes
+  multinic-agent doctor                                say what on this node would do harm
   multinic-agent cleanup                               say what would be taken away
   multinic-agent cleanup --yes                         take away every NIC, address and file of MultiNIC on this node
 
@@ -36,7 +38,8 @@ Exit codes:
      or it was only asked what would go
   1  a wrong option, an unreadable source, or a node that cannot be worked on: nothing was done; RUN_MODE=job: every NIC
      failed, or some did and JOB_COMPLETE_ON_PARTIAL_FAILURE is false, or a clean-up left something
-  2  once: a NIC failed, was refused or is not there; cleanup: something could not be taken away";
+  2  once: a NIC failed, was refused or is not there; cleanup: something could not be taken away; doctor: a NIC is not to
+     be configured as things are";
 
 /// The agent of a node: it finds NICs by their MAC, configures them, verifies them, repairs them and reports.
 #[derive(Debug, Parser)]
@@ -69,6 +72,8 @@ pub enum Command {
         #[arg(long, short, value_enum, default_value_t = PlanOutput::Text)]
         output: PlanOutput,
     },
+    /// Say what on this node would do harm, and how to mend it; needs no database
+    Doctor(DoctorArgs),
     /// Take everything of MultiNIC away from this node; needs no database
     Cleanup {
         /// Do it, instead of saying what would be done

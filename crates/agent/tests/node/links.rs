@@ -93,6 +93,15 @@ pub fn remove_address(node: &NetNs, link: u32, text: &str) {
     });
 }
 
+/// A policy rule, as CNI plugins make them.
+pub fn add_rule(node: &NetNs, from: &str, priority: u32) {
+    let IpNet::V4(from) = from.parse().unwrap() else { panic!("{from}") };
+    change(node, async |handle| {
+        let rule = handle.rule().add().v4().source_prefix(from.addr(), from.prefix_len());
+        rule.table_id(priority).priority(priority).execute().await
+    });
+}
+
 pub fn set_up(node: &NetNs, link: u32) {
     let message = LinkUnspec::new_with_index(link).up().build();
     change(node, async |handle| handle.link().change(message).execute().await);

@@ -13,6 +13,7 @@ mod apply;
 mod commands;
 mod crash;
 mod database;
+mod doctor;
 mod links;
 mod pages;
 mod refusal;

@@ -72,7 +72,7 @@ pub struct Claim {
 pub enum Means {
     /// Those of this MAC.
     Mac(MacAddr),
-    /// Those whose names match a pattern, such as `en*`.
+    /// Those whose names match a pattern, such as `en*`; a whole name is one too.
     Names(String),
 }
 
@@ -249,7 +249,7 @@ impl Node<'_> {
                     mend: "take the NIC out of that file: at the next boot both would configure it"
                         .to_owned(),
                 }),
-                Means::Names(pattern) if claim.dhcp => Some(Finding {
+                Means::Names(pattern) if claim.dhcp && pattern.contains(['*', '?', '[']) => Some(Finding {
                     code: "CatchAll",
                     severity: Severity::Warn,
                     mac: None,
@@ -489,6 +489,7 @@ mod tests {
             codes(&targets, &node(), &claim(Means::Names("e*".to_owned()), true)),
             [("CatchAll", "warn")]
         );
+        assert_eq!(codes(&targets, &node(), &claim(Means::Names("eth0".to_owned()), true)), []);
         let manager =
             Survey { network_manager: Some(NetworkManager { leaves_new_nics: false }), ..Survey::default() };
         assert_eq!(codes(&targets, &node(), &manager), [("AutomaticProfile", "warn")]);

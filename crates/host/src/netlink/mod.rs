@@ -6,6 +6,7 @@
 
 pub mod events;
 mod read;
+mod rules;
 mod socket;
 mod write;
 
