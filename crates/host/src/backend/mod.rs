@@ -21,7 +21,7 @@ mod link;
 pub mod netplan;
 mod networkd;
 pub mod places;
-mod shell;
+pub(crate) mod shell;
 mod udev_rule;
 mod wicked;
 
