@@ -170,6 +170,47 @@ async fn what_the_older_program_left_is_taken_over_and_can_be_deleted() {
 }
 
 #[tokio::test]
+async fn what_others_made_stays_although_somebody_used_kubectl_on_it() {
+    let Some(world) = World::new().await else { return };
+    let server = world.server().await;
+    let of = |manager: &str| PostParams { field_manager: Some(manager.to_owned()), ..PostParams::default() };
+    let object = |name: &str| {
+        let spec = json!({"nodeName": name, "interfaces": [{"macAddress": "fa:16:3e:00:00:01"}]});
+        let mut object = MultiNicNodeConfig::new(name, serde_json::from_value(spec).unwrap());
+        object.labels_mut().insert(NODE_NAME_LABEL.to_owned(), name.to_owned());
+        object
+    };
+    // `kubectl annotate` of the controller's object, whose record of managers a restore may have lost.
+    let apply = PatchParams::apply("multinic-controller");
+    world.api.patch("applied", &apply, &Patch::Apply(object("applied"))).await.unwrap();
+    world.api.create(&of("velero"), &object("restored")).await.unwrap();
+    let mut owned = object("owned");
+    owned.annotations_mut().insert("multinic.io/interface-owners".to_owned(), "{}".to_owned());
+    world.api.create(&of("kubectl-client-side-apply"), &owned).await.unwrap();
+    // Somebody wrote it, or put it under a program that applies it.
+    world.api.create(&of("kubectl-create"), &object("written")).await.unwrap();
+    world.api.create(&of("kubectl-client-side-apply"), &object("applied-too")).await.unwrap();
+    let apply = PatchParams::apply("argocd-controller").force();
+    world.api.patch("applied-too", &apply, &Patch::Apply(object("applied-too"))).await.unwrap();
+
+    let nodes = ["applied", "restored", "owned", "written", "applied-too"];
+    let note = Patch::Merge(json!({"metadata": {"annotations": {"example.com/note": "seen"}}}));
+    for manager in ["kubectl-annotate", "kubectl-client-side-apply"] {
+        let parameters = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+        world.api.patch("applied", &parameters, &note).await.unwrap();
+        world.api.patch("restored", &parameters, &note).await.unwrap();
+    }
+    let batch: Vec<Value> = nodes.iter().map(|name| node(name, &[])).collect();
+    let (status, body) = server.post(None, &json!(batch)).await;
+    assert_eq!((status, &body["results"]), (500, &json!([])), "{body}");
+    let codes: Vec<_> = body["errors"].as_array().unwrap().iter().map(|error| &error["code"]).collect();
+    assert_eq!(codes, [409; 5]);
+    for name in nodes {
+        assert_eq!(world.get(name).await.metadata.deletion_timestamp, None, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_is_being_cleaned_up_is_told_apart() {
     let Some(world) = World::new().await else { return };
     let server = world.server().await;

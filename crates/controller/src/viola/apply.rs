@@ -1,10 +1,12 @@
 //! One node after the other: what became of each, and what to answer to the whole.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use futures_util::{StreamExt as _, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{Api, Client};
 use multinic_api::{MultiNicNodeConfig, NODE_NAME_LABEL};
 use serde::Serialize;
@@ -13,10 +15,12 @@ use utoipa::ToSchema;
 
 use super::FIELD_MANAGER;
 use super::validate::Order;
-use crate::sinks::SinkError;
 use crate::sinks::kubernetes::takeover::{is_applied_by, is_shared};
 use crate::sinks::kubernetes::writer::{Removal, Writer};
+use crate::sinks::{INTERFACE_OWNERS_ANNOTATION, SinkError};
 
+/// As whom the older program wrote: what `kubectl apply` calls itself.
+const OLDER_MANAGER: &str = "kubectl-client-side-apply";
 /// How many nodes of a request are worked on at once.
 const CONCURRENCY: usize = 16;
 
@@ -152,15 +156,28 @@ async fn one(writer: &Writer, order: &Order) -> Result<NodeResult, NodeError> {
     })
 }
 
-/// Whether the object was made here, or by the older program, which used kubectl and this label.
+/// Whether the object was made here, or by the older program: it let kubectl apply the whole object on the client's side,
+/// with this label and no other annotation than kubectl's. Who only annotated or edited an object of somebody else is no
+/// such kubectl, nor is one beside a program that applies the object itself.
 fn is_of_viola(object: &MultiNicNodeConfig, node: &str) -> bool {
     let fields = object.metadata.managed_fields.as_deref().unwrap_or_default();
-    let labels = object.metadata.labels.as_ref();
-    let labelled = labels.and_then(|labels| labels.get(NODE_NAME_LABEL)).is_some_and(|value| value == node);
-    let by_kubectl = |entry: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry| {
-        entry.manager.as_deref().is_some_and(|manager| manager.starts_with("kubectl"))
+    if is_applied_by(fields, FIELD_MANAGER) {
+        return true;
+    }
+    let has =
+        |map: &Option<BTreeMap<String, String>>, key| map.as_ref().and_then(|map| map.get(key)).cloned();
+    let labelled = has(&object.metadata.labels, NODE_NAME_LABEL).is_some_and(|value| value == node);
+    let published = has(&object.metadata.annotations, INTERFACE_OWNERS_ANNOTATION).is_some();
+    let by_kubectl = |entry: &ManagedFieldsEntry| {
+        let holds_interfaces = is_shared(std::slice::from_ref(entry), FIELD_MANAGER);
+        entry.manager.as_deref() == Some(OLDER_MANAGER) && holds_interfaces
     };
-    is_applied_by(fields, FIELD_MANAGER) || (labelled && fields.iter().any(by_kubectl))
+    // An agent applies the status.
+    let applied = |entry: &ManagedFieldsEntry| {
+        entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+    };
+    labelled && !published && fields.iter().any(by_kubectl) && !fields.iter().any(applied)
 }
 
 impl NodeError {
