@@ -75,13 +75,18 @@ pub fn install_drop_in(root: &Path) -> Result<String, HostError> {
 }
 
 /// What networkd was told, and whether it runs since.
-fn networkd(root: &HostRoot) -> Networkd {
+pub(crate) fn networkd(root: &HostRoot) -> Networkd {
     let started = std::fs::symlink_metadata(root.path().join(NETWORKD_STARTED));
     let started = started.and_then(|link| link.modified()).ok();
+    let written =
+        |path: &Path| std::fs::metadata(root.path().join(path)).and_then(|file| file.modified()).ok();
+    // A drop-in that said otherwise may have been taken away since the start.
+    let folders =
+        SYSTEMD.iter().filter_map(|folder| written(&Path::new(folder).join("networkd.conf.d"))).max();
     let mut settings: BTreeMap<String, Setting> = BTreeMap::new();
     for path in configuration(root, &SYSTEMD, "networkd.conf") {
         let Some(text) = text(root, &path) else { continue };
-        let written = std::fs::metadata(root.path().join(&path)).and_then(|file| file.modified()).ok();
+        let written = written(&path).max(folders);
         for line in ini::lines(&text).filter(|line| line.section == "Network") {
             settings.insert(line.key.to_owned(), setting(line.value, written, started));
         }

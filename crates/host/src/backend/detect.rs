@@ -1,5 +1,7 @@
 //! Which backend a node has: by what is there, then by what runs, then by what its distribution usually has.
 
+use std::path::Path;
+
 use super::Backend;
 use crate::files::HostRoot;
 
@@ -30,7 +32,7 @@ struct Distribution {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Signs {
     distribution: Distribution,
-    /// netplan's directory: its package makes it.
+    /// A file of netplan's. Its directory alone is no sign: whoever mounts it into a container makes it.
     netplan: bool,
     network_manager: bool,
     networkd: bool,
@@ -46,7 +48,9 @@ pub fn detect(root: &HostRoot) -> Detected {
         .find_map(|path| std::fs::read_to_string(root.path().join(path)).ok());
     decide(&Signs {
         distribution: os_release.map(|text| distribution(&text)).unwrap_or_default(),
-        netplan: there("etc/netplan"),
+        netplan: root
+            .names(Path::new("etc/netplan"))
+            .is_ok_and(|names| names.iter().any(|name| name.as_encoded_bytes().ends_with(b".yaml"))),
         network_manager: there("run/NetworkManager"),
         // tmpfiles.d makes the directory whether networkd runs or not; the file is its own.
         networkd: there("run/systemd/netif/state"),
@@ -59,7 +63,7 @@ fn decide(signs: &Signs) -> Detected {
     let found = |backend, why: &str| Detected { backend, why: why.to_owned() };
     let id = if distribution.id.is_empty() { "this distribution" } else { &distribution.id };
     if *netplan {
-        return found(Backend::Netplan, "/etc/netplan is there");
+        return found(Backend::Netplan, "there are files in /etc/netplan");
     }
     // Until 8, NetworkManager or the network scripts read these files there.
     if distribution.is_of_red_hat() && distribution.version.is_some_and(|version| version <= 8) {
@@ -179,7 +183,9 @@ mod tests {
         std::fs::write(folder.path().join("run/systemd/netif/state"), "").unwrap();
         assert_eq!(detect(&root).why, "systemd-networkd runs");
         std::fs::create_dir_all(folder.path().join("etc/netplan")).unwrap();
-        assert_eq!(detect(&root).why, "/etc/netplan is there");
+        assert_eq!(detect(&root).why, "systemd-networkd runs");
+        std::fs::write(folder.path().join("etc/netplan/50-cloud-init.yaml"), "").unwrap();
+        assert_eq!(detect(&root).why, "there are files in /etc/netplan");
     }
 
     proptest! {

@@ -20,7 +20,6 @@ use crate::backend::Backend;
 use crate::files::HostRoot;
 
 pub mod bus;
-pub mod foreign;
 pub mod network_manager;
 pub mod networkd;
 pub mod wicked;

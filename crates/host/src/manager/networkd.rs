@@ -6,13 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use multinic_core::InterfaceName;
+use multinic_core::node::doctor::{Networkd, Setting};
 use tokio::time::Instant;
 
 use super::bus::{Bus, Object};
-use super::foreign;
 use super::{LONGEST, ManagerError, PAUSE, Told};
 use crate::backend::places::Kind;
 use crate::files::HostRoot;
+use crate::survey;
 
 const SERVICE: &str = "org.freedesktop.network1";
 
@@ -42,7 +43,8 @@ pub(crate) async fn adopt(
     if !bus.has_owner(SERVICE).await? {
         return Ok(());
     }
-    if !foreign::is_spared(root, &bus).await? {
+    let Networkd { keeps_routes, keeps_rules } = survey::networkd(root);
+    if (keeps_routes, keeps_rules) != (Setting::InEffect, Setting::InEffect) {
         tracing::warn!(
             interface_name = %name,
             path = %file.display(),
