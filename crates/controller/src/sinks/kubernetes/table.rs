@@ -1,7 +1,7 @@
 //! What is there, as the watch shows it, beside what was last wanted.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +15,9 @@ use tokio::sync::{Notify, watch};
 use super::object::{Content, number};
 use super::takeover::is_shared;
 use super::writer::is_ours;
+
+/// How many objects that went are remembered: many more than writes are under way at once.
+const GONE: usize = 1024;
 
 /// An object as the watch last showed it. Ten thousand of them are held, so none is held whole.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ struct Rows {
     wanted: HashMap<Box<str>, Wanted>,
     /// Objects of a list that has not come to its end.
     listing: HashMap<Box<str>, Seen>,
+    /// The uids of objects that went, the last ones.
+    gone: VecDeque<u64>,
     /// Why the watch is not up to date, where it knows.
     problem: Option<String>,
 }
@@ -61,6 +66,21 @@ pub(super) struct Table {
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table").field("manager", &self.manager).finish_non_exhaustive()
+    }
+}
+
+impl Rows {
+    fn show(&mut self, name: Box<str>, seen: Seen) -> Option<Seen> {
+        // After a restore of etcd it is there again.
+        self.gone.retain(|uid| *uid != seen.uid);
+        self.seen.insert(name, seen)
+    }
+
+    fn is_gone(&mut self, uid: u64) {
+        if self.gone.len() >= GONE {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(uid);
     }
 }
 
@@ -112,11 +132,15 @@ impl Table {
     }
 
     /// An object as the API server answered after a write of ours; the watch shows it a moment later, or has shown it and
-    /// what others made of it since: an agent may be faster with its status than the answer is with us.
+    /// what others made of it since: an agent may be faster with its status than the answer is with us, and so may somebody
+    /// who deletes it.
     pub fn wrote(&self, object: &MultiNicNodeConfig) {
         let mut seen = self.seen(&object.metadata, Some(object));
         let name = object.metadata.name.as_deref().unwrap_or_default();
         let mut content = self.content();
+        if content.gone.contains(&seen.uid) {
+            return;
+        }
         if let Some(known) = content.seen.get_mut(name).filter(|known| known.uid == seen.uid) {
             match known.generation.cmp(&seen.generation) {
                 Ordering::Greater => return,
@@ -142,7 +166,13 @@ impl Table {
             }
             Event::InitDone => {
                 let mut content = self.content();
+                let mut before = std::mem::take(&mut content.seen);
                 content.seen = std::mem::take(&mut content.listing);
+                before.retain(|name, before| content.seen.get(name).is_none_or(|now| now.uid != before.uid));
+                before.values().for_each(|before| content.is_gone(before.uid));
+                let Rows { seen, gone, .. } = &mut *content;
+                let listed: HashSet<u64> = seen.values().map(|seen| seen.uid).collect();
+                gone.retain(|uid| !listed.contains(uid));
                 content.problem = None;
                 let Rows { seen, wanted, .. } = &*content;
                 let drifted = wanted.iter().any(|(name, wanted)| !wanted.is_met(seen.get(name)));
@@ -158,7 +188,7 @@ impl Table {
                 let wanted = content.wanted.get(&name).copied();
                 let (is, deleting) = (seen.content, seen.deleting);
                 let drifted = wanted.is_some_and(|wanted| !wanted.is_met(Some(&seen)));
-                let before = content.seen.insert(name, seen);
+                let before = content.show(name, seen);
                 // A node's agent writes its status all the time, also while we wait for a second attempt.
                 let same = before.is_some_and(|before| before.content == is && before.deleting == deleting);
                 drop(content);
@@ -170,6 +200,7 @@ impl Table {
                 let name: Box<str> = object.meta().name.as_deref().unwrap_or_default().into();
                 let mut content = self.content();
                 content.seen.remove(&name);
+                content.is_gone(number(&object.meta().uid));
                 let drifted = content.wanted.get(&name).is_some_and(|wanted| !wanted.is_met(None));
                 drop(content);
                 if drifted {
@@ -259,5 +290,62 @@ mod tests {
         let mut another = object(1, 1);
         another.metadata.uid = Some("another".to_owned());
         assert_eq!(shown(Some(object(3, 2)), &another), (1, status(1)));
+    }
+
+    fn named(uid: &str) -> MultiNicNodeConfig {
+        let mut object = object(1, 1);
+        object.metadata.uid = Some(uid.to_owned());
+        object
+    }
+
+    fn is_there(table: &Table) -> bool {
+        table.with("w", |seen, _| seen.is_some())
+    }
+
+    fn take(
+        table: &Table,
+        event: fn(DeserializeGuard<MultiNicNodeConfig>) -> Ev,
+        object: &MultiNicNodeConfig,
+    ) {
+        table.take(event(DeserializeGuard(Ok(object.clone()))));
+    }
+
+    type Ev = Event<DeserializeGuard<MultiNicNodeConfig>>;
+
+    #[test]
+    fn an_answer_about_an_object_that_went_meanwhile_does_not_bring_it_back() {
+        let (table, object) = (Table::new("ours"), named("a"));
+        take(&table, Event::Apply, &object);
+        take(&table, Event::Delete, &object);
+        table.wrote(&object);
+        assert!(!is_there(&table));
+        // Another of its name is there.
+        table.wrote(&named("b"));
+        assert!(is_there(&table));
+        // It went while nobody watched.
+        table.take(Event::Init);
+        table.take(Event::InitDone);
+        table.wrote(&named("b"));
+        assert!(!is_there(&table));
+        // An older state of the cluster was restored.
+        take(&table, Event::Apply, &object);
+        table.wrote(&object);
+        assert!(is_there(&table));
+        take(&table, Event::Delete, &object);
+        table.take(Event::Init);
+        take(&table, Event::InitApply, &object);
+        table.take(Event::InitDone);
+        assert!(is_there(&table) && table.content().gone == [number(&named("b").metadata.uid)]);
+    }
+
+    #[test]
+    fn only_so_many_objects_that_went_are_remembered() {
+        let table = Table::new("ours");
+        for number in 0..=GONE {
+            take(&table, Event::Delete, &named(&number.to_string()));
+        }
+        assert_eq!(table.content().gone.len(), GONE);
+        table.wrote(&named(&GONE.to_string()));
+        assert!(!is_there(&table));
     }
 }
