@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, header};
@@ -26,7 +26,7 @@ use crate::sinks::said::causes;
 const YES: Duration = Duration::from_secs(60);
 /// A right that was just given works after this much at most.
 const NO: Duration = Duration::from_secs(10);
-/// How many answers are remembered; each is some bytes.
+/// How many users and how many rights are remembered; each is some bytes.
 const REMEMBERED: usize = 1024;
 /// How many reviews are under way at once: a flood of wrong tokens is not passed on.
 const REVIEWS: usize = 4;
@@ -147,17 +147,37 @@ fn holds(known: &[[u8; 32]], digest: &[u8; 32]) -> bool {
     known.iter().fold(subtle::Choice::from(0), |found, one| found | one.ct_eq(digest)).into()
 }
 
-/// Kubernetes' word, remembered for a moment. Tokens are remembered by their digests alone.
+/// Whose token this is, by the API server's word; none where it is nobody's, or for none of these audiences.
+pub(crate) async fn user_of(
+    client: &Client,
+    token: &str,
+    audiences: &[String],
+) -> Result<Option<UserInfo>, kube::Error> {
+    let review = TokenReview {
+        spec: TokenReviewSpec {
+            token: Some(token.to_owned()),
+            audiences: (!audiences.is_empty()).then(|| audiences.to_vec()),
+        },
+        ..TokenReview::default()
+    };
+    let reviews = Api::<TokenReview>::all(client.clone());
+    let status = reviews.create(&PostParams::default(), &review).await?.status.unwrap_or_default();
+    // Without the audience in its answer, the API server did not look at it.
+    let heard = |given: &Vec<String>| audiences.iter().any(|audience| given.contains(audience));
+    let audience = audiences.is_empty() || status.audiences.as_ref().is_some_and(heard);
+    Ok(status.user.filter(|_| status.authenticated == Some(true) && audience))
+}
+
+/// Kubernetes' word, remembered for a moment: whose token it is, and what this user may read. Tokens are remembered by
+/// their digests alone.
 struct Reviews {
     client: Client,
     audiences: Vec<String>,
-    answers: Mutex<HashMap<([u8; 32], String), Answer>>,
+    /// By the token.
+    users: Remembered<Option<Arc<UserInfo>>>,
+    /// By the user and the path.
+    rights: Remembered<bool>,
     under_way: Semaphore,
-}
-
-struct Answer {
-    until: Instant,
-    verdict: Result<(), Denied>,
 }
 
 impl fmt::Debug for Reviews {
@@ -169,49 +189,60 @@ impl fmt::Debug for Reviews {
 impl Reviews {
     fn new(client: Client, audiences: Vec<String>) -> Self {
         let audiences = audiences.into_iter().filter(|audience| !audience.is_empty()).collect();
-        Self { client, audiences, answers: Mutex::default(), under_way: Semaphore::new(REVIEWS) }
+        let (users, rights) = (Remembered::default(), Remembered::default());
+        Self { client, audiences, users, rights, under_way: Semaphore::new(REVIEWS) }
     }
 
-    async fn check(&self, token: &str, digest: [u8; 32], path: &str) -> Result<(), Denied> {
-        let key = (digest, path.to_owned());
-        if let Some(verdict) = self.remembered(&key) {
+    async fn check(&self, token: &str, digest: Digested, path: &str) -> Result<(), Denied> {
+        if let Some(verdict) = self.remembered(&digest, path) {
             return verdict;
         }
         let undecided = |what: &str| Denied::Undecided(format!("{what} failed; see the controller's log"));
         let _turn = self.under_way.acquire().await.map_err(|_| undecided("the review"))?;
         // Whoever waited may find the answer that another request got meanwhile.
-        if let Some(verdict) = self.remembered(&key) {
+        if let Some(verdict) = self.remembered(&digest, path) {
             return verdict;
         }
-        let verdict = self.review(token, path).await.map_err(|error| {
+        self.review(token, digest, path).await.map_err(|error| {
             // The error of a request names the request, whose body with the token it does not hold.
             tracing::error!(%error, "Kubernetes did not say who reads the inventory");
             undecided("asking Kubernetes about the token")
-        })?;
-        self.remember(key, &verdict);
-        verdict
+        })?
     }
 
-    async fn review(&self, token: &str, path: &str) -> Result<Result<(), Denied>, kube::Error> {
-        let post = PostParams::default();
-        let audiences = (!self.audiences.is_empty()).then(|| self.audiences.clone());
-        let review = TokenReview {
-            spec: TokenReviewSpec { token: Some(token.to_owned()), audiences },
-            ..TokenReview::default()
+    fn remembered(&self, digest: &Digested, path: &str) -> Option<Result<(), Denied>> {
+        let Some(user) = self.users.get(digest)? else { return Some(Err(Denied::Unauthenticated)) };
+        let allowed = self.rights.get(&right(&user, path).ok()?)?;
+        Some(verdict(&user, allowed))
+    }
+
+    async fn review(
+        &self,
+        token: &str,
+        digest: Digested,
+        path: &str,
+    ) -> Result<Result<(), Denied>, kube::Error> {
+        let user = match self.users.get(&digest) {
+            Some(user) => user,
+            None => {
+                let user = user_of(&self.client, token, &self.audiences).await?.map(Arc::new);
+                self.users.keep(digest, user.clone(), if user.is_some() { YES } else { NO });
+                user
+            }
         };
-        let status = Api::<TokenReview>::all(self.client.clone()).create(&post, &review).await?.status;
-        let status = status.unwrap_or_default();
-        // Without the audience in its answer, the API server did not look at it.
-        let heard = |given: &Vec<String>| self.audiences.iter().any(|audience| given.contains(audience));
-        let audience = self.audiences.is_empty() || status.audiences.as_ref().is_some_and(heard);
-        let user = status.user.filter(|_| status.authenticated == Some(true) && audience);
-        let Some(UserInfo { username, groups, uid, extra }) = user else {
-            return Ok(Err(Denied::Unauthenticated));
-        };
+        let Some(user) = user else { return Ok(Err(Denied::Unauthenticated)) };
+        let right = right(&user, path).map_err(kube::Error::SerdeError)?;
+        let allowed = self.may_get(&user, path).await?;
+        self.rights.keep(right, allowed, if allowed { YES } else { NO });
+        Ok(verdict(&user, allowed))
+    }
+
+    async fn may_get(&self, user: &UserInfo, path: &str) -> Result<bool, kube::Error> {
+        let UserInfo { username, groups, uid, extra } = user.clone();
         let attributes = NonResourceAttributes { path: Some(path.to_owned()), verb: Some("get".to_owned()) };
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
-                user: username.clone(),
+                user: username,
                 groups,
                 uid,
                 extra,
@@ -220,26 +251,82 @@ impl Reviews {
             },
             ..SubjectAccessReview::default()
         };
-        let api = Api::<SubjectAccessReview>::all(self.client.clone());
-        let allowed = api.create(&post, &review).await?.status.is_some_and(|status| status.allowed);
-        Ok(if allowed { Ok(()) } else { Err(Denied::Forbidden { user: username.unwrap_or_default() }) })
+        let reviews = Api::<SubjectAccessReview>::all(self.client.clone());
+        let answer = reviews.create(&PostParams::default(), &review).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+}
+
+fn verdict(user: &UserInfo, allowed: bool) -> Result<(), Denied> {
+    if allowed { Ok(()) } else { Err(Denied::Forbidden { user: user.username.clone().unwrap_or_default() }) }
+}
+
+/// What the right to read a path is remembered by: everything that it may depend on, and of one size however long the
+/// path is that somebody asks for.
+fn right(user: &UserInfo, path: &str) -> Result<Digested, serde_json::Error> {
+    let mut hasher = Sha256::new_with_prefix(serde_json::to_vec(user)?);
+    hasher.update(path);
+    Ok(hasher.finalize().into())
+}
+
+/// SHA-256.
+type Digested = [u8; 32];
+
+/// Answers, each for its time, and only so many.
+#[derive(Debug)]
+struct Remembered<T>(Mutex<HashMap<Digested, (Instant, T)>>);
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Remembered<T> {
+    fn get(&self, key: &Digested) -> Option<T> {
+        let answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(key).filter(|(until, _)| *until > Instant::now()).map(|(_, answer)| answer.clone())
     }
 
-    fn remembered(&self, key: &([u8; 32], String)) -> Option<Result<(), Denied>> {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.get(key).filter(|answer| answer.until > Instant::now()).map(|answer| answer.verdict.clone())
-    }
-
-    fn remember(&self, key: ([u8; 32], String), verdict: &Result<(), Denied>) {
+    fn keep(&self, key: Digested, answer: T, time: Duration) {
         let now = Instant::now();
-        let until = now + if verdict.is_ok() { YES } else { NO };
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= REMEMBERED {
-            answers.retain(|_, answer| answer.until > now);
-            if answers.len() >= REMEMBERED {
-                answers.clear();
-            }
+            answers.retain(|_, (until, _)| *until > now);
         }
-        answers.insert(key, Answer { until, verdict: verdict.clone() });
+        // A no is remembered for less time: a flood of wrong tokens drives no reader out.
+        if answers.len() >= REMEMBERED
+            && let Some(next) = answers.iter().min_by_key(|(_, (until, _))| *until).map(|(key, _)| *key)
+        {
+            answers.remove(&next);
+        }
+        answers.insert(key, (now + time, answer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_wrong_tokens_is_bounded_and_drives_no_reader_out() {
+        let remembered = Remembered::default();
+        remembered.keep([255; 32], true, YES);
+        for number in 0..3 * REMEMBERED as u64 {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&number.to_be_bytes());
+            remembered.keep(key, false, NO);
+        }
+        assert_eq!(remembered.0.lock().unwrap().len(), REMEMBERED);
+        assert_eq!(remembered.get(&[255; 32]), Some(true));
+    }
+
+    #[test]
+    fn rights_are_told_apart_by_everything_that_kubernetes_knows_of_a_user() {
+        let user = UserInfo { username: Some("a".to_owned()), ..UserInfo::default() };
+        let grouped = UserInfo { groups: Some(vec!["b".to_owned()]), ..user.clone() };
+        let rights = [(&user, "/1"), (&user, "/2"), (&grouped, "/1")];
+        let rights: Vec<_> = rights.map(|(user, path)| right(user, path).unwrap()).into();
+        assert!(rights[0] != rights[1] && rights[0] != rights[2] && rights[1] != rights[2]);
     }
 }

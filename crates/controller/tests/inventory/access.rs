@@ -8,7 +8,7 @@ use kube::api::PostParams;
 use multinic_controller::inventory::Inventory;
 use multinic_controller::inventory::access::Access;
 use multinic_controller::inventory::server::Limits;
-use multinic_testbed::kubernetes::ControlPlane;
+use multinic_testbed::kubernetes::{ControlPlane, FaultProxy};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
@@ -133,6 +133,20 @@ async fn kubernetes_says_who_reads() {
     assert_eq!(denied.status(), 403);
     let text = denied.text().await.unwrap();
     assert!(text.contains("system:serviceaccount:default:stranger") && !text.contains(&stranger), "{text}");
+
+    // One question about a token, whatever it is shown for, and one about each path.
+    let proxy = FaultProxy::start(cluster).unwrap();
+    let through = proxy.access(cluster.admin()).client().unwrap();
+    let bench = Bench::with(&[], Limits::default(), Some(Access::by_review(through, Vec::new()))).await;
+    for _ in 0..2 {
+        assert_eq!(status(&bench, LIST, "nobody").await, 401);
+        assert_eq!(status(&bench, "/v1/interfaces/providers", "nobody").await, 401);
+        assert_eq!(status(&bench, LIST, &reader).await, 200);
+        assert_eq!(status(&bench, "/v1/inventory/node-configs/nowhere", &reader).await, 404);
+        assert_eq!(status(&bench, "/v1/interfaces/providers", &reader).await, 403);
+    }
+    assert_eq!(proxy.count("create", "tokenreviews"), 2);
+    assert_eq!(proxy.count("create", "subjectaccessreviews"), 3);
 
     let other = Access::by_review(client, vec!["https://inventory.example".into()]);
     let bench = Bench::with(&[], Limits::default(), Some(other)).await;
