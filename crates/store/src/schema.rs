@@ -192,6 +192,18 @@ const TABLES: &[Table] = &[
         constraints: &["CONSTRAINT unique_cr UNIQUE (cr_namespace, cr_name)"],
         lookups: &[],
     },
+    Table {
+        name: "multi_place",
+        columns: &[
+            column("cr_namespace", VarChar(255), Required),
+            column("cr_name", VarChar(255), Required),
+            column("digest", VarChar(64), Required),
+            column("place", LongText, Required),
+            column("choice", VarChar(64), Required),
+        ],
+        constraints: &["PRIMARY KEY (cr_namespace, cr_name, digest)"],
+        lookups: &[],
+    },
 ];
 
 /// What the inventory shows.

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::conditions::Undelivered;
 use super::gone::Waiting;
 use super::metrics::ClusterMetrics;
+use super::moves::{Places, Standing};
 use super::placement::{Defaults, Placement, Target, Viola};
 use super::project::{Place, Projection, project, tombstone};
 use super::report::MANAGER;
@@ -69,9 +70,20 @@ pub(super) struct Memory {
     pub releasing: BTreeSet<(Target, NodeName)>,
     /// Objects that wait for their nodes' agents.
     pub waiting: Waiting,
+    /// Where configurations were delivered; none before it was read.
+    pub places: Option<Places>,
     /// NICs that were taken away from nodes which have others, and whose slots are not free yet.
     pub shrunk: BTreeMap<NodeName, Vec<MacAddr>>,
     failures: u32,
+}
+
+impl Memory {
+    /// A Viola has nothing of a node any more.
+    pub fn forget_posted(&mut self, url: &str, provider: &str, node: &NodeName) {
+        let violas = &self.violas;
+        let is_of = |id: &String| violas.get(id).is_some_and(|viola| viola.url() == url);
+        self.posted.retain(|(id, at, name), _| !(at == provider && name == node && is_of(id)));
+    }
 }
 
 /// A sink with what follows it.
@@ -99,6 +111,8 @@ pub(super) struct Delivered {
     pub written: Vec<(NodeName, usize)>,
     /// When to deliver again although nothing changes.
     pub again: Option<Instant>,
+    /// Configurations that moved and of which something is still at the old place, with its name.
+    pub leaving: BTreeMap<ConfigKey, String>,
 }
 
 /// One node that could not be delivered.
@@ -111,12 +125,11 @@ pub(super) struct Failure {
 type Owners = BTreeMap<NodeName, BTreeSet<ConfigKey>>;
 
 impl Deliverer {
-    /// Delivers everything that is published and not there yet. `live`: the configurations that are there and not deleted. An
-    /// error is the ledger's or the inventory's.
+    /// Delivers everything that is published and not there yet. An error is the ledger's or the inventory's.
     pub async fn deliver(
         &mut self,
         store: &Store,
-        live: &BTreeSet<ConfigKey>,
+        standing: &Standing,
         error_interval: Duration,
     ) -> Result<Delivered, StoreError> {
         let published = store.published().await?;
@@ -127,7 +140,7 @@ impl Deliverer {
         for Removed { node, owner, .. } in &removed {
             owners.entry(node.clone()).or_default().extend(owner.clone());
         }
-        let unsettled = live.iter().find(|key| !published.spec_hashes.contains_key(*key));
+        let unsettled = standing.live.iter().find(|key| !published.spec_hashes.contains_key(*key));
         let mut projection = {
             let known = self.placements.values().filter_map(|placement| placement.kubernetes.as_ref());
             let targets: BTreeSet<&Target> = known.chain(&unknown.kubernetes).collect();
@@ -137,14 +150,20 @@ impl Deliverer {
                 None => Place::Known(&unknown),
             })
         };
+        let mut done = Delivered::default();
+        let mut departures = self.departures(store, &published, &removed, standing, &mut done).await?;
         drop(published);
         self.memory.shrunk = shrunk(&projection, &removed);
-        let mut done = Delivered::default();
         let mut failures = Vec::new();
         let unclaimed = store.unclaimed(unsettled.is_none().then_some(UNCLAIMED)).await?;
         hold(&mut projection, unclaimed, unsettled, &owners, &mut failures);
+        departures.set_aside(&mut projection);
         self.post_to_clusters(store, &projection, &removed, &owners, &mut done, &mut failures).await?;
         self.post_to_violas(&projection, &unknown, &owners, &mut done, &mut failures).await;
+        let late = departures.due(&failures);
+        self.post_to_clusters(store, &late, &removed, &owners, &mut done, &mut failures).await?;
+        self.take_leave(store, departures, &projection, &failures, &mut done).await?;
+        self.wait_for_leave(standing, &mut done, error_interval);
         self.keep_records(&projection, &failures).await?;
         self.judge(failures, &mut done, error_interval);
         Ok(done)
@@ -284,7 +303,9 @@ impl Deliverer {
         }
         let mut batches: BTreeMap<(String, String), Vec<NodeWish>> = BTreeMap::new();
         for ((id, provider), wishes) in &projection.viola {
-            let news = wishes.iter().filter(|wish| !self.has(id, provider, wish));
+            let Some(viola) = violas.get(id.as_str()) else { continue };
+            let endpoint = viola.settings.endpoint.as_str();
+            let news = wishes.iter().filter(|wish| !self.has(id, endpoint, provider, wish));
             batches.entry((id.clone(), provider.clone())).or_default().extend(news.cloned());
         }
         // What was sent before, and lost its last NIC since.
@@ -355,11 +376,26 @@ impl Deliverer {
     }
 
     /// Whether a Viola has a node as it is to be, as far as that is remembered.
-    fn has(&self, id: &str, provider: &str, wish: &NodeWish) -> bool {
+    fn has(&self, id: &str, endpoint: &str, provider: &str, wish: &NodeWish) -> bool {
         let node = wish.config.node.clone();
         match self.memory.posted.get(&(id.to_owned(), provider.to_owned(), node)) {
             Some(posted) => *posted == wish.fingerprint(),
-            None => self.is_recorded(provider, wish),
+            // What another sink was sent is in the records too.
+            None => self.delivered_before(wish, endpoint, provider) && self.is_recorded(provider, wish),
+        }
+    }
+
+    /// Looks again at what was left, and lets a configuration that is deleted wait for it.
+    fn wait_for_leave(&self, standing: &Standing, done: &mut Delivered, error_interval: Duration) {
+        for (owner, place) in std::mem::take(&mut done.leaving) {
+            let list = done.undelivered.entry(owner.clone()).or_default();
+            let wait = if list.is_empty() { RELEASING } else { error_interval.max(LEAST_RETRY) };
+            let again = Instant::now() + wait;
+            done.again = Some(done.again.map_or(again, |before| before.min(again)));
+            if list.is_empty() && !standing.live.contains(&owner) {
+                let message = format!("what was published at {place} is being taken away");
+                list.push(Undelivered { reason: "Moving", removal: true, message });
+            }
         }
     }
 
@@ -402,29 +438,35 @@ fn hold(
     if held.is_empty() {
         return;
     }
-    let Projection { kubernetes, viola, providers, skipped, .. } = projection;
+    let until = match unsettled {
+        Some(config) => format!("{config} is carried out completely"),
+        None => format!("that has been so for {} minutes", UNCLAIMED.as_secs() / 60),
+    };
     let mut seen = BTreeSet::new();
-    for wishes in kubernetes.values_mut().chain(viola.values_mut()).chain(providers.values_mut()) {
-        for wish in wishes.extract_if(.., |wish| held.contains_key(&wish.config.node)) {
-            let node = &wish.config.node;
-            if !seen.insert(node.clone()) {
-                continue;
-            }
-            let macs = held.get(node).map(|macs| macs.join(", ")).unwrap_or_default();
-            let until = match unsettled {
-                Some(config) => format!("{config} is carried out completely"),
-                None => format!("that has been so for {} minutes", UNCLAIMED.as_secs() / 60),
-            };
-            let message = format!(
-                "node {node}: {macs} came back with a ledger that was lost, and no configuration names them yet; the node \
-                 stays as it is until {until}"
-            );
-            failures.push(failed(
-                &wish,
-                owners,
-                Undelivered { reason: "UnclaimedInterfaces", removal: false, message },
-            ));
-        }
+    let mut tell = |wish: &NodeWish| {
+        let node = &wish.config.node;
+        let Some(macs) = held.get(node).filter(|_| seen.insert(node.clone())) else { return };
+        let message = format!(
+            "node {node}: {} came back with a ledger that was lost, and no configuration names them yet; the node stays as \
+             it is until {until}",
+            macs.join(", ")
+        );
+        failures.push(failed(
+            wish,
+            owners,
+            Undelivered { reason: "UnclaimedInterfaces", removal: false, message },
+        ));
+    };
+    let Projection { kubernetes, viola, providers, skipped, .. } = projection;
+    let is_held = |wish: &NodeWish| held.contains_key(&wish.config.node);
+    for wishes in kubernetes.values_mut() {
+        wishes.extract_if(.., |wish| is_held(wish)).for_each(|wish| tell(&wish));
+    }
+    for wishes in viola.values_mut() {
+        wishes.extract_if(.., |wish| is_held(wish)).for_each(|wish| tell(&wish));
+    }
+    for wishes in providers.values_mut() {
+        wishes.retain(|wish| !is_held(wish));
     }
     skipped.extend(held.into_keys());
 }

@@ -6,7 +6,7 @@
 //! * [`watch`]: the objects as the API server has them.
 //! * [`manifest`], [`secrets`], [`clouds_yaml`]: from an object and its Secrets to the planner's value.
 //! * [`finalizer`]: a deleted configuration stays until what it published is gone.
-//! * `gone`: nodes that will never clean up.
+//! * `moves`: what configurations leave behind that are published elsewhere now. `gone`: nodes that will never clean up.
 //! * [`placement`], [`project`], `publish`, `deliver`, `records`: what is published, to the sinks of each configuration and the inventory.
 //! * [`rabbitmq`]: what Contrabass says of a message broker, as a Secret.
 //! * [`restore`]: a ledger that was lost.
@@ -43,6 +43,7 @@ mod gone;
 pub mod lease;
 pub mod manifest;
 pub mod metrics;
+mod moves;
 pub mod placement;
 pub mod project;
 mod publish;

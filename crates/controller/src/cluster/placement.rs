@@ -6,6 +6,7 @@ use multinic_api::openstack_config::{OpenstackConfigSpec, Sink, TargetSpec};
 use multinic_core::ConfigKey;
 use multinic_core::config::FieldError;
 use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -26,7 +27,7 @@ pub struct Defaults {
 }
 
 /// A namespace of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// The Secret with the kubeconfig (its namespace, name and key); none for this cluster.
     pub kubeconfig: Option<(String, String, String)>,
@@ -64,13 +65,60 @@ pub struct Placement {
     pub kubernetes: Option<Target>,
     /// To Viola.
     pub viola: Option<Viola>,
+    /// What the configuration itself says of where to, as a hash: another place with the same choice is the controller's.
+    pub choice: String,
+    /// What the configuration itself says of how to speak to Viola.
+    pub access: ViolaAccess,
+}
+
+/// Where something is delivered to, for as long as anything may be there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Location {
+    /// As objects.
+    Kubernetes(Target),
+    /// To the Viola with this base URL, for a provider.
+    Viola {
+        /// The base URL.
+        endpoint: String,
+        /// The `k8sProviderID`; empty for none.
+        provider: String,
+    },
+}
+
+impl Location {
+    /// For people.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Kubernetes(target) => target.name(),
+            Self::Viola { endpoint, provider } => format!("Viola {endpoint} for provider {provider:?}"),
+        }
+    }
+
+    /// For the ledger.
+    pub fn text(&self) -> String {
+        // Texts and lists of them have a JSON form.
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
 impl Placement {
+    /// Where that is.
+    pub fn locations(&self) -> BTreeSet<Location> {
+        let viola = self.viola.as_ref().map(|viola| Location::Viola {
+            endpoint: viola.settings.endpoint.to_string(),
+            provider: self.provider.clone().unwrap_or_default(),
+        });
+        self.kubernetes.clone().map(Location::Kubernetes).into_iter().chain(viola).collect()
+    }
+
     /// Whether another one says the same.
     pub fn is_same(&self, other: &Self) -> bool {
         let id = |placement: &Self| placement.viola.as_ref().map(|viola| viola.id.clone());
-        self.provider == other.provider && self.kubernetes == other.kubernetes && id(self) == id(other)
+        self.provider == other.provider
+            && self.kubernetes == other.kubernetes
+            && id(self) == id(other)
+            && self.choice == other.choice
     }
 }
 
@@ -88,12 +136,15 @@ impl Defaults {
     /// For a configuration whose Secrets cannot be read; none where they matter.
     pub fn place_without_secrets(&self, key: &ConfigKey, spec: &OpenstackConfigSpec) -> Option<Placement> {
         let endpoint = spec.settings.as_ref().and_then(|settings| settings.viola_endpoint.as_ref());
+        let endpoint = endpoint.filter(|endpoint| !endpoint.trim().is_empty());
         let sinks = self.sinks(spec.sinks.as_deref(), endpoint.is_some());
         let provider = spec.credentials.k8s_provider_id.as_deref().map(str::trim);
         (!sinks.contains(&Sink::Viola)).then(|| Placement {
             provider: provider.filter(|provider| !provider.is_empty()).map(str::to_owned),
             kubernetes: self.target_of(key, spec.sinks.as_deref(), spec.target.as_ref()),
             viola: None,
+            choice: choice(spec.sinks.as_deref(), spec.target.as_ref(), endpoint.map(String::as_str)),
+            access: ViolaAccess::default(),
         })
     }
 
@@ -111,7 +162,10 @@ impl Defaults {
             true => Some(self.viola(&resolved.viola, environment)?),
             false => None,
         };
-        Ok(Placement { provider: resolved.config.k8s_provider_id.clone(), kubernetes, viola })
+        let Resolved { sinks, target, viola: access, .. } = resolved;
+        let choice = choice(sinks.as_deref(), target.as_ref(), access.endpoint.as_deref());
+        let (provider, access) = (resolved.config.k8s_provider_id.clone(), access.clone());
+        Ok(Placement { provider, kubernetes, viola, choice, access })
     }
 
     /// For what was published from a configuration that is not there any more and of which nothing is known.
@@ -122,7 +176,7 @@ impl Defaults {
             .then(|| Target { kubeconfig: None, namespace: self.namespace.clone() });
         let viola =
             sinks.contains(&Sink::Viola).then(|| self.viola(&ViolaAccess::default(), environment).ok());
-        Placement { provider: None, kubernetes, viola: viola.flatten() }
+        Placement { kubernetes, viola: viola.flatten(), ..Placement::default() }
     }
 
     fn sinks(&self, own: Option<&[Sink]>, names_viola: bool) -> BTreeSet<Sink> {
@@ -144,6 +198,17 @@ impl Defaults {
                 .map(|reference| (key.namespace.to_string(), reference.name.clone(), reference.key.clone())),
             namespace: namespace.unwrap_or_else(|| self.namespace.clone()),
         }
+    }
+
+    /// How a Viola is spoken to that a configuration has left.
+    pub fn left_viola(
+        &self,
+        endpoint: &str,
+        access: &ViolaAccess,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<ViolaSettings, FieldError> {
+        let access = ViolaAccess { endpoint: Some(endpoint.to_owned()), ..access.clone() };
+        Ok(self.viola(&access, environment)?.settings)
     }
 
     fn viola(
@@ -181,4 +246,10 @@ impl Defaults {
         let id = format!("{endpoint} {timeout:?} {insecure} {ca_file:?} {token_file:?} {token:?}");
         Ok(Viola { id, settings })
     }
+}
+
+fn choice(sinks: Option<&[Sink]>, target: Option<&TargetSpec>, endpoint: Option<&str>) -> String {
+    // None of them is a map with keys that are no texts, so each has a JSON form.
+    let text = serde_json::to_string(&(sinks, target, endpoint.map(str::trim))).unwrap_or_default();
+    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -77,7 +77,7 @@ pub fn project<'a>(
     for Removed { node, owner, server, .. } in removed {
         let loss = projection.losses.entry(node.clone()).or_default();
         loss.server = loss.server.take().or_else(|| server.clone());
-        if let Some(Place::Known(Placement { provider, kubernetes, viola })) = owner.as_ref().map(&place) {
+        if let Some(Place::Known(Placement { provider, kubernetes, viola, .. })) = owner.as_ref().map(&place) {
             loss.targets.extend(kubernetes.clone());
             loss.violas.extend(viola.as_ref().map(|viola| viola.id.clone()));
             loss.providers.extend(provider.clone());
@@ -109,7 +109,7 @@ pub fn project<'a>(
         let mut violas: BTreeMap<(&str, &str), Vec<&PublishedInterface>> = BTreeMap::new();
         let mut providers: BTreeMap<&str, Vec<&PublishedInterface>> = BTreeMap::new();
         let mut provider_of: BTreeMap<&Target, &str> = BTreeMap::new();
-        for (row, Placement { provider, kubernetes, viola }) in placed {
+        for (row, Placement { provider, kubernetes, viola, .. }) in placed {
             let provider = provider.as_deref();
             if let Some(target) = kubernetes {
                 targets.entry(target).or_default().push(row);

@@ -2,10 +2,14 @@
 
 use std::time::Instant;
 
+use kube::ResourceExt;
+use multinic_api::ORPHAN_ANNOTATION;
 use multinic_core::config::ConfigErrors;
 
 use super::deliver::Deliverer;
+use super::entry::Entry;
 use super::manifest::{Unresolved, spec_of};
+use super::moves::Standing;
 use super::rabbitmq;
 use super::reconciler::{Pending, Reconciler, sooner};
 use super::said::short;
@@ -21,8 +25,8 @@ impl Reconciler {
             Some(pending) => pending.again.is_some_and(|again| again <= now),
         };
         if placed || due || report.written.anything() {
-            let live = configs.by_key.keys().cloned().collect();
-            match self.deliverer.deliver(&self.store, &live, self.defaults.cadence.error).await {
+            let standing = self.standing(configs);
+            match self.deliverer.deliver(&self.store, &standing, self.defaults.cadence.error).await {
                 Ok(done) => {
                     for (key, entry) in &mut self.entries {
                         entry.undelivered = done.undelivered.get(key).cloned().unwrap_or_default();
@@ -44,6 +48,15 @@ impl Reconciler {
         if let Some(again) = self.undelivered.as_ref().and_then(|pending| pending.again) {
             sooner(retry, again);
         }
+    }
+
+    fn standing(&self, configs: &Configs) -> Standing {
+        let forsakes = |entry: &Entry| {
+            let value = entry.object.annotations().get(ORPHAN_ANNOTATION);
+            value.is_some_and(|value| value.trim() != "false")
+        };
+        let forsaking = self.entries.iter().filter(|(_, entry)| forsakes(entry)).map(|(key, _)| key.clone());
+        Standing { live: configs.by_key.keys().cloned().collect(), forsaking: forsaking.collect() }
     }
 
     /// Works out where each configuration's interfaces are delivered to. Returns whether that changed.

@@ -7,6 +7,7 @@ mod deletion;
 mod faults;
 mod gone;
 mod leaders;
+mod moves;
 mod restoring;
 mod sinks;
 mod triggers;

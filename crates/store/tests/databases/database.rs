@@ -110,7 +110,7 @@ impl Database {
     }
 }
 
-pub const TABLES: [&str; 7] = [
+pub const TABLES: [&str; 8] = [
     "multinic_meta",
     "multi_subnet",
     "node_table",
@@ -118,6 +118,7 @@ pub const TABLES: [&str; 7] = [
     "multi_removal",
     "multi_slot",
     "cr_state",
+    "multi_place",
 ];
 
 /// Makes two tests of one body, on SQLite and on MariaDB.

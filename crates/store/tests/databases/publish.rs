@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use multinic_core::published::{DesiredInterface, Publication, Published, Releasing};
 use multinic_core::{ConfigKey, Mtu, Slot};
-use multinic_store::{PublishOutcome, RememberedNic, Removed, Store, StoreError};
+use multinic_store::{PlaceRecord, PublishOutcome, RememberedNic, Removed, Store, StoreError};
 
 use crate::database::{Database, TABLES};
 use crate::on_both;
@@ -191,6 +191,23 @@ on_both! {
         assert!(store.published().await.unwrap().releasing.is_empty());
         store.set_restoring(false).await.unwrap();
         assert!(!store.is_restoring().await.unwrap());
+    }
+
+    async fn places_are_kept_by_configuration_until_they_are_forgotten(db) {
+        let store = db.store().await;
+        let record = |name: &str, place: &str, choice: &str| PlaceRecord {
+            owner: ConfigKey::new("default", name),
+            place: place.to_owned(),
+            choice: choice.to_owned(),
+        };
+        let long = "p".repeat(3000);
+        store.record_places(&[record("a", "one", "1"), record("b", &long, "1")]).await.unwrap();
+        store.record_places(&[record("a", "one", "2"), record("a", "two", "2")]).await.unwrap();
+        let mut places = store.places().await.unwrap();
+        places.sort();
+        assert_eq!(places, [record("a", "one", "2"), record("a", "two", "2"), record("b", &long, "1")]);
+        store.forget_place(&ConfigKey::new("default", "a"), "one").await.unwrap();
+        assert_eq!(store.places().await.unwrap(), [record("a", "two", "2"), record("b", &long, "1")]);
     }
 
     async fn what_was_taken_away_is_read_without_the_node_and_released_in_its_place(db) {

@@ -21,11 +21,11 @@ use backon::ExponentialBuilder;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource as _};
-use multinic_api::{MultiNicNodeConfig, MultiNicNodeConfigStatus};
+use multinic_api::{CLEANUP_FINALIZER, MultiNicNodeConfig, MultiNicNodeConfigStatus};
 use multinic_core::published::PublishedInterface;
 use multinic_core::{NodeName, ServerId};
 use secrecy::SecretString;
@@ -71,6 +71,19 @@ impl std::fmt::Debug for Objects {
 pub struct ServerGone {
     /// The server.
     pub server: ServerId,
+}
+
+/// What became of a node's object at a place that its configurations have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// It is gone.
+    Gone,
+    /// It is deleted, and the node's agent still cleans up.
+    Releasing,
+    /// It stays: it is not the place's own, but what stands at another.
+    Kept,
+    /// It stays for now: the node's agent looks at it, and not yet at the one elsewhere.
+    Read,
 }
 
 /// What a node's agent reported.
@@ -227,6 +240,62 @@ impl KubernetesSink {
         })
     }
 
+    /// The object of a node, read from the API server.
+    ///
+    /// # Errors
+    /// Where the API server refuses or fails.
+    pub async fn object(&self, node: &NodeName) -> Result<Option<MultiNicNodeConfig>, SinkError> {
+        self.writer.get(node.as_str()).await
+    }
+
+    /// Whether somebody else wrote an object too: another publisher at the same place.
+    pub fn is_shared(&self, object: &MultiNicNodeConfig) -> bool {
+        let fields = object.meta().managed_fields.as_deref().unwrap_or_default();
+        takeover::is_written_beside(fields, &self.manager)
+    }
+
+    /// Deletes the object of a node that its configurations publish `elsewhere` now. One that is among those by its uid stands
+    /// there: two names can lead to one place. So does one that somebody else writes too, where `shared` says that it may be
+    /// he whom they publish through now.
+    ///
+    /// An agent looks at one object, and would take the NICs of a deleted one away: where it holds this one, it must hold
+    /// another first. Then it does not see this one any more, and its finalizer goes too.
+    ///
+    /// # Errors
+    /// Where the API server refuses or fails, or the object is not ours.
+    pub async fn take_leave(
+        &self,
+        node: &NodeName,
+        elsewhere: &[MultiNicNodeConfig],
+        shared: bool,
+    ) -> Result<Farewell, SinkError> {
+        let Some(there) = self.object(node).await? else { return Ok(Farewell::Gone) };
+        let uid = there.meta().uid.clone();
+        if elsewhere.iter().any(|other| other.meta().uid == uid) || (shared && self.is_shared(&there)) {
+            return Ok(Farewell::Kept);
+        }
+        let adopted = elsewhere
+            .iter()
+            .any(|other| is_held(other.meta()) && other.spec.instance_id == there.spec.instance_id);
+        if is_held(there.meta()) && !elsewhere.is_empty() && !adopted {
+            return Ok(Farewell::Read);
+        }
+        // Nobody who looks here misses it.
+        self.table.want(node.as_str(), Wanted { fingerprint: 0, content: None });
+        let same = |object: &MultiNicNodeConfig| {
+            self.writer.wrote(object) && object.meta().uid == uid && !(shared && self.is_shared(object))
+        };
+        match self.writer.delete(node.as_str(), same).await? {
+            Removal::Releasing if adopted => {
+                let dropped =
+                    self.writer.drop_finalizer(node.as_str(), |object| object.meta().uid == uid).await?;
+                Ok(if dropped { Farewell::Gone } else { Farewell::Releasing })
+            }
+            Removal::Releasing => Ok(Farewell::Releasing),
+            Removal::Absent | Removal::Gone => Ok(Farewell::Gone),
+        }
+    }
+
     /// Everything that the objects remember, read from the API server, page by page. All of it or an error.
     ///
     /// # Errors
@@ -299,6 +368,11 @@ impl Drop for KubernetesSink {
     fn drop(&mut self) {
         self.watch.abort();
     }
+}
+
+/// Whether a node's agent holds an object.
+fn is_held(meta: &ObjectMeta) -> bool {
+    meta.finalizers.iter().flatten().any(|finalizer| finalizer == CLEANUP_FINALIZER)
 }
 
 /// What comparing a wish with what is there came to.

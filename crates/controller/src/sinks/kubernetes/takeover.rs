@@ -22,6 +22,14 @@ pub(crate) fn is_shared(fields: &[ManagedFieldsEntry], manager: &str) -> bool {
     fields.iter().any(|entry| !is_of(entry, manager) && holds_interfaces(entry))
 }
 
+/// Whether another than the manager wrote something of the spec, whoever holds it now.
+pub(crate) fn is_written_beside(fields: &[ManagedFieldsEntry], manager: &str) -> bool {
+    let holds = |entry: &ManagedFieldsEntry| {
+        entry.fields_v1.as_ref().is_some_and(|FieldsV1(fields)| fields.get(SPEC).is_some())
+    };
+    fields.iter().any(|entry| !is_of(entry, manager) && holds(entry))
+}
+
 fn is_of(entry: &ManagedFieldsEntry, manager: &str) -> bool {
     entry.manager.as_deref() == Some(manager)
         && entry.operation.as_deref() == Some("Apply")

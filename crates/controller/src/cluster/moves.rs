@@ -1,0 +1,471 @@
+//! Configurations that moved: to other sinks, another cluster, another namespace. What they published at the old place is
+//! taken away there, once it stands at the new one.
+//!
+//! The ledger records each place before anything is delivered to it, so that a place that was left is known after a restart
+//! too. Only what the configuration itself says of places makes it leave one: where a setting of the controller moves it, such
+//! as a variable that was lost, everything stays. So it does where one Viola takes the place of another, since nobody can tell
+//! whether both lead to one cluster. Of objects it can be told: one that stands at the new place is not deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use multinic_core::published::Published;
+use multinic_core::{ConfigKey, NodeName};
+use multinic_store::{PlaceRecord, Removed, Store, StoreError};
+
+use super::conditions::Undelivered;
+use super::deliver::{Delivered, Deliverer, Failure};
+use super::placement::{Location, Placement, Target};
+use super::project::{Projection, tombstone};
+use crate::sinks::kubernetes::Farewell;
+use crate::sinks::{KubernetesSink, NodeWish, SinkError, ViolaSink};
+
+/// The configurations that a delivery is for.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Those that are there and not deleted.
+    pub live: BTreeSet<ConfigKey>,
+    /// Those whose annotation lets everything stay where it is.
+    pub forsaking: BTreeSet<ConfigKey>,
+}
+
+/// What is remembered of places.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// Each place with the configuration's choice when it was last delivered there.
+    known: BTreeMap<(ConfigKey, Location), String>,
+    /// The places that an earlier process delivered to.
+    earlier: BTreeSet<(ConfigKey, Location)>,
+    /// Places that a setting of the controller left; told once.
+    told: BTreeSet<(ConfigKey, Location)>,
+}
+
+/// Places that were left, with what may be there.
+#[derive(Default)]
+pub(super) struct Departures {
+    /// By target: who left it, and the nodes with objects that name those, with everybody whom they name.
+    targets: BTreeMap<Target, Left>,
+    /// By configuration, endpoint and provider: the nodes that may be there.
+    violas: BTreeMap<(ConfigKey, String, String), BTreeSet<NodeName>>,
+    /// Who publishes each node now.
+    owners: BTreeMap<NodeName, BTreeSet<ConfigKey>>,
+    /// Wishes that wait for what is delivered elsewhere.
+    late: Projection,
+}
+
+struct Left {
+    by: BTreeSet<ConfigKey>,
+    sink: Arc<KubernetesSink>,
+    nodes: BTreeMap<NodeName, BTreeSet<ConfigKey>>,
+}
+
+/// What there is to say of what was left.
+enum Rest {
+    Nothing,
+    Waits,
+    /// The node's agent has to look at the other object first.
+    IsRead,
+}
+
+impl Deliverer {
+    /// Records where each configuration is delivered to, and finds out what was left.
+    pub(super) async fn departures(
+        &mut self,
+        store: &Store,
+        published: &Published,
+        removed: &[Removed],
+        standing: &Standing,
+        done: &mut Delivered,
+    ) -> Result<Departures, StoreError> {
+        let left = self.places_left(store, published, standing).await?;
+        let mut departures = Departures::default();
+        if left.is_empty() {
+            return Ok(departures);
+        }
+        for row in &published.interfaces {
+            departures.owners.entry(row.node.clone()).or_default().insert(row.owner.clone());
+        }
+        let mut targets: BTreeMap<Target, BTreeSet<ConfigKey>> = BTreeMap::new();
+        for (owner, location) in left {
+            match location {
+                Location::Kubernetes(target) => drop(targets.entry(target).or_default().insert(owner)),
+                Location::Viola { endpoint, provider } => {
+                    let there =
+                        published.interfaces.iter().filter(|row| row.owner == owner).map(|row| &row.node);
+                    let gone =
+                        removed.iter().filter(|it| it.owner.as_ref() == Some(&owner)).map(|it| &it.node);
+                    let nodes = there.chain(gone).cloned().collect();
+                    departures.violas.insert((owner, endpoint, provider), nodes);
+                }
+            }
+        }
+        for (target, by) in targets {
+            match self.look_back(&target).await {
+                Ok((sink, mut nodes)) => {
+                    nodes.retain(|_, owners| !owners.is_disjoint(&by));
+                    departures.targets.insert(target, Left { by, sink, nodes });
+                }
+                Err(error) => {
+                    for owner in by {
+                        done.not_left(&owner, &target.name(), error.reason(), &error.to_string());
+                    }
+                }
+            }
+        }
+        Ok(departures)
+    }
+
+    /// The places that configurations have left, and where something is to be taken away.
+    async fn places_left(
+        &mut self,
+        store: &Store,
+        published: &Published,
+        standing: &Standing,
+    ) -> Result<Vec<(ConfigKey, Location)>, StoreError> {
+        let mut places = match self.memory.places.take() {
+            Some(places) => places,
+            None => Places::read(store).await?,
+        };
+        let mut news = Vec::new();
+        for (owner, placement) in &self.placements {
+            for location in placement.locations() {
+                let key = (owner.clone(), location);
+                if places.known.get(&key) != Some(&placement.choice) {
+                    news.push(record(&key, &placement.choice));
+                    places.known.insert(key, placement.choice.clone());
+                }
+            }
+        }
+        if !news.is_empty() {
+            store.record_places(&news).await?;
+        }
+        let (mut left, mut forgotten) = (Vec::new(), Vec::new());
+        for (key, choice) in &places.known {
+            let (owner, location) = key;
+            let Some(placement) = self.placements.get(owner) else {
+                let has_nothing = || !published.interfaces.iter().any(|row| row.owner == *owner);
+                if !self.unplaced.contains(owner) && has_nothing() {
+                    forgotten.push(key.clone());
+                }
+                continue;
+            };
+            if placement.locations().contains(location) {
+                continue;
+            }
+            let other_viola = matches!(location, Location::Viola { .. }) && placement.viola.is_some();
+            if standing.forsaking.contains(owner) || other_viola {
+                tracing::warn!(config = %owner, place = location.name(), "what was published there stays there");
+                forgotten.push(key.clone());
+            } else if *choice != placement.choice {
+                left.push(key.clone());
+            } else if places.told.insert(key.clone()) {
+                tracing::warn!(
+                    config = %owner, place = location.name(),
+                    "what was published there stays there, since the controller's settings and not the configuration left it"
+                );
+            }
+        }
+        for key in forgotten {
+            store.forget_place(&key.0, &key.1.text()).await?;
+            places.known.remove(&key);
+        }
+        self.memory.places = Some(places);
+        Ok(left)
+    }
+
+    /// The objects of a place, with the configurations that they name.
+    async fn look_back(
+        &mut self,
+        target: &Target,
+    ) -> Result<(Arc<KubernetesSink>, BTreeMap<NodeName, BTreeSet<ConfigKey>>), SinkError> {
+        let sink = self.look(target).await?;
+        let mut nodes: BTreeMap<NodeName, BTreeSet<ConfigKey>> = BTreeMap::new();
+        for row in sink.published().await? {
+            nodes.entry(row.node).or_default().insert(row.owner);
+        }
+        Ok((sink, nodes))
+    }
+
+    /// Takes away what was left, as far as it stands at its new place.
+    pub(super) async fn take_leave(
+        &mut self,
+        store: &Store,
+        departures: Departures,
+        projection: &Projection,
+        failures: &[Failure],
+        done: &mut Delivered,
+    ) -> Result<(), StoreError> {
+        let failed: BTreeSet<&NodeName> = failures.iter().map(|failure| &failure.node).collect();
+        let is_settled = |node: &NodeName| !failed.contains(node) && !projection.skipped.contains(node);
+        let Departures { targets, violas, owners, late } = departures;
+        for (target, Left { by, sink, nodes }) in targets {
+            let mut waiting: BTreeSet<ConfigKey> = BTreeSet::new();
+            for (node, named) in nodes {
+                let rest = if !named.is_subset(&by) {
+                    // Whoever else publishes there takes our NICs out of the object.
+                    let wishes = late.kubernetes.get(&target).into_iter().flatten();
+                    let shared = wishes.into_iter().any(|wish| wish.config.node == node);
+                    if shared { Ok(Rest::Waits) } else { Ok(Rest::Nothing) }
+                } else if is_settled(&node) {
+                    self.leave_node(&sink, &node, owners.get(&node)).await
+                } else {
+                    Ok(Rest::Waits)
+                };
+                match rest {
+                    Ok(Rest::Nothing) => {}
+                    Ok(Rest::Waits) => waiting.extend(named),
+                    Ok(Rest::IsRead) => {
+                        let why = "its agent still reads the object there: give it the new NODE_CR_NAMESPACE or cluster";
+                        for owner in named.intersection(&by) {
+                            done.not_left(
+                                owner,
+                                &format!("node {node} in {}", target.name()),
+                                "AgentElsewhere",
+                                why,
+                            );
+                        }
+                        waiting.extend(named);
+                    }
+                    Err(error) => {
+                        for owner in named.intersection(&by) {
+                            done.not_left(
+                                owner,
+                                &format!("node {node} in {}", target.name()),
+                                error.reason(),
+                                &error.to_string(),
+                            );
+                        }
+                        waiting.extend(named);
+                    }
+                }
+            }
+            for owner in by {
+                let key = (owner, Location::Kubernetes(target.clone()));
+                self.settle(store, key, &waiting, done).await?;
+            }
+            let used =
+                self.placements.values().any(|placement| placement.kubernetes.as_ref() == Some(&target));
+            if !used && waiting.is_empty() {
+                self.memory.sinks.remove(&target);
+            }
+        }
+        for ((owner, endpoint, provider), nodes) in violas {
+            let mut waiting = BTreeSet::new();
+            let mut gone = Vec::new();
+            for node in nodes {
+                match self.is_viola_left(&node, &endpoint, &provider, owners.get(&node), projection).await {
+                    _ if !is_settled(&node) => drop(waiting.insert(owner.clone())),
+                    Ok(None) => drop(waiting.insert(owner.clone())),
+                    Ok(Some(false)) => {}
+                    Ok(Some(true)) => gone.push(tombstone(
+                        &node,
+                        projection.losses.get(&node).and_then(|loss| loss.server.as_ref()),
+                        Some(&provider).filter(|it| !it.is_empty()).map(String::as_str),
+                    )),
+                    Err(error) => {
+                        done.not_left(
+                            &owner,
+                            &format!("node {node} behind {endpoint}"),
+                            error.reason(),
+                            &error.to_string(),
+                        );
+                        waiting.insert(owner.clone());
+                    }
+                }
+            }
+            let results = self.tombstones(&owner, &endpoint, &provider, &gone).await;
+            for (node, result) in results {
+                if let Err(error) = result {
+                    done.not_left(
+                        &owner,
+                        &format!("node {node} behind {endpoint}"),
+                        error.reason(),
+                        &error.to_string(),
+                    );
+                    waiting.insert(owner.clone());
+                }
+            }
+            self.settle(store, (owner, Location::Viola { endpoint, provider }), &waiting, done).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a place that nothing is left at; else it is looked at again, and a configuration that is deleted waits.
+    async fn settle(
+        &mut self,
+        store: &Store,
+        key: (ConfigKey, Location),
+        waiting: &BTreeSet<ConfigKey>,
+        done: &mut Delivered,
+    ) -> Result<(), StoreError> {
+        let (owner, location) = &key;
+        if waiting.contains(owner) {
+            done.leaving.insert(owner.clone(), location.name());
+            return Ok(());
+        }
+        store.forget_place(owner, &location.text()).await?;
+        tracing::info!(config = %owner, place = location.name(), "what was published there is gone");
+        if let Some(places) = &mut self.memory.places {
+            places.known.remove(&key);
+            places.earlier.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// The objects of a node at the places where it is published as one now; none while one of them is not there.
+    async fn stand(
+        &mut self,
+        node: &NodeName,
+        owners: Option<&BTreeSet<ConfigKey>>,
+    ) -> Result<Option<Vec<(Arc<KubernetesSink>, multinic_api::MultiNicNodeConfig)>>, SinkError> {
+        let targets =
+            owners.into_iter().flatten().filter_map(|owner| self.placements.get(owner)?.kubernetes.clone());
+        let mut found = Vec::new();
+        for target in targets.collect::<BTreeSet<_>>() {
+            let sink = self.look(&target).await?;
+            match sink.object(node).await? {
+                Some(object) if object.metadata.deletion_timestamp.is_none() => found.push((sink, object)),
+                Some(_) | None => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    }
+
+    async fn leave_node(
+        &mut self,
+        sink: &KubernetesSink,
+        node: &NodeName,
+        owners: Option<&BTreeSet<ConfigKey>>,
+    ) -> Result<Rest, SinkError> {
+        let Some(found) = self.stand(node, owners).await? else { return Ok(Rest::Waits) };
+        let elsewhere: Vec<_> = found.into_iter().map(|(_, object)| object).collect();
+        let has_viola = |owner| self.placements.get(owner).is_some_and(|placement| placement.viola.is_some());
+        let shared = owners.into_iter().flatten().any(has_viola);
+        Ok(match sink.take_leave(node, &elsewhere, shared).await? {
+            Farewell::Gone | Farewell::Kept => Rest::Nothing,
+            Farewell::Releasing => Rest::Waits,
+            Farewell::Read => Rest::IsRead,
+        })
+    }
+
+    /// Whether a node is to be taken away behind a Viola that was left; none while it does not stand elsewhere.
+    async fn is_viola_left(
+        &mut self,
+        node: &NodeName,
+        endpoint: &str,
+        provider: &str,
+        owners: Option<&BTreeSet<ConfigKey>>,
+        projection: &Projection,
+    ) -> Result<Option<bool>, SinkError> {
+        let location = Location::Viola { endpoint: endpoint.to_owned(), provider: provider.to_owned() };
+        let stays = |owner| {
+            self.placements.get(owner).is_some_and(|it: &Placement| it.locations().contains(&location))
+        };
+        if owners.into_iter().flatten().any(stays) || projection.skipped.contains(node) {
+            return Ok(Some(false));
+        }
+        let Some(found) = self.stand(node, owners).await? else { return Ok(None) };
+        // An object that Viola wrote too is the one that it would delete.
+        Ok(Some(!found.iter().any(|(sink, object)| sink.is_shared(object))))
+    }
+
+    async fn tombstones(
+        &mut self,
+        owner: &ConfigKey,
+        endpoint: &str,
+        provider: &str,
+        wishes: &[NodeWish],
+    ) -> Vec<(NodeName, Result<(), SinkError>)> {
+        let all = |error: &SinkError| {
+            wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect::<Vec<_>>()
+        };
+        if wishes.is_empty() {
+            return Vec::new();
+        }
+        let access = self.placements.get(owner).map(|placement| placement.access.clone()).unwrap_or_default();
+        let settings = match self.defaults.left_viola(endpoint, &access, &self.environment) {
+            Ok(settings) => settings,
+            Err(error) => {
+                return all(&SinkError::Setting { setting: "VIOLA_ENDPOINT", problem: error.problem });
+            }
+        };
+        match ViolaSink::new(settings) {
+            Ok(sink) => {
+                let results = sink.deliver(Some(provider).filter(|it| !it.is_empty()), wishes).await;
+                for (node, _) in results.iter().filter(|(_, result)| result.is_ok()) {
+                    self.memory.forget_posted(sink.url(), provider, node);
+                }
+                results.into_iter().map(|(node, result)| (node, result.map(drop))).collect()
+            }
+            Err(error) => all(&error),
+        }
+    }
+
+    /// Whether an earlier process delivered these configurations to a Viola: only then do the inventory's records say what
+    /// it has.
+    pub(super) fn delivered_before(&self, wish: &NodeWish, endpoint: &str, provider: &str) -> bool {
+        let Some(places) = &self.memory.places else { return false };
+        let location = Location::Viola { endpoint: endpoint.to_owned(), provider: provider.to_owned() };
+        wish.owners.values().all(|owner| places.earlier.contains(&(owner.clone(), location.clone())))
+    }
+}
+
+impl Departures {
+    /// Sets wishes aside that would take NICs away at a place that was left, before they stand at their new one.
+    pub(super) fn set_aside(&mut self, projection: &mut Projection) {
+        for (target, Left { nodes, .. }) in &self.targets {
+            let Some(wishes) = projection.kubernetes.get_mut(target) else { continue };
+            let late = wishes.extract_if(.., |wish| nodes.contains_key(&wish.config.node));
+            self.late.kubernetes.entry(target.clone()).or_default().extend(late);
+        }
+    }
+
+    /// Those of them whose nodes were delivered everywhere else.
+    pub(super) fn due(&self, failures: &[Failure]) -> Projection {
+        let failed: BTreeSet<&NodeName> = failures.iter().map(|failure| &failure.node).collect();
+        let mut due = Projection::default();
+        for (target, wishes) in &self.late.kubernetes {
+            let wishes = wishes.iter().filter(|wish| !failed.contains(&wish.config.node));
+            due.kubernetes.insert(target.clone(), wishes.cloned().collect());
+        }
+        due
+    }
+}
+
+impl Delivered {
+    /// What was left cannot be taken away.
+    fn not_left(&mut self, owner: &ConfigKey, what: &str, reason: &'static str, error: &str) {
+        tracing::warn!(config = %owner, what, error, "what was published before the configuration moved is not removed");
+        let message = format!(
+            "{what}, where the configuration published before it moved: {error}; the annotation {} lets what is there stay",
+            multinic_api::ORPHAN_ANNOTATION
+        );
+        let undelivered = Undelivered { reason, removal: true, message };
+        let list = self.undelivered.entry(owner.clone()).or_default();
+        // One speaks for all of a place.
+        if !list.iter().any(|one| one.removal) {
+            list.push(undelivered);
+        }
+        self.leaving.insert(owner.clone(), what.to_owned());
+    }
+}
+
+impl Places {
+    async fn read(store: &Store) -> Result<Self, StoreError> {
+        let mut known = BTreeMap::new();
+        for PlaceRecord { owner, place, choice } in store.places().await? {
+            match serde_json::from_str(&place) {
+                Ok(location) => drop(known.insert((owner, location), choice)),
+                // Of a newer version of this project: it knows what to do with it.
+                Err(error) => {
+                    tracing::warn!(config = %owner, place, error = %error, "a place is not understood")
+                }
+            }
+        }
+        Ok(Self { earlier: known.keys().cloned().collect(), known, told: BTreeSet::new() })
+    }
+}
+
+fn record((owner, location): &(ConfigKey, Location), choice: &str) -> PlaceRecord {
+    PlaceRecord { owner: owner.clone(), place: location.text(), choice: choice.to_owned() }
+}

@@ -1,0 +1,314 @@
+//! Configurations that are published elsewhere from one day on.
+
+use kube::Api;
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams};
+use multinic_api::{CLEANUP_FINALIZER, MultiNicNodeConfig, ORPHAN_ANNOTATION};
+use multinic_testbed::kubernetes::ControlPlane;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, condition, run, until};
+use crate::sinks::{Viola, inventory};
+
+struct Scene {
+    bench: Bench,
+    other: String,
+}
+
+impl Scene {
+    async fn new() -> Option<Self> {
+        let bench = Bench::new().await?;
+        let other = ControlPlane::shared().unwrap().new_namespace("elsewhere").await.unwrap();
+        Some(Self { bench, other })
+    }
+
+    fn api(&self, namespace: &str) -> Api<MultiNicNodeConfig> {
+        Api::namespaced(self.bench.client.clone(), namespace)
+    }
+
+    /// How many NICs a node has here and elsewhere.
+    async fn counts(&self, node: &str) -> (Option<usize>, Option<usize>) {
+        let count = async |namespace: &str| {
+            let object = self.api(namespace).get_opt(node).await.unwrap();
+            object.filter(|it| it.metadata.deletion_timestamp.is_none()).map(|it| it.spec.interfaces.len())
+        };
+        (count(&self.bench.namespace).await, count(&self.other).await)
+    }
+
+    async fn until_counts(&self, node: &str, counts: (Option<usize>, Option<usize>)) {
+        until(&format!("{node} has {counts:?}"), async || self.counts(node).await == counts).await;
+    }
+
+    /// Waits until a configuration has no place but its own.
+    async fn until_one_place(&self) {
+        until("one place is recorded", async || self.bench.store.places().await.unwrap().len() == 1).await;
+    }
+
+    fn there(&self, mut spec: Value) -> Value {
+        spec["target"] = json!({"namespace": self.other});
+        spec
+    }
+
+    fn by_secret(&self, mut spec: Value, namespace: &str) -> Value {
+        spec["target"] =
+            json!({"namespace": namespace, "kubeconfigSecretRef": {"name": "kubeconfig", "key": "value"}});
+        spec
+    }
+
+    async fn write_kubeconfig(&self, good: bool) {
+        let kubeconfig = ControlPlane::shared().unwrap().admin().kubeconfig();
+        let text = if good { kubeconfig.as_str() } else { "nonsense" };
+        self.bench.write_secret("kubeconfig", &[("value", text)]).await;
+    }
+
+    async fn until_passed(&self) {
+        let reads = self.bench.cloud.count("/v2.0/ports");
+        until("passes were made", async || self.bench.cloud.count("/v2.0/ports") > reads + 8).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_published_in_another_namespace_goes_once_it_stands_in_the_new_one() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    scene.until_counts("worker-1", (Some(1), None)).await;
+    let slots = bench.slots().await;
+    bench.apply("a", scene.there(bench.spec(&[&server]))).await;
+    scene.until_counts("worker-1", (None, Some(1))).await;
+    bench.until_ready("a").await;
+    scene.until_one_place().await;
+    // It moves back while nobody works: another process finds out.
+    controller.stop().await;
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    scene.until_counts("worker-1", (Some(1), None)).await;
+    scene.until_one_place().await;
+    assert_eq!(bench.slots().await, slots);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_agent_reads_its_old_object_keeps_that_until_it_reads_the_new_one() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    scene.until_counts("worker-1", (Some(1), None)).await;
+    // As the agent does before it configures anything.
+    let held = Patch::Merge(json!({"metadata": {"finalizers": [CLEANUP_FINALIZER]}}));
+    let hold = async |namespace: &str| {
+        scene.api(namespace).patch("worker-1", &PatchParams::default(), &held).await.unwrap();
+    };
+    hold(&bench.namespace).await;
+    bench.apply("a", scene.there(bench.spec(&[&server]))).await;
+    scene.until_counts("worker-1", (Some(1), Some(1))).await;
+    until("it is told", async || {
+        condition(&bench.status("a").await, "RemovalNotPropagated").1 == "AgentElsewhere"
+    })
+    .await;
+    assert_eq!(scene.counts("worker-1").await, (Some(1), Some(1)));
+    hold(&scene.other).await;
+    until("the old one is gone altogether", async || {
+        scene.api(&bench.namespace).get_opt("worker-1").await.unwrap().is_none()
+    })
+    .await;
+    assert_eq!(scene.counts("worker-1").await, (None, Some(1)));
+    until("it is not told any more", async || {
+        condition(&bench.status("a").await, "RemovalNotPropagated").0.is_empty()
+    })
+    .await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_goes_before_it_stands_at_the_new_place() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    scene.until_counts("worker-1", (Some(1), None)).await;
+    scene.write_kubeconfig(false).await;
+    bench.apply("a", scene.by_secret(bench.spec(&[&server]), &scene.other)).await;
+    bench.until_reason("a", &["KubernetesApplyError"]).await;
+    scene.until_passed().await;
+    assert_eq!(scene.counts("worker-1").await, (Some(1), None));
+    scene.write_kubeconfig(true).await;
+    scene.until_counts("worker-1", (None, Some(1))).await;
+    bench.until_ready("a").await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn an_old_place_that_cannot_be_reached_is_told_and_tried_again_and_blocks_nothing_else() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let [one, two] = ["worker-1", "worker-2"].map(|name| bench.add_node(name));
+    scene.write_kubeconfig(true).await;
+    for (name, server) in [("a", &one), ("b", &two)] {
+        bench.apply(name, scene.by_secret(bench.spec(&[server]), &scene.other)).await;
+    }
+    let controller = bench.start().await;
+    scene.until_counts("worker-1", (None, Some(1))).await;
+    scene.until_counts("worker-2", (None, Some(1))).await;
+    controller.stop().await;
+    scene.write_kubeconfig(false).await;
+    for (name, server) in [("a", &one), ("b", &two)] {
+        bench.apply(name, bench.spec(&[server])).await;
+    }
+    let controller = bench.start().await;
+    let is_told = async |name: &str| {
+        let (is, _, message) = condition(&bench.status(name).await, "RemovalNotPropagated");
+        is == "True" && message.contains(&scene.other)
+    };
+    for name in ["a", "b"] {
+        bench.until_ready(name).await;
+        until("it is told", async || is_told(name).await).await;
+    }
+    assert_eq!(scene.counts("worker-1").await, (Some(1), Some(1)));
+    bench.cloud.attach(&one, &[&bench.subnet]).unwrap();
+    scene.until_counts("worker-1", (Some(2), Some(1))).await;
+    // Somebody knows that it is gone for good, or wants it to stay.
+    bench.annotate("b", ORPHAN_ANNOTATION, "true").await;
+    until("it is not told any more", async || !is_told("b").await).await;
+    scene.write_kubeconfig(true).await;
+    scene.until_counts("worker-1", (Some(2), None)).await;
+    until("it is not told any more", async || !is_told("a").await).await;
+    assert_eq!(scene.counts("worker-2").await, (Some(1), Some(1)));
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn another_name_of_the_same_place_is_no_other_place() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    scene.until_counts("worker-1", (Some(1), None)).await;
+    let uid = scene.api(&bench.namespace).get("worker-1").await.unwrap().uid();
+    scene.write_kubeconfig(true).await;
+    bench.apply("a", scene.by_secret(bench.spec(&[&server]), &bench.namespace)).await;
+    bench.until_ready("a").await;
+    scene.until_one_place().await;
+    assert_eq!(scene.api(&bench.namespace).get("worker-1").await.unwrap().uid(), uid);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_of_which_another_configuration_stays_keeps_its_nics() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let server = bench.add_node("worker-1");
+    let network = bench.cloud.add_network("green", Some(1450));
+    let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
+    bench.cloud.attach(&server, &[&green]).unwrap();
+    bench.apply("a", bench.spec(&[&server])).await;
+    let mut spec = bench.spec(&[&server]);
+    spec["subnetIDs"] = json!([green.as_str()]);
+    bench.apply("b", spec).await;
+    let controller = bench.start().await;
+    scene.until_counts("worker-1", (Some(2), None)).await;
+    scene.write_kubeconfig(false).await;
+    bench.apply("a", scene.by_secret(bench.spec(&[&server]), &scene.other)).await;
+    bench.until_reason("a", &["KubernetesApplyError"]).await;
+    scene.until_passed().await;
+    assert_eq!(scene.counts("worker-1").await, (Some(2), None), "not before it stands elsewhere");
+    scene.write_kubeconfig(true).await;
+    scene.until_counts("worker-1", (Some(1), Some(1))).await;
+    until("nothing is left to be done", async || bench.store.places().await.unwrap().len() == 2).await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn from_viola_to_objects_and_back() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let (viola, url) = Viola::start().await;
+    let server = bench.add_node("worker-1");
+    let spec = |sink: &str| {
+        let mut spec = bench.spec(&[&server]);
+        spec["credentials"]["k8sProviderID"] = json!("provider-1");
+        spec["sinks"] = json!([sink]);
+        spec
+    };
+    bench.apply("a", spec("viola")).await;
+    let inventory = inventory(&bench.folder.path().join("inventory.db")).await;
+    let start = async || {
+        let (mut setup, registry) = bench.setup(&["--leader-elect=false", "--viola-endpoint", &url]);
+        setup.inventory = Some(inventory.clone());
+        run(setup, registry).await
+    };
+    let controller = start().await;
+    let key = ("provider-1".to_owned(), "worker-1".to_owned());
+    let until_has = async |count: usize| {
+        until(&format!("Viola has {count}"), async || viola.has().get(&key) == Some(&count)).await;
+    };
+    until_has(1).await;
+    *viola.refuses.lock().unwrap() = Some("worker-1");
+    bench.apply("a", spec("kubernetes")).await;
+    scene.until_counts("worker-1", (Some(1), None)).await;
+    until("it is told", async || condition(&bench.status("a").await, "RemovalNotPropagated").0 == "True")
+        .await;
+    controller.stop().await;
+    *viola.refuses.lock().unwrap() = None;
+    let controller = start().await;
+    until_has(0).await;
+    until("it is not told any more", async || {
+        condition(&bench.status("a").await, "RemovalNotPropagated").0.is_empty()
+    })
+    .await;
+    // The inventory's record says what was delivered, and not that it was to Viola.
+    bench.apply("a", spec("viola")).await;
+    until_has(1).await;
+    scene.until_counts("worker-1", (None, None)).await;
+    scene.until_one_place().await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_setting_of_the_controller_that_changes_takes_nothing_away() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    scene.until_counts("worker-1", (Some(1), None)).await;
+    controller.stop().await;
+    let other = format!("--node-cr-namespace={}", scene.other);
+    let controller = bench.start_with(&["--leader-elect=false", &other]).await;
+    scene.until_counts("worker-1", (Some(1), Some(1))).await;
+    scene.until_passed().await;
+    assert_eq!(scene.counts("worker-1").await, (Some(1), Some(1)));
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_deleted_while_it_moves_waits_for_the_old_place() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let server = bench.add_node("worker-1");
+    scene.write_kubeconfig(true).await;
+    bench.apply("a", scene.by_secret(bench.spec(&[&server]), &scene.other)).await;
+    let controller = bench.start().await;
+    scene.until_counts("worker-1", (None, Some(1))).await;
+    controller.stop().await;
+    scene.write_kubeconfig(false).await;
+    bench.apply("a", bench.spec(&[&server])).await;
+    bench.delete("a").await;
+    let controller = bench.start().await;
+    until("it waits and says for what", async || {
+        condition(&bench.status("a").await, "RemovalNotPropagated").2.contains(&scene.other)
+    })
+    .await;
+    assert_eq!(scene.counts("worker-1").await.1, Some(1));
+    scene.write_kubeconfig(true).await;
+    bench.until_gone("a").await;
+    assert_eq!(scene.counts("worker-1").await, (None, None));
+    until("no place is recorded", async || bench.store.places().await.unwrap().is_empty()).await;
+    controller.stop().await;
+}

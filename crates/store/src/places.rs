@@ -1,0 +1,64 @@
+//! Where each configuration was delivered: what tells, also after a restart, that it moved and left something behind.
+
+use multinic_core::ConfigKey;
+
+use crate::error::StoreError;
+use crate::inventory::node_hash;
+use crate::session::Arg;
+use crate::store::Store;
+
+/// A place that a configuration was delivered to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PlaceRecord {
+    /// The configuration.
+    pub owner: ConfigKey,
+    /// The place, in the words of whoever delivers.
+    pub place: String,
+    /// What the configuration itself said of places when it was last delivered there, as a hash of at most 64 letters.
+    pub choice: String,
+}
+
+impl Store {
+    /// Every place that a configuration was delivered to and that is not forgotten.
+    pub async fn places(&self) -> Result<Vec<PlaceRecord>, StoreError> {
+        let mut places = Vec::new();
+        let sql = "SELECT cr_namespace, cr_name, place, choice FROM multi_place ORDER BY cr_namespace, cr_name, digest";
+        let mut session = self.session().await?;
+        session
+            .each_row("reading multi_place", sql, Vec::new(), &mut |row| {
+                let text = |column| row.text(column).map(|text| text.unwrap_or_default().to_owned());
+                let owner = ConfigKey::new(text(0)?, text(1)?);
+                places.push(PlaceRecord { owner, place: text(2)?, choice: text(3)? });
+                Ok(())
+            })
+            .await?;
+        Ok(places)
+    }
+
+    /// Records places before something is delivered there.
+    pub async fn record_places(&self, places: &[PlaceRecord]) -> Result<(), StoreError> {
+        let mut session = self.session().await?;
+        session.begin_write().await?;
+        let instead = session.dialect().on_duplicate("cr_namespace, cr_name, digest", &["choice"]);
+        let sql = format!(
+            "INSERT INTO multi_place (cr_namespace, cr_name, digest, place, choice) VALUES (?, ?, ?, ?, ?) {instead}"
+        );
+        for PlaceRecord { owner, place, choice } in places {
+            let mut args = key(owner, place);
+            args.extend([Arg::text(place), Arg::text(choice)]);
+            session.execute("recording a place", &sql, args).await?;
+        }
+        session.commit().await
+    }
+
+    /// Forgets a place at which a configuration has nothing any more.
+    pub async fn forget_place(&self, owner: &ConfigKey, place: &str) -> Result<(), StoreError> {
+        let sql = "DELETE FROM multi_place WHERE cr_namespace = ? AND cr_name = ? AND digest = ?";
+        self.session().await?.execute("forgetting a place", sql, key(owner, place)).await.map(drop)
+    }
+}
+
+/// A place can be longer than a key.
+fn key(owner: &ConfigKey, place: &str) -> Vec<Arg> {
+    vec![Arg::text(&owner.namespace), Arg::text(&owner.name), Arg::text(&node_hash(place))]
+}
