@@ -1,10 +1,13 @@
 //! The kustomizations and samples.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
@@ -93,6 +96,36 @@ fn the_database_may_be_on_a_volume() {
     fs::remove_dir_all(&folder).unwrap();
     assert!(all.contains("claimName: multinic-controller") && all.contains("type: Recreate"));
     site.kubectl_with(&["apply", "--server-side", "-f", "-"], &all);
+}
+
+#[tokio::test]
+async fn the_controller_is_let_in_by_the_network_policy_of_viola() {
+    let Some(site) = Site::deployed() else { return };
+    let policies: Api<NetworkPolicy> = Api::namespaced(site.client(), "multinic-system");
+    let policy = policies.get("multinic-viola").await.unwrap().spec.unwrap();
+    let labels = async |name: &str| {
+        let deployments: Api<Deployment> = Api::namespaced(site.client(), "multinic-system");
+        let template = deployments.get(name).await.unwrap().spec.unwrap().template;
+        template.metadata.unwrap().labels.unwrap()
+    };
+    let selects = |selector: &LabelSelector, labels: &BTreeMap<String, String>| {
+        assert_eq!(selector.match_expressions, None);
+        let wanted = selector.match_labels.clone().unwrap_or_default();
+        wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+    };
+    assert!(selects(&policy.pod_selector.unwrap(), &labels("multinic-viola").await));
+    let rules = policy.ingress.unwrap();
+    let to_api = |rule: &&NetworkPolicyIngressRule| {
+        let named = |port: &NetworkPolicyPort| port.port == Some(IntOrString::String("http".to_owned()));
+        rule.ports.iter().flatten().any(named)
+    };
+    let rule = rules.iter().find(to_api).unwrap();
+    let clients: Vec<_> = rule.from.iter().flatten().filter_map(|peer| peer.pod_selector.as_ref()).collect();
+    let controller = labels("multinic-controller").await;
+    assert!(
+        !clients.is_empty() && clients.iter().any(|selector| selects(selector, &controller)),
+        "{controller:?}"
+    );
 }
 
 #[tokio::test]
