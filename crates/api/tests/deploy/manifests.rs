@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -126,6 +126,16 @@ async fn the_controller_is_let_in_by_the_network_policy_of_viola() {
         !clients.is_empty() && clients.iter().any(|selector| selects(selector, &controller)),
         "{controller:?}"
     );
+}
+
+#[tokio::test]
+async fn tokens_that_open_the_api_server_count_nowhere_else() {
+    let Some(site) = Site::deployed() else { return };
+    let configs: Api<ConfigMap> = Api::namespaced(site.client(), "multinic-system");
+    let data = configs.get("operator-config").await.unwrap().data.unwrap();
+    for name in ["INVENTORY_TOKEN_AUDIENCES", "RECONCILE_TOKEN_AUDIENCES"] {
+        assert_eq!(data.get(name).map(String::as_str), Some("multinic"), "{name}");
+    }
 }
 
 #[tokio::test]

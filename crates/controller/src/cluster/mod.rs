@@ -173,9 +173,11 @@ impl Cluster {
             args.watch_namespace.as_deref().map(str::trim).filter(|namespace| !namespace.is_empty());
         let webhook = match args.takes_posts() {
             true => {
+                let audiences = args.reconcile_token_audiences.iter();
                 let callers = Callers {
                     token_file: args.reconcile_token_file.clone(),
                     review: args.reconcile_token_review,
+                    audiences: audiences.filter(|audience| !audience.is_empty()).cloned().collect(),
                 };
                 let (ip, port) = (args.reconcile_addr, args.reconcile_port);
                 Some(Webhook::bind(ip, port, setup.client.clone(), namespace, callers).await?)

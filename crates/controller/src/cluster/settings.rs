@@ -66,6 +66,9 @@ pub struct ClusterArgs {
     /// Accept tokens of ServiceAccounts and users that may patch the OpenstackConfig (TokenReview, SubjectAccessReview).
     #[arg(long, env = "RECONCILE_TOKEN_REVIEW", default_value_t = false, action = clap::ArgAction::Set)]
     pub reconcile_token_review: bool,
+    /// Audiences of which such a token must have one, by commas. [default: the API server's own]
+    #[arg(long, env = "RECONCILE_TOKEN_AUDIENCES", value_delimiter = ',')]
+    pub reconcile_token_audiences: Vec<String>,
 }
 
 /// Settings that contradict one another.

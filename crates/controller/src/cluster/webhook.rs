@@ -13,7 +13,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -24,6 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 use super::said::short;
+use crate::inventory::access::user_of;
 
 /// Who may ask.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub struct Callers {
     pub token_file: Option<PathBuf>,
     /// Whoever the API server knows and lets patch the configuration.
     pub review: bool,
+    /// The audiences of which such a token must have one; none: the API server's own.
+    pub audiences: Vec<String>,
 }
 
 /// The port could not be taken.
@@ -177,14 +179,8 @@ impl Asked {
                 "the API server could not review the token; try again".to_owned(),
             )
         };
-        let review = TokenReview {
-            spec: TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() },
-            ..TokenReview::default()
-        };
-        let reviews: Api<TokenReview> = Api::all(self.client.clone());
-        let answer = reviews.create(&PostParams::default(), &review).await.map_err(failed)?;
-        let status = answer.status.unwrap_or_default();
-        let (Some(true), Some(user)) = (status.authenticated, status.user) else { return Ok(Err(())) };
+        let user = user_of(&self.client, token, &self.callers.audiences).await.map_err(failed)?;
+        let Some(user) = user else { return Ok(Err(())) };
         let access = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
                 user: user.username,

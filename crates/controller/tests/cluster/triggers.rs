@@ -185,4 +185,25 @@ async fn a_webhook_may_ask_the_api_server_who_somebody_is() {
     assert_eq!(post(&controller, "POST", &path, Some(&may_not)).await, 403);
     assert_eq!(post(&controller, "POST", &path, Some("nobody")).await, 401);
     controller.stop().await;
+
+    // A token that would open the API server too is not one to be sent around.
+    let args = [
+        "--leader-elect=false",
+        "--reconcile-token-review=true",
+        "--reconcile-token-audiences=multinic,other",
+    ];
+    let controller = bench.start_with(&args).await;
+    let accounts: kube::Api<k8s_openapi::api::core::v1::ServiceAccount> =
+        kube::Api::namespaced(bench.client.clone(), &bench.namespace);
+    let of = async |audience: &str| {
+        let request = serde_json::from_value(json!({"spec": {"audiences": [audience]}})).unwrap();
+        let answer = accounts.create_token_request("may", &Default::default(), &request).await.unwrap();
+        answer.status.unwrap().token
+    };
+    assert_eq!(post(&controller, "POST", &path, Some(&may)).await, 401);
+    assert_eq!(post(&controller, "POST", &path, Some(&of("somebody else").await)).await, 401);
+    for audience in ["multinic", "other"] {
+        assert_eq!(post(&controller, "POST", &path, Some(&of(audience).await)).await, 202, "{audience}");
+    }
+    controller.stop().await;
 }
