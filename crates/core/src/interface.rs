@@ -1,6 +1,7 @@
 //! What a node is to have.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,6 @@ pub struct NodeConfig {
     pub node: NodeName,
     /// Its Nova server; the UUID that the guest's firmware shows as its system UUID.
     pub instance: ServerId,
-    /// Its NICs by slot. Empty: the node has lost its last one.
-    pub interfaces: BTreeMap<Slot, Interface>,
+    /// Its NICs by slot, shared with what they were made from. Empty: the node has lost its last one.
+    pub interfaces: BTreeMap<Slot, Arc<Interface>>,
 }

@@ -1,6 +1,7 @@
 //! From the ledger to what each sink is to have. Pure: what is published, and where each configuration's is delivered to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use multinic_core::published::{Published, PublishedInterface};
 use multinic_core::{ConfigKey, NodeConfig, NodeName, ServerId};
@@ -169,7 +170,7 @@ fn wish(node: &NodeName, rows: &[&PublishedInterface], provider: Option<&str>) -
     let mut owners = BTreeMap::new();
     for row in rows {
         if let (Some(slot), Some(interface)) = (row.slot, &row.interface) {
-            interfaces.insert(slot, (**interface).clone());
+            interfaces.insert(slot, Arc::clone(interface));
             owners.insert(row.port.clone(), row.owner.clone());
         }
     }
@@ -187,8 +188,6 @@ fn wish(node: &NodeName, rows: &[&PublishedInterface], provider: Option<&str>) -
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use multinic_core::{Addresses, Interface, MacAddr, Mtu, Slot};
 
     use super::*;

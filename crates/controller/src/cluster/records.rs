@@ -14,6 +14,9 @@ use super::project::Projection;
 use crate::sinks::kubernetes::NodeStatus;
 use crate::sinks::{NodePayload, NodeWish};
 
+/// How many records are written at once.
+const AT_ONCE: usize = 500;
+
 impl Deliverer {
     /// Reads the records, once.
     pub(super) async fn read_records(&mut self) -> Result<(), StoreError> {
@@ -55,21 +58,29 @@ impl Deliverer {
         };
         let failed: BTreeSet<&NodeName> = failures.iter().map(|failure| &failure.node).collect();
         let mut wished: BTreeSet<RecordKey> = BTreeSet::new();
-        let mut entries = Vec::new();
         for (provider, wishes) in &projection.providers {
-            for wish in wishes {
-                let node = &wish.config.node;
-                let entry = match Entry::new(provider, &NodePayload::from(&wish.config)) {
-                    Ok(entry) => entry,
-                    Err(error) => {
-                        tracing::warn!(node_name = %node, error = %error, "the inventory cannot take a node");
-                        continue;
+            // The records of a whole fleet together would be most of the memory.
+            for wishes in wishes.chunks(AT_ONCE) {
+                let mut entries = Vec::new();
+                for wish in wishes {
+                    let node = &wish.config.node;
+                    let entry = match Entry::new(provider, &NodePayload::from(&wish.config)) {
+                        Ok(entry) => entry,
+                        Err(error) => {
+                            tracing::warn!(node_name = %node, error = %error, "the inventory cannot take a node");
+                            continue;
+                        }
+                    };
+                    wished.insert(entry.key().clone());
+                    let known = records.get(entry.key()).is_some_and(|hash| hash == entry.hash());
+                    if !known && !failed.contains(node) {
+                        entries.push(entry);
                     }
-                };
-                wished.insert(entry.key().clone());
-                if !failed.contains(node) && records.get(entry.key()).is_none_or(|hash| hash != entry.hash())
-                {
-                    entries.push(entry);
+                }
+                if !entries.is_empty() {
+                    inventory.apply(&entries).await?;
+                    records
+                        .extend(entries.iter().map(|entry| (entry.key().clone(), entry.hash().to_owned())));
                 }
             }
         }
@@ -83,10 +94,6 @@ impl Deliverer {
             touched && !wished.contains(*key)
         });
         let gone: Vec<RecordKey> = gone.cloned().collect();
-        if !entries.is_empty() {
-            inventory.apply(&entries).await?;
-            records.extend(entries.iter().map(|entry| (entry.key().clone(), entry.hash().to_owned())));
-        }
         if !gone.is_empty() {
             inventory.remove(&gone).await?;
             records.retain(|key, _| !gone.contains(key));

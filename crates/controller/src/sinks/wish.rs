@@ -28,7 +28,7 @@ impl NodeWish {
         let mut hasher = DefaultHasher::new();
         (provider, node, instance, owners, interfaces.len()).hash(&mut hasher);
         for (slot, interface) in interfaces {
-            let Interface { mac, port, network, subnet, device, addresses, cidr, mtu } = interface;
+            let Interface { mac, port, network, subnet, device, addresses, cidr, mtu } = interface.as_ref();
             (slot, mac, port, network, subnet, device, addresses, cidr, mtu).hash(&mut hasher);
         }
         hasher.finish()
