@@ -78,7 +78,8 @@ pub fn project<'a>(
     for Removed { node, owner, server, .. } in removed {
         let loss = projection.losses.entry(node.clone()).or_default();
         loss.server = loss.server.take().or_else(|| server.clone());
-        if let Some(Place::Known(Placement { provider, kubernetes, viola, .. })) = owner.as_ref().map(&place) {
+        if let Some(Place::Known(Placement { provider, kubernetes, viola, .. })) = owner.as_ref().map(&place)
+        {
             loss.targets.extend(kubernetes.clone());
             loss.violas.extend(viola.as_ref().map(|viola| viola.id.clone()));
             loss.providers.extend(provider.clone());
