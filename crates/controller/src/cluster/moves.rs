@@ -458,7 +458,7 @@ impl Places {
                 Ok(location) => drop(known.insert((owner, location), choice)),
                 // Of a newer version of this project: it knows what to do with it.
                 Err(error) => {
-                    tracing::warn!(config = %owner, place, error = %error, "a place is not understood")
+                    tracing::warn!(config = %owner, place, error = %error, "a place is not understood");
                 }
             }
         }
