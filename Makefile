@@ -46,7 +46,12 @@ kubernetes-cluster: kubernetes ## Build the rest of Kubernetes, for booted nodes
 .PHONY: test-cluster
 test-cluster: kubernetes-cluster ## Run our pods on booted nodes with real kubelets (root on Debian 12)
 	$(CARGO) build --locked --workspace --bins
-	$(CARGO) test --locked -p multinic-testbed --test guest --test real_cluster -- --ignored --test-threads 1
+	$(CARGO) test --locked -p multinic-testbed --test real_cluster -- --ignored --test-threads 1
+
+.PHONY: test-nodes
+test-nodes: ## Run the agent on booted nodes with their own udev and network manager (root on Debian 12)
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked -p multinic-testbed --test guest --test nodes -- --ignored --test-threads 2
 
 .PHONY: generate
 generate: ## Write what is generated from the types: deploy/crds, the tables of docs/resources.md

@@ -1,6 +1,6 @@
 //! Guests boot, see NICs come and go, and keep their files.
 //!
-//! `make test-cluster` runs these; they need root and, the first time, some minutes.
+//! `make test-nodes` runs these; they need root and, the first time, some minutes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
@@ -80,26 +80,26 @@ fn configures_a_hot_plugged_nic(release: Release, network: NetworkManagement) {
 }
 
 #[test]
-#[ignore = "needs root and builds a file system: make test-cluster"]
+#[ignore = "needs root and builds a file system: make test-nodes"]
 fn bookworm_with_networkd_boots_reboots_and_sees_nics() {
-    configures_a_hot_plugged_nic(Release::Bookworm, NetworkManagement::Networkd);
+    configures_a_hot_plugged_nic(Release::Bookworm, NetworkManagement::Netplan);
 }
 
 #[test]
-#[ignore = "needs root and builds a file system: make test-cluster"]
+#[ignore = "needs root and builds a file system: make test-nodes"]
 fn trixie_with_networkd_boots_reboots_and_sees_nics() {
-    configures_a_hot_plugged_nic(Release::Trixie, NetworkManagement::Networkd);
+    configures_a_hot_plugged_nic(Release::Trixie, NetworkManagement::Netplan);
 }
 
 #[test]
-#[ignore = "needs root and builds a file system: make test-cluster"]
+#[ignore = "needs root and builds a file system: make test-nodes"]
 fn bookworm_with_network_manager_boots_reboots_and_sees_nics() {
-    configures_a_hot_plugged_nic(Release::Bookworm, NetworkManagement::NetworkManager);
+    configures_a_hot_plugged_nic(Release::Bookworm, NetworkManagement::NetplanOverNetworkManager);
 }
 
 /// Runs the test below in a process of its own, and kills that once its guest is up.
 #[test]
-#[ignore = "needs root and builds a file system: make test-cluster"]
+#[ignore = "needs root and builds a file system: make test-nodes"]
 fn nothing_of_a_guest_outlives_a_test_that_is_killed() {
     if !Rootfs::supported() {
         return;
@@ -143,7 +143,7 @@ const NOTE: &str = "MULTINIC_GUEST_NOTE";
 #[ignore = "part of another"]
 fn waits_to_be_killed() {
     let Some(note) = std::env::var_os(NOTE) else { return };
-    let rootfs = Rootfs::get(Release::Bookworm, NetworkManagement::Networkd).unwrap();
+    let rootfs = Rootfs::get(Release::Bookworm, NetworkManagement::Netplan).unwrap();
     let mut guest = Guest::new(&rootfs, "killed", &Arc::new(Switch::new().unwrap())).unwrap();
     guest.boot().unwrap();
     fs::write(note, format!("{}\n", guest.leader().unwrap())).unwrap();

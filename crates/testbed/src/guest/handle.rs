@@ -91,6 +91,11 @@ impl Guest {
         &self.net
     }
 
+    /// The switch that its NICs are plugged into.
+    pub fn switch(&self) -> &Arc<Switch> {
+        &self.switch
+    }
+
     /// Mounts a folder of this machine into the guest from its next boot on.
     pub fn bind(&mut self, folder: &Path, at: &str, writable: bool) {
         let option = if writable { "bind" } else { "bind-ro" };

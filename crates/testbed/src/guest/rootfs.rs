@@ -18,7 +18,7 @@ const MIRROR_VARIABLE: &str = "MULTINIC_DEBIAN_MIRROR";
 const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// What every guest has. nftables, conntrack and the rest of the second line are what a Kubernetes node needs.
-const PACKAGES: &str = "systemd-sysv,udev,dbus,netplan.io,iproute2,ethtool,iputils-ping,procps,kmod,util-linux,\
+const PACKAGES: &str = "systemd-sysv,udev,dbus,iproute2,ethtool,iputils-ping,procps,kmod,util-linux,\
                         nftables,conntrack,ca-certificates";
 /// Nobody reads these in a guest.
 const LEFT_OUT: [&str; 3] = ["man", "doc", "locale"];
@@ -38,12 +38,16 @@ pub enum Release {
     Trixie,
 }
 
-/// Who configures the NICs of a guest. netplan is there either way.
+/// Who configures the NICs of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkManagement {
-    /// systemd-networkd.
+    /// netplan, which leaves the work to systemd-networkd.
+    Netplan,
+    /// netplan, which leaves the work to NetworkManager.
+    NetplanOverNetworkManager,
+    /// systemd-networkd alone.
     Networkd,
-    /// NetworkManager.
+    /// NetworkManager alone.
     NetworkManager,
 }
 
@@ -59,17 +63,31 @@ impl Release {
 impl NetworkManagement {
     fn name(self) -> &'static str {
         match self {
+            Self::Netplan => "netplan-networkd",
+            Self::NetplanOverNetworkManager => "netplan-network-manager",
             Self::Networkd => "networkd",
             Self::NetworkManager => "network-manager",
         }
     }
 
-    /// What netplan calls it.
+    /// Whether netplan says what is to be.
+    pub fn has_netplan(self) -> bool {
+        matches!(self, Self::Netplan | Self::NetplanOverNetworkManager)
+    }
+
+    /// Whether NetworkManager does the work, and not systemd-networkd.
+    pub fn has_network_manager(self) -> bool {
+        matches!(self, Self::NetplanOverNetworkManager | Self::NetworkManager)
+    }
+
+    /// What netplan calls the one who does the work.
     pub fn renderer(self) -> &'static str {
-        match self {
-            Self::Networkd => "networkd",
-            Self::NetworkManager => "NetworkManager",
-        }
+        if self.has_network_manager() { "NetworkManager" } else { "networkd" }
+    }
+
+    /// The systemd unit of the one who does the work.
+    pub fn unit(self) -> &'static str {
+        if self.has_network_manager() { "NetworkManager.service" } else { "systemd-networkd.service" }
     }
 }
 
@@ -154,7 +172,10 @@ impl Rootfs {
         if self.release == Release::Trixie {
             packages.push_str(",systemd-resolved");
         }
-        if self.network == NetworkManagement::NetworkManager {
+        if self.network.has_netplan() {
+            packages.push_str(",netplan.io");
+        }
+        if self.network.has_network_manager() {
             packages.push_str(",network-manager");
         }
         let mut bootstrap = Command::new("mmdebstrap");
@@ -172,7 +193,7 @@ impl Rootfs {
             fs::write(&path, content).map_err(file(&path))?;
         }
         let mut customize = Command::new("sh");
-        customize.arg(folder.path().join("customize.sh")).arg(&root).arg(self.network.name());
+        customize.arg(folder.path().join("customize.sh")).arg(&root).arg(self.network.renderer());
         succeed(customize)?;
         fs::rename(&root, &self.path).map_err(file(&self.path))
     }

@@ -30,10 +30,20 @@ pub struct ForeignState {
 }
 
 impl ForeignState {
-    /// Looks at a node. The NICs of `ours` are left out, and below `root` our own folder and those netplan files that name
-    /// one of `ours`. Waits until the kernel is done with
-    /// foreign IPv6 addresses, which it changes by itself at first.
+    /// Looks at a node. The NICs of `ours` are left out, and below `root` our own folder and those files of network managers
+    /// that are named as ours are and name one of `ours`. Waits until the kernel is done with foreign IPv6 addresses, which
+    /// it changes by itself at first.
     pub fn capture(node: &NetNs, root: &Path, ours: &[MacAddr]) -> Result<Self, NodeError> {
+        Self::capture_folders(node, root, &[""], ours)
+    }
+
+    /// The same, with the files of these folders below `root` alone. One that is not there has no files.
+    pub fn capture_folders(
+        node: &NetNs,
+        root: &Path,
+        folders: &[&str],
+        ours: &[MacAddr],
+    ) -> Result<Self, NodeError> {
         let deadline = Instant::now() + REST;
         let mut lines = loop {
             let kernel = node.netlink(async |handle| Kernel::read(&handle).await)?;
@@ -47,7 +57,9 @@ impl ForeignState {
             }
             thread::sleep(Duration::from_millis(20));
         };
-        files(root, root, ours, &mut lines).map_err(system(format!("read {}", root.display())))?;
+        for folder in folders.iter().map(|folder| root.join(folder)).filter(|folder| folder.is_dir()) {
+            files(root, &folder, ours, &mut lines).map_err(system(format!("read {}", folder.display())))?;
+        }
         Ok(Self { lines })
     }
 
@@ -275,13 +287,24 @@ fn files(root: &Path, directory: &Path, ours: &[MacAddr], lines: &mut BTreeSet<S
     Ok(())
 }
 
-/// A netplan file that is named as ours are, and names one of our MACs.
+/// Where network managers and udev read files, and netplan leaves what it makes of its own.
+const OF_MANAGERS: [&str; 5] = [
+    "etc/netplan",
+    "etc/systemd/network",
+    "etc/NetworkManager/system-connections",
+    "etc/sysconfig/network-scripts",
+    "run/systemd/network",
+];
+
+/// A manager's file that is named for an interface of ours, and names one of our MACs.
 fn is_our_file(path: &Path, bytes: &[u8], ours: &[MacAddr]) -> bool {
     let text = String::from_utf8_lossy(bytes).to_lowercase();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    path.parent() == Some(Path::new("etc/netplan"))
-        && name.starts_with('9')
-        && name.contains("-multinic")
-        && name.ends_with(".yaml")
+    let is_named_as_ours = name.split_once("-multinic").is_some_and(|(before, rest)| {
+        let ending = rest.trim_start_matches(|character: char| character.is_ascii_digit());
+        !before.starts_with('.') && ["", ".yaml", ".link", ".network", ".nmconnection"].contains(&ending)
+    });
+    OF_MANAGERS.iter().any(|folder| path.parent() == Some(Path::new(folder)))
+        && is_named_as_ours
         && ours.iter().any(|mac| text.contains(&mac.to_string()))
 }

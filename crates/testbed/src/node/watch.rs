@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use multinic_core::MacAddr;
@@ -98,6 +99,19 @@ impl NetlinkWatch {
     pub fn assert_silent(&mut self) {
         let found = self.foreign_messages();
         assert!(found.is_empty(), "something happened to what is not ours:\n{}", found.join("\n"));
+    }
+
+    /// For tests: that none of these addresses was taken away from any link so far, not for a moment. Only of a recording
+    /// to which nothing is ours can this be said.
+    #[track_caller]
+    pub fn assert_keeps(&mut self, addresses: &[IpAddr]) {
+        assert!(self.ours.is_empty(), "what happens to ours is not recorded");
+        for message in self.foreign_messages() {
+            assert!(!message.contains("hole"), "{message}");
+            let lost = message.starts_with("DelAddress")
+                && addresses.iter().any(|address| message.contains(&format!("({address})")));
+            assert!(!lost, "{message}");
+        }
     }
 
     fn is_about_ours(&mut self, message: &Message) -> bool {

@@ -46,8 +46,8 @@ const AGENTS: &str = "app.kubernetes.io/name=multinic-agent";
 /// A pod takes ten seconds while the machine compiles something else.
 const PATIENCE: Duration = Duration::from_secs(120);
 pub const NODES: [NodeSpec; 2] = [
-    NodeSpec { release: Release::Bookworm, network: NetworkManagement::Networkd },
-    NodeSpec { release: Release::Trixie, network: NetworkManagement::Networkd },
+    NodeSpec { release: Release::Bookworm, network: NetworkManagement::Netplan },
+    NodeSpec { release: Release::Trixie, network: NetworkManagement::Netplan },
 ];
 
 pub fn node_name(node: usize) -> String {

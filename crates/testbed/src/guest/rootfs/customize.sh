@@ -1,4 +1,4 @@
-# Makes a guest of a Debian userland: customize.sh ROOT networkd|network-manager. Beside it are the files that it installs.
+# Makes a guest of a Debian userland: customize.sh ROOT networkd|NetworkManager. Beside it are the files that it installs.
 set -eu
 here=$(dirname "$0")
 root=$1
@@ -9,7 +9,9 @@ behind() { # file, what takes its place and runs it
   install -m 755 "$here/$2" "$root$1"
 }
 behind /usr/lib/systemd/systemd init.sh
-behind /usr/libexec/netplan/generate netplan-generate.sh
+if [ -e "$root/usr/libexec/netplan/generate" ]; then
+  behind /usr/libexec/netplan/generate netplan-generate.sh
+fi
 
 mask() { for unit; do ln -sf /dev/null "$units/$unit"; done; }
 # What a guest in a container cannot have, and what only costs time.
@@ -38,7 +40,7 @@ networkd)
   mkdir -p "$units/multi-user.target.wants"
   ln -sf /lib/systemd/system/systemd-networkd.service "$units/multi-user.target.wants/systemd-networkd.service"
   ;;
-network-manager)
+NetworkManager)
   mask systemd-networkd.service systemd-networkd.socket NetworkManager-wait-online.service
   # NetworkManager leaves a veth alone unless udev says otherwise.
   mkdir -p "$root/etc/udev/rules.d"

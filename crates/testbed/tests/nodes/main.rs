@@ -1,0 +1,58 @@
+//! The agent on nodes that boot, with their own systemd, udev and network manager. Every scene is played on every kind of
+//! node.
+//!
+//! `make test-nodes` runs these; they need root and, the first time, some minutes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
+
+mod boots;
+mod cleanup;
+mod deaths;
+mod fleet;
+mod kinds;
+mod life;
+mod managers;
+mod node;
+mod router;
+mod source;
+mod wanted;
+
+/// The scenes, as one test for each kind of node.
+macro_rules! scenes {
+    ($kind:ident = $value:expr; $($folder:ident::$scene:ident),* $(,)?) => {
+        mod $kind {
+            $(
+                #[test]
+                #[ignore = "needs root and builds a file system: make test-nodes"]
+                fn $scene() {
+                    if multinic_testbed::guest::Rootfs::supported() {
+                        crate::$folder::$scene($value);
+                    }
+                }
+            )*
+        }
+    };
+}
+
+/// The kinds of nodes, each with every scene.
+macro_rules! kinds {
+    ($($kind:ident = $value:expr),* $(,)?) => {
+        $(scenes! {
+            $kind = $value;
+            life::nics_come_change_drift_and_go,
+            boots::a_reboot_brings_names_addresses_and_mtu_back,
+            boots::a_power_cut_brings_them_back_too,
+            managers::nics_outlive_a_restart_of_their_manager,
+            managers::a_nic_with_a_lease_becomes_ours_and_the_nodes_own_never_does,
+            deaths::a_dead_agent_leaves_nothing_half_done,
+            cleanup::a_clean_up_leaves_the_node_as_it_was,
+        })*
+    };
+}
+
+kinds! {
+    bookworm_netplan = &crate::kinds::BOOKWORM_NETPLAN,
+    trixie_netplan = &crate::kinds::TRIXIE_NETPLAN,
+    trixie_networkd = &crate::kinds::TRIXIE_NETWORKD,
+    trixie_network_manager = &crate::kinds::TRIXIE_NETWORK_MANAGER,
+}
