@@ -1,5 +1,8 @@
 //! Writes what there is to be told: the object's status, the node's label and annotation, events, and last the
 //! finalizer. Only what changed is written, and what changes fast is written once.
+//!
+//! What somebody else made untrue is put right. The status is watched, so that is seen. A `Node` may be patched and not be
+//! read: its keys are sent again from time to time, which writes nothing where they are right.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use multinic_core::MacAddr;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::access::{ApiServer, RequestError, limited};
 use super::node_keys::KeyPrefixes;
@@ -36,6 +39,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const MOST_EVENTS: usize = 32;
 /// How often a write is made again after somebody else wrote in between.
 const CONFLICTS: u32 = 5;
+
+/// How often the keys of the `Node` are sent although they did not change: for ten thousand nodes that is seventeen
+/// requests a second that the API server answers without writing anything.
+const KEYS_AGAIN: Duration = Duration::from_secs(600);
+/// How often a `Node` is looked for that is not there.
+const NODE_AGAIN: Duration = Duration::from_secs(60);
 
 const CONFLICT: u16 = 409;
 const NOT_FOUND: u16 = 404;
@@ -100,6 +109,40 @@ impl Herald {
     }
 }
 
+/// How often the keys of the `Node` are sent although they did not change.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounds {
+    /// Where there is such a `Node`.
+    pub again: Duration,
+    /// Where there is none.
+    pub without_node: Duration,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self { again: KEYS_AGAIN, without_node: NODE_AGAIN }
+    }
+}
+
+/// The status that was written last.
+#[derive(Clone)]
+struct Written {
+    uid: String,
+    status: MultiNicNodeConfigStatus,
+    /// The object's versions that say nothing else: that which it had before, which the watch may show still, and that
+    /// which it has by the write.
+    versions: [String; 2],
+}
+
+/// The keys that were sent last.
+struct WrittenKeys {
+    patch: Value,
+    /// Whether there was a `Node` to take them.
+    taken: bool,
+    /// When they are sent again.
+    again: Instant,
+}
+
 /// Where it is written, and what was.
 pub struct Scribe {
     objects: Api<DynamicObject>,
@@ -107,15 +150,22 @@ pub struct Scribe {
     recorder: Recorder,
     node: String,
     keys: KeyPrefixes,
-    written: Option<(String, MultiNicNodeConfigStatus)>,
-    written_keys: Option<Value>,
+    rounds: Rounds,
+    written: Option<Written>,
+    written_keys: Option<WrittenKeys>,
     held: BTreeSet<MacAddr>,
     events: Vec<Event>,
 }
 
 impl Scribe {
     /// Nothing is written yet.
-    pub fn new(server: &ApiServer, objects: Api<DynamicObject>, node: &str, keys: KeyPrefixes) -> Self {
+    pub fn new(
+        server: &ApiServer,
+        objects: Api<DynamicObject>,
+        node: &str,
+        keys: KeyPrefixes,
+        rounds: Rounds,
+    ) -> Self {
         let reporter = Reporter { controller: COMPONENT.to_owned(), instance: Some(short(node.to_owned())) };
         Self {
             objects,
@@ -123,6 +173,7 @@ impl Scribe {
             recorder: Recorder::new(server.client.clone(), reporter),
             node: node.to_owned(),
             keys,
+            rounds,
             written: None,
             written_keys: None,
             held: BTreeSet::new(),
@@ -136,7 +187,11 @@ impl Scribe {
         let mut ended = false;
         while !ended {
             if failures == 0 {
-                ended = told.changed().await.is_err();
+                let again = self.written_keys.as_ref().map(|keys| keys.again);
+                tokio::select! {
+                    changed = told.changed() => ended = changed.is_err(),
+                    () = until(again) => {}
+                }
             }
             let Some(word) = told.borrow_and_update().clone() else { continue };
             let pause = match self.write(&word).await {
@@ -196,13 +251,18 @@ impl Scribe {
         word: &Word,
         going: bool,
     ) -> Result<(), ReportError> {
-        let ours =
-            self.written.as_ref().filter(|(uid, _)| *uid == object.uid).map(|(_, status)| status.clone());
-        let before = ours.or_else(|| object.status.clone());
+        let ours = self.written.clone().filter(|ours| ours.uid == object.uid);
+        let before = ours.as_ref().map(|ours| ours.status.clone()).or_else(|| object.status.clone());
         let now = status(&NodeObject { status: before.clone(), ..object.clone() }, word, Timestamp::now());
-        if before.as_ref() == Some(&now) {
+        let there = match &ours {
+            Some(ours) if going || ours.versions.contains(&object.resource_version) => Some(&ours.status),
+            // Somebody else wrote since, or an older state of the cluster was restored.
+            Some(_) | None => object.status.as_ref(),
+        };
+        if there == Some(&now) {
             return Ok(());
         }
+        let mut versions = [object.resource_version.clone(), String::new()];
         if !going {
             let kind = NodeObject::resource();
             let patch = json!({
@@ -218,7 +278,11 @@ impl Scribe {
                 let patch = Patch::Apply(&patch);
                 let patched = limited(self.objects.patch_status(&object.name, &parameters, &patch)).await;
                 match patched {
-                    Ok(_) => break,
+                    Ok(patched) => {
+                        let [_, version] = &mut versions;
+                        *version = patched.metadata.resource_version.unwrap_or_default();
+                        break;
+                    }
                     Err(RequestError { code: Some(NOT_FOUND), text }) => {
                         tracing::debug!(error = text, "the object went before its status was written");
                         return Ok(());
@@ -235,8 +299,10 @@ impl Scribe {
                 }
             }
         }
-        self.events.extend(occasions(before.as_ref(), &now, word));
-        self.written = Some((object.uid.clone(), now));
+        if before.as_ref() != Some(&now) {
+            self.events.extend(occasions(before.as_ref(), &now, word));
+        }
+        self.written = Some(Written { uid: object.uid.clone(), status: now, versions });
         Ok(())
     }
 
@@ -252,23 +318,29 @@ impl Scribe {
             Word::Passed(facts) if object_is_there || !facts.held.is_empty() => self.keys.patch(facts),
             Word::Passed(_) | Word::CleanedUp => self.keys.removal(),
             // What is there is there still.
-            Word::Refused(_) | Word::CleaningUp(_) => return Ok(()),
+            Word::Refused(_) | Word::CleaningUp(_) => match &self.written_keys {
+                Some(written) => written.patch.clone(),
+                None => return Ok(()),
+            },
         };
-        if self.written_keys.as_ref() == Some(&patch) {
+        let known = self.written_keys.as_ref();
+        if known.is_some_and(|known| known.patch == patch && Instant::now() < known.again) {
             return Ok(());
         }
         let (parameters, merge) = (PatchParams::default(), Patch::Merge(&patch));
-        match limited(self.nodes.patch_metadata(&self.node, &parameters, &merge)).await {
-            Ok(_) => {}
-            Err(RequestError { code: Some(NOT_FOUND), .. }) => {
-                tracing::warn!(
-                    node_name = self.node,
-                    "there is no Node of this name, so its NICs are not written to it"
-                );
-            }
+        let taken = match limited(self.nodes.patch_metadata(&self.node, &parameters, &merge)).await {
+            Ok(_) => true,
+            Err(RequestError { code: Some(NOT_FOUND), .. }) => false,
             Err(error) => return Err(ReportError { what: "the Node's label and annotation", error }),
+        };
+        if !taken && known.is_none_or(|known| known.taken) {
+            tracing::warn!(
+                node_name = self.node,
+                "there is no Node of this name, so its NICs are not written to it yet"
+            );
         }
-        self.written_keys = Some(patch);
+        let wait = if taken { self.rounds.again } else { self.rounds.without_node };
+        self.written_keys = Some(WrittenKeys { patch, taken, again: Instant::now() + wait });
         Ok(())
     }
 
@@ -308,6 +380,14 @@ impl std::fmt::Debug for Scribe {
 pub struct ReportError {
     what: &'static str,
     error: RequestError,
+}
+
+/// Never, if there is no such moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Adds or removes our finalizer, and touches nobody else's.

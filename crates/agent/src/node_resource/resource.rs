@@ -12,7 +12,7 @@ use multinic_core::desired::{DesiredState, Silence};
 
 use super::access::{AccessError, ApiServer, RequestError, limited};
 use super::firmware::ProductUuid;
-use super::herald::{Herald, Scribe, Told, set_finalizer};
+use super::herald::{Herald, Rounds, Scribe, Told, set_finalizer};
 use super::node_keys::KeyPrefixes;
 use super::object::NodeObject;
 use super::read::{Refusal, desired};
@@ -87,7 +87,8 @@ impl NodeResource {
         let objects: Api<DynamicObject> =
             Api::namespaced_with(server.client.clone(), namespace, &NodeObject::resource());
         let watched = Watched::start(objects.clone(), node.to_string());
-        let scribe = Scribe::new(&server, objects.clone(), node.as_str(), prefixes.clone());
+        let scribe =
+            Scribe::new(&server, objects.clone(), node.as_str(), prefixes.clone(), Rounds::default());
         Ok(Self {
             server,
             objects,

@@ -228,6 +228,14 @@ impl<'a> Cluster<'a> {
         run(async { self.definitions().delete(DEFINITION, &DeleteParams::default()).await.unwrap() });
     }
 
+    /// Writes to the status, as somebody else may.
+    pub fn patch_status(&self, patch: Value) {
+        run(async {
+            let patch = Patch::Merge(json!({ "status": patch }));
+            self.objects().patch_status(&self.node, &PatchParams::default(), &patch).await.unwrap();
+        });
+    }
+
     pub fn is_defined(&self) -> bool {
         run(async { self.definitions().get_opt(DEFINITION).await.unwrap().is_some() })
     }

@@ -20,6 +20,7 @@ mod job;
 mod links;
 mod pace;
 mod permissions;
+mod repairs;
 mod sources;
 #[path = "../node/world.rs"]
 #[allow(dead_code, reason = "shared with the tests on databases")]
