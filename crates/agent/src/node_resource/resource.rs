@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::core::DynamicObject;
 use multinic_core::NodeName;
@@ -120,6 +121,7 @@ impl NodeResource {
         let state = desired(self.latest.as_deref(), &self.node, self.firmware)?;
         if state.silence == Silence::Deleted {
             self.check_kind().await?;
+            self.check_namespace().await?;
         }
         if let (Some(object), Silence::NotListed) = (&self.latest, state.silence)
             && self.herald.is_some()
@@ -152,6 +154,22 @@ impl NodeResource {
                        about this node: nothing is taken away"
             .to_owned();
         Err(Refusal { reason: "KindTerminating", message }.into())
+    }
+
+    /// With their namespace, all objects in it are deleted, which says nothing about any node either.
+    async fn check_namespace(&self) -> Result<(), ResourceError> {
+        let namespaces: Api<Namespace> = Api::all(self.server.client.clone());
+        let found = limited(namespaces.get_metadata(&self.namespace)).await;
+        let found = found.map_err(|error| self.unread(error))?;
+        if found.metadata.deletion_timestamp.is_none() {
+            return Ok(());
+        }
+        let message = format!(
+            "the namespace {} is being deleted, and all objects with it, which is no word about this node: nothing is \
+             taken away",
+            self.namespace
+        );
+        Err(Refusal { reason: "NamespaceTerminating", message }.into())
     }
 
     /// The read is used.

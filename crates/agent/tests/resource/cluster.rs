@@ -228,6 +228,14 @@ impl<'a> Cluster<'a> {
         run(async { self.definitions().delete(DEFINITION, &DeleteParams::default()).await.unwrap() });
     }
 
+    /// Deletes the namespace of the objects. What it holds is for a controller to delete, which is not here.
+    pub fn delete_namespace(&self) {
+        run(async {
+            let namespaces: Api<Namespace> = Api::all(self.plane.client().unwrap());
+            namespaces.delete(NAMESPACE, &DeleteParams::default()).await.unwrap();
+        });
+    }
+
     /// Writes to the status, as somebody else may.
     pub fn patch_status(&self, patch: Value) {
         run(async {

@@ -215,3 +215,32 @@ fn a_definition_that_is_deleted_takes_nothing_away() {
     assert!(world.is_configured(&nic));
     guard.assert_untouched(&world);
 }
+
+#[test]
+fn a_namespace_that_is_deleted_takes_nothing_away() {
+    if !ControlPlane::installed() {
+        return;
+    }
+    let world = World::new();
+    let plane = ControlPlane::start().unwrap();
+    install(&plane);
+    let cluster = Cluster::on(&plane, &world, None);
+    let nic = nic(0);
+    world.plug(&nic);
+    cluster.apply(std::slice::from_ref(&nic));
+    let agent = cluster.start(&world, &CREDULOUS);
+    cluster.wait_ready("True", "Configured");
+    let guard = world.guard(&[]);
+
+    cluster.delete_namespace();
+    cluster.delete();
+    wait_long(|| agent.log(), || agent.log().contains("NamespaceTerminating"));
+    cluster.wait_event("NamespaceTerminating");
+    agent.wait_cycles(3.0);
+    assert!(world.is_configured(&nic) && cluster.is_held());
+    // Whoever means it lets the objects go.
+    cluster.patch(serde_json::json!({"metadata": {"annotations": {"multinic.io/orphan": "true"}}}));
+    wait_long(|| agent.log(), || cluster.object().is_none());
+    assert!(world.is_configured(&nic));
+    guard.assert_untouched(&world);
+}

@@ -53,6 +53,11 @@ fn rbac_allows_what_is_needed_and_nothing_else() {
         for (verb, group, resource, namespace) in NEEDED {
             assert!(may(&client, attributes(verb, group, resource, namespace)).await, "{verb} {resource}");
         }
+        let own = ResourceAttributes {
+            name: Some(NAMESPACE.to_owned()),
+            ..attributes("get", "", "namespaces", NAMESPACE)
+        };
+        assert!(may(&client, own).await, "get of the objects' namespace");
         // `get` of the status is part of reading the object.
         let also = [("get", "multinic.io", "multinicnodeconfigs/status", NAMESPACE)];
         let verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
@@ -64,6 +69,7 @@ fn rbac_allows_what_is_needed_and_nothing_else() {
             ("", "nodes"),
             ("", "nodes/status"),
             ("", "nodes/proxy"),
+            ("", "namespaces"),
             ("", "pods"),
             ("", "pods/exec"),
             ("", "secrets"),
@@ -96,7 +102,7 @@ fn rbac_allows_what_is_needed_and_nothing_else() {
                 }
             }
         }
-        println!("{} allowed, {denied} denied", NEEDED.len() + also.len());
+        println!("{} allowed, {denied} denied", NEEDED.len() + also.len() + 1);
     });
 }
 
