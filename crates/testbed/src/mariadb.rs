@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 use rand::distr::{Alphanumeric, SampleString};
 use tempfile::TempDir;
 
+use crate::program;
+
 /// Environment variable: with the value `required`, a missing server is a failure instead of a reason to skip.
 pub const REAL_PARTS: &str = "MULTINIC_REAL_PARTS";
 /// The user that may log in over TCP.
@@ -202,12 +204,16 @@ impl MariaDb {
 
     /// Stops the server's process in its tracks, as a dead machine would: connections stay open and nothing answers.
     pub fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
+        if let Some(pid) = self.pid() {
+            program::freeze(pid);
+        }
     }
 
     /// Undoes [`Self::freeze`].
     pub fn thaw(&self) {
-        self.signal(Signal::SIGCONT);
+        if let Some(pid) = self.pid() {
+            program::thaw(pid);
+        }
     }
 
     fn up(&mut self) -> Result<(), MariaDbError> {

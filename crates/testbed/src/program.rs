@@ -48,6 +48,27 @@ pub fn find(name: &str) -> Result<PathBuf, ProgramError> {
     found.ok_or(ProgramError::Missing { name: name.to_owned(), beside: folder })
 }
 
+/// Stops a process in its tracks, and returns once every thread of it stands still: the signal alone is only on its way, and
+/// a busy server goes on answering for a while.
+pub fn freeze(process: Pid) {
+    let _ = kill(process, Signal::SIGSTOP);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_frozen(process) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_frozen(process: Pid) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let mut states = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    states.all(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
+}
+
+/// Undoes [`freeze`].
+pub fn thaw(process: Pid) {
+    let _ = kill(process, Signal::SIGCONT);
+}
+
 /// A running program. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Program {

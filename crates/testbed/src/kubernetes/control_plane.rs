@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::authority::{Authority, write_token_keys};
@@ -15,6 +14,7 @@ use super::guarded::Guarded;
 use super::launch::{free_port, start_api_server, start_controllers, start_etcd};
 use super::{Access, KubernetesError, binaries};
 use crate::node::NetNs;
+use crate::program;
 use crate::relay::relay;
 
 /// How often another port is tried because another process took the one before in the meantime.
@@ -236,17 +236,15 @@ impl ControlPlane {
 
     /// Stops the API server's process in its tracks, as a dead machine would: connections stay open and nothing answers.
     pub fn pause(&self) {
-        self.signal(Signal::SIGSTOP);
+        if let Some(api) = &self.parts.api {
+            program::freeze(api.process());
+        }
     }
 
     /// Undoes [`Self::pause`].
     pub fn resume(&self) {
-        self.signal(Signal::SIGCONT);
-    }
-
-    fn signal(&self, signal: Signal) {
         if let Some(api) = &self.parts.api {
-            api.signal(signal);
+            program::thaw(api.process());
         }
     }
 }

@@ -77,8 +77,12 @@ impl Guarded {
             .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
     }
 
-    /// Sends a signal to the server.
-    pub(super) fn signal(&self, signal: Signal) {
+    /// The server.
+    pub(super) fn process(&self) -> Pid {
+        self.server
+    }
+
+    fn signal(&self, signal: Signal) {
         // One that has ended needs none.
         let _ = kill(self.server, signal);
     }
