@@ -234,10 +234,12 @@ pub fn read(root: &HostRoot, mac: MacAddr) -> Result<Option<Entry>, JournalError
     let path = path(mac);
     let Some(copy) = root.read(&path)? else { return Ok(None) };
     let broken = |reason: String| JournalError::Broken { path: root.path().join(&path), reason };
-    let entry: Entry = serde_json::from_slice(&copy.bytes).map_err(|error| broken(error.to_string()))?;
+    let mut entry: Entry = serde_json::from_slice(&copy.bytes).map_err(|error| broken(error.to_string()))?;
     if entry.version != VERSION || entry.mac != mac {
         return Err(broken(format!("it is of version {} and about {}", entry.version, entry.mac)));
     }
+    // A manager that was started since has let go of nothing for us.
+    entry.held &= boot()? == entry.boot;
     Ok(Some(entry))
 }
 
@@ -282,6 +284,10 @@ mod tests {
         assert_eq!(read, entry);
         assert_eq!(read.files[1].content.as_ref().unwrap().to_copy().bytes, [0xff, 0]);
         assert_eq!(pending(&root).unwrap(), [mac()]);
+        for (boot, held) in [(boot().unwrap(), true), ("another".to_owned(), false)] {
+            write(&root, &Entry { held: true, boot, ..entry.clone() }).unwrap();
+            assert_eq!(super::read(&root, mac()).unwrap().unwrap().held, held);
+        }
         remove(&root, mac()).unwrap();
         assert!(pending(&root).unwrap().is_empty());
     }

@@ -249,6 +249,30 @@ fn network_manager_gets_a_nic_back_after_a_failed_change() {
     assert!(node.agrees("multinic0"));
 }
 
+#[test]
+#[ignore = "needs root and builds a file system"]
+fn network_manager_leaves_a_nic_without_a_carrier_as_it_is_and_has_it_so_after_a_boot() {
+    let Some(mut node) = Node::new(Release::Trixie, NetworkManagement::NetworkManager, OWN_PROFILE) else {
+        return;
+    };
+    plug(&mut node.guest, NIC, "ens9");
+    // The second that was plugged into the switch.
+    let switch = node.guest.switch().clone();
+    switch.namespace().set_down("port2").unwrap();
+    let wanted = format!("{NIC},0,1450,192.0.2.10/24");
+    node.converge(&wanted);
+    assert!(node.shows("multinic0", &["192.0.2.10/24", "NO-CARRIER"]) && !node.agrees("multinic0"));
+    switch.namespace().set_up("port2").unwrap();
+    node.wait("the carrier", || !node.shows("multinic0", &["NO-CARRIER"]));
+    node.converge(&wanted);
+    let (state, profile) = node.nmcli("multinic0");
+    assert!(!profile.starts_with("Wired"), "{state} {profile}");
+    assert!(node.shows("multinic0", &["192.0.2.10/24"]));
+    node.guest.reboot().unwrap();
+    node.wait("multinic0 after a boot", || node.agrees("multinic0"));
+    node.converge(&wanted);
+}
+
 const OWN_NETWORK: (&str, &str) =
     ("/etc/systemd/network/05-eth0.network", "[Match]\nName=eth0\n[Network]\nAddress=198.51.100.5/24\n");
 

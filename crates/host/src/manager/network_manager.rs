@@ -37,7 +37,8 @@ const ACTIVATED: u32 = 100;
 const FAILED: u32 = 120;
 
 /// How long a NIC that it has let go of already may stay so after the profile has been read, before that counts as what
-/// its own configuration wants: one that has just been plugged, it does not manage for a moment.
+/// its own configuration wants: one that has just been plugged, it does not manage for a moment. And how long a link that
+/// has just come up may be without a carrier, before that counts as how it is.
 const NEW: std::time::Duration = std::time::Duration::from_secs(3);
 
 struct NetworkManager(Bus);
@@ -88,6 +89,10 @@ pub(crate) async fn adopt(root: &HostRoot, target: &NicTarget, told: Told<'_>) -
     if told.held {
         manager.set_managed(&device, true).await?;
     } else if !manager.manages_soon(&device).await? {
+        return Ok(());
+    }
+    if !manager.has_carrier_soon(&device).await? {
+        // It activates nothing on a link without one. It leaves the link as it finds it, and at the next boot has the profile.
         return Ok(());
     }
     if manager.standing(&device).await?.is_activated_with(&uuid) {
@@ -209,6 +214,19 @@ impl NetworkManager {
     async fn manages_soon(&self, device: &OwnedObjectPath) -> Result<bool, BusError> {
         let deadline = Instant::now() + NEW;
         while self.standing(device).await?.state == UNMANAGED {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(true)
+    }
+
+    async fn has_carrier_soon(&self, device: &OwnedObjectPath) -> Result<bool, BusError> {
+        let wired =
+            Object { interface: "org.freedesktop.NetworkManager.Device.Wired", ..self.of_device(device) };
+        let deadline = Instant::now() + NEW;
+        while !self.0.get::<bool>(wired, "Carrier").await? {
             if Instant::now() > deadline {
                 return Ok(false);
             }
