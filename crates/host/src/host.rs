@@ -56,7 +56,7 @@ pub enum Access {
 pub enum CheckWith {
     /// netplan, where it is installed and the node's root is our own; its copy in another root may not run here.
     Installed,
-    /// This program, called as `PROGRAM generate --root-dir DIRECTORY`.
+    /// This program, called as `PROGRAM --root-dir DIRECTORY`.
     Program(PathBuf),
     /// Nobody.
     Nobody,

@@ -119,7 +119,7 @@ fn netplan_is_asked_once_for_files_of_one_shape() {
     World::with(|world| {
         world.plug(NIC, "ens5");
         let program = world.root.path().join("var/lib/multinic/count");
-        let script = "#!/bin/sh\n[ \"$1 $2\" = 'generate --root-dir' ] && [ \"$(ls $3/etc/netplan)\" = 90-multinic0.yaml ] \
+        let script = "#!/bin/sh\n[ \"$1\" = --root-dir ] && [ \"$(ls $2/etc/netplan)\" = 90-multinic0.yaml ] \
                       && echo asked >> \"$(dirname \"$0\")/asked\"\n";
         world.write("var/lib/multinic/count", script, 0o755);
         let options = Options { check: CheckWith::Program(program), ..options(world.root.path()) };

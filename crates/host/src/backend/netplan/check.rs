@@ -15,6 +15,10 @@ use crate::backend::Backend;
 /// It takes 0.2 s to 0.5 s; this is for a node that hardly moves.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// What `netplan generate` runs. Since netplan 1.1 that command also makes systemd reload everything, whatever root it is
+/// given, and so carries out what others have in theirs; its generator only writes where it is told to.
+const GENERATORS: [&str; 2] = ["/usr/libexec/netplan/generate", "/usr/lib/netplan/generate"];
+
 /// netplan refused a file, or could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
@@ -61,19 +65,14 @@ pub struct Check {
 }
 
 impl Check {
-    /// Takes a program that is called as `PROGRAM generate --root-dir DIRECTORY`.
+    /// Takes a program that is called as `PROGRAM --root-dir DIRECTORY`.
     pub fn new(program: PathBuf) -> Self {
         Self { program, understood: Mutex::default() }
     }
 
-    /// Looks for netplan on the `PATH`.
+    /// Looks for netplan's generator where its versions have it.
     pub fn find() -> Option<Self> {
-        let path = std::env::var_os("PATH")?;
-        let mut candidates = std::env::split_paths(&path).map(|directory| directory.join("netplan"));
-        let is_program = |path: &Path| {
-            path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-        };
-        candidates.find(|path| is_program(path)).map(Self::new)
+        GENERATORS.iter().map(PathBuf::from).find(|path| is_program(path)).map(Self::new)
     }
 
     /// Checks a NIC's file, unless one of the same shape was understood before.
@@ -85,7 +84,7 @@ impl Check {
         }
         let scratch = scratch(target).map_err(failed)?;
         let mut command = tokio::process::Command::new(&self.program);
-        command.arg("generate").arg("--root-dir").arg(scratch.path()).stdin(Stdio::null()).kill_on_drop(true);
+        command.arg("--root-dir").arg(scratch.path()).stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(LONGEST, command.output());
         let output = output.await.map_err(|_| CheckError::TooSlow(self.program.clone()))?.map_err(failed)?;
         if !output.status.success() {
@@ -112,6 +111,10 @@ impl Check {
             small_mtu: mtu.bytes() < 1280,
         })
     }
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 fn scratch(target: &NicTarget) -> io::Result<tempfile::TempDir> {
