@@ -50,6 +50,7 @@ fn step(step: &Step) -> String {
         Step::Rename(name) => format!("rename it to {name}"),
         Step::SetMtu(mtu) => format!("set MTU {mtu}"),
         Step::IgnoreRouterAdvertisements => "ignore router advertisements".to_owned(),
+        Step::HeedRouterAdvertisements => "heed router advertisements as a new link does".to_owned(),
         Step::RemoveRoute(route) => format!("remove the route to {}", route.destination),
         Step::RemoveAddress(net) => format!("remove {net}"),
         Step::AddAddress(net) => format!("add {net}"),

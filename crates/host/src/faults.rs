@@ -44,6 +44,7 @@ points! {
     Rename = "step.rename", "The link has its new name.";
     SetMtu = "step.set_mtu", "The MTU is set.";
     IgnoreRouterAdvertisements = "step.ignore_ra", "Router advertisements are ignored.";
+    HeedRouterAdvertisements = "step.heed_ra", "Router advertisements are heeded again.";
     RemoveRoute = "step.remove_route", "A route is removed.";
     RemoveAddress = "step.remove_address", "An address is removed.";
     AddAddress = "step.add_address", "An address is added.";

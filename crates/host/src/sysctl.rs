@@ -4,6 +4,9 @@
 use std::io;
 use std::path::PathBuf;
 
+/// Stands for the links to come.
+pub const DEFAULT: &str = "default";
+
 fn accept_ra(link: &str) -> PathBuf {
     ["/proc/sys/net/ipv6/conf", link, "accept_ra"].iter().collect()
 }

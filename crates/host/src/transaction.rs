@@ -105,6 +105,7 @@ impl Host {
                 | Step::Rename(_)
                 | Step::SetMtu(_)
                 | Step::IgnoreRouterAdvertisements
+                | Step::HeedRouterAdvertisements
                 | Step::RemoveRoute(_)
                 | Step::SetUp => {}
             }
@@ -202,6 +203,16 @@ impl Host {
                     tracing::warn!(link = link.name, %error, "cannot make the link ignore router advertisements");
                 }
                 Point::IgnoreRouterAdvertisements
+            }
+            Step::HeedRouterAdvertisements => {
+                if let Some(value) = sysctl::read_accept_ra(sysctl::DEFAULT)
+                    && sysctl::read_accept_ra(&link.name).as_ref() != Some(&value)
+                    && let Err(error) = sysctl::write_accept_ra(&link.name, &value)
+                {
+                    // For the same reasons.
+                    tracing::warn!(link = link.name, %error, "cannot make the link heed router advertisements");
+                }
+                Point::HeedRouterAdvertisements
             }
             Step::RemoveRoute(route) => {
                 self.netlink.remove_route(link, route)?;

@@ -62,6 +62,7 @@ impl Planner<'_> {
             }
             steps.push(Step::Rename(change.original_name.clone()));
         }
+        steps.push(Step::HeedRouterAdvertisements);
         steps
     }
 

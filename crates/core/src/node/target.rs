@@ -59,6 +59,8 @@ pub enum Step {
     SetMtu(Mtu),
     /// Keeps routers from giving the link addresses and routes.
     IgnoreRouterAdvertisements,
+    /// Leaves the link with the node's default for that, as one that was just plugged in.
+    HeedRouterAdvertisements,
     /// Removes a route that a lease or a router put there.
     RemoveRoute(Route),
     /// Removes an address.
@@ -84,6 +86,7 @@ impl Step {
             | Self::SetMtu(_) => true,
             Self::DropAltName(_)
             | Self::IgnoreRouterAdvertisements
+            | Self::HeedRouterAdvertisements
             | Self::AddAddress(_)
             | Self::SetUp
             | Self::WriteFile(_)

@@ -185,7 +185,7 @@ impl Node {
             Step::Rename(name) if taken.contains(name) => return Err(format!("EEXIST: {name}")),
             Step::Rename(name) => link.name.clone_from(name),
             Step::SetMtu(mtu) => link.mtu = mtu.bytes().into(),
-            Step::IgnoreRouterAdvertisements => {}
+            Step::IgnoreRouterAdvertisements | Step::HeedRouterAdvertisements => {}
             Step::RemoveRoute(route) => routes.retain(|held| held != route),
             Step::RemoveAddress(net) => {
                 let same_network = |held: &LinkAddress| {
