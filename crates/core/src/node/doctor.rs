@@ -142,7 +142,7 @@ pub fn examine(targets: &[NicTarget], owned: &Owned, observed: &Observed, survey
     findings.extend(node.neighbours());
     findings.extend(node.node_address());
     findings.extend(node.missing());
-    findings.sort_by(|a, b| b.severity.cmp(&a.severity));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
 
