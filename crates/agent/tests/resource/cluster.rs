@@ -237,7 +237,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Writes to the status, as somebody else may.
-    pub fn patch_status(&self, patch: Value) {
+    pub fn patch_status(&self, patch: &Value) {
         run(async {
             let patch = Patch::Merge(json!({ "status": patch }));
             self.objects().patch_status(&self.node, &PatchParams::default(), &patch).await.unwrap();

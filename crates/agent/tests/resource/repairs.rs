@@ -41,7 +41,7 @@ fn a_status_that_somebody_else_wrote_is_put_right_and_then_costs_nothing() {
         json!({"conditions": null, "observedSpecHash": "0"}),
     ];
     for wrong in wrong {
-        cluster.patch_status(wrong);
+        cluster.patch_status(&wrong);
         assert_ne!(cluster.status(), right);
         wait_until(|| format!("{:#}", cluster.status()), || cluster.status() == right);
     }
@@ -50,7 +50,7 @@ fn a_status_that_somebody_else_wrote_is_put_right_and_then_costs_nothing() {
     conditions.push(json!({"type": "Audited", "status": "True", "reason": "Audited", "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z"}));
     proxy.forget();
-    cluster.patch_status(json!({ "conditions": conditions }));
+    cluster.patch_status(&json!({ "conditions": conditions }));
     wait_until(|| agent.log(), || proxy.count("patch", "multinicnodeconfigs/status") > 0);
     proxy.forget();
     agent.wait_cycles(20.0);
