@@ -35,7 +35,9 @@ async fn every_change_is_another_answer() {
         |it| it.cloud.detach(&it.ports[0].port).unwrap(),
         |it| it.cloud.set_status(&it.ports[0].port, "DOWN").unwrap(),
         |it| {
-            it.cloud.distort(it.ports[0].port.as_str(), "mac_address", Some(json!("fa:16:3e:0:0:1"))).unwrap()
+            it.cloud
+                .distort(it.ports[0].port.as_str(), "mac_address", Some(json!("fa:16:3e:0:0:1")))
+                .unwrap();
         },
         |it| it.cloud.set_mtu(&it.network, Some(1400)).unwrap(),
         |it| it.cloud.distort(it.v6.as_str(), "cidr", Some(json!("2001:db8::/48"))).unwrap(),
