@@ -34,7 +34,7 @@ pub fn a_dead_agent_leaves_nothing_half_done(kind: &'static Kind) {
         // The same in the middle of a change.
         wanted.addresses = vec![format!("10.50.0.{}/24", 120 + number).parse().unwrap()];
         node.publish(&wanted);
-        node.start_agent_with(&format!("MULTINIC_FAULT=step.remove_address=kill\n"));
+        node.start_agent_with("MULTINIC_FAULT=step.remove_address=kill\n");
         node.until_agent_ends();
         node.start_agent();
         node.until_configured(&wanted);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use multinic_core::MacAddr;
 use multinic_testbed::guest::{Guest, Nic, Rootfs};
 use multinic_testbed::node::{ForeignState, NetlinkWatch, NewRoute, Switch};
@@ -347,5 +348,5 @@ impl Shown {
 
 /// All addresses of some NICs.
 pub fn addresses_of(wanted: &[&Wanted]) -> Vec<IpAddr> {
-    wanted.iter().flat_map(|wanted| wanted.addresses.iter().map(|net| net.addr())).collect()
+    wanted.iter().flat_map(|wanted| wanted.addresses.iter().map(IpNet::addr)).collect()
 }
