@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Client;
+use multinic_core::published::Published;
 use multinic_core::{ConfigKey, MacAddr, NodeName};
 use multinic_store::inventory::RecordKey;
 use multinic_store::{RememberedNic, Removed, Store, StoreError};
@@ -152,9 +153,9 @@ impl Deliverer {
         };
         let mut done = Delivered::default();
         let mut departures = self.departures(store, &published, &removed, standing, &mut done).await?;
+        let mut failures = skipped(&projection, &published);
         drop(published);
         self.memory.shrunk = shrunk(&projection, &removed);
-        let mut failures = Vec::new();
         let unclaimed = store.unclaimed(unsettled.is_none().then_some(UNCLAIMED)).await?;
         hold(&mut projection, unclaimed, unsettled, &owners, &mut failures);
         departures.set_aside(&mut projection);
@@ -164,7 +165,12 @@ impl Deliverer {
         self.post_to_clusters(store, &late, &removed, &owners, &mut done, &mut failures).await?;
         self.take_leave(store, departures, &projection, &failures, &mut done).await?;
         self.wait_for_leave(standing, &mut done, error_interval);
-        self.keep_records(&projection, &failures).await?;
+        // What was delivered is delivered, whatever becomes of the inventory.
+        if let Err(error) = self.keep_records(&projection, &failures).await {
+            tracing::error!(error = %error, "the inventory cannot be written; it is tried again");
+            let again = Instant::now() + error_interval;
+            done.again = Some(done.again.map_or(again, |before| before.min(again)));
+        }
         self.judge(failures, &mut done, error_interval);
         Ok(done)
     }
@@ -485,6 +491,24 @@ fn shrunk(projection: &Projection, removed: &[Removed]) -> BTreeMap<NodeName, Ve
         shrunk.entry(node.clone()).or_default().push(*mac);
     }
     shrunk
+}
+
+/// Nodes that are left as they are: whoever has something there is not delivered.
+fn skipped(projection: &Projection, published: &Published) -> Vec<Failure> {
+    let mut owners = Owners::new();
+    for row in published.interfaces.iter().filter(|row| projection.skipped.contains(&row.node)) {
+        owners.entry(row.node.clone()).or_default().insert(row.owner.clone());
+    }
+    let failure = |(node, owners): (NodeName, BTreeSet<ConfigKey>)| {
+        let names: Vec<String> = owners.iter().map(ToString::to_string).collect();
+        let message = format!(
+            "node {node} is left as it is: where all of its configurations ({}) publish, and what, is not known yet",
+            names.join(", ")
+        );
+        let undelivered = Undelivered { reason: "NodeSkipped", removal: false, message };
+        Failure { node, owners, undelivered }
+    };
+    owners.into_iter().map(failure).collect()
 }
 
 fn failure(wish: &NodeWish, removed: &Owners, reason: &'static str, error: &SinkError) -> Failure {

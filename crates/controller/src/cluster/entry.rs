@@ -53,7 +53,7 @@ pub struct Entry {
     pub handled_at: Option<String>,
     /// What could not be delivered.
     pub undelivered: Vec<Undelivered>,
-    /// The digest of the message broker for which a Secret was written, or could not be.
+    /// The digest of the message broker for which a Secret was written.
     pub broker: Option<[u8; 32]>,
 }
 

@@ -15,7 +15,6 @@ use super::conditions::Undelivered;
 use super::deliver::Deliverer;
 use super::placement::Target;
 use super::reconciler::{AT_ONCE, Reconciler, sooner};
-use crate::pass::Configs;
 use crate::sinks::KubernetesSink;
 use crate::sinks::kubernetes::ServerGone;
 
@@ -23,8 +22,6 @@ use crate::sinks::kubernetes::ServerGone;
 /// the agent is at work, and its `Node` is there.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// How many other configurations' access is tried where the owner's says nothing.
-const OTHERS: usize = 8;
 
 /// What is known of objects that wait for their nodes' agents.
 pub(super) type Waiting = BTreeMap<(Target, NodeName), Look>;
@@ -77,10 +74,10 @@ impl Deliverer {
 impl Reconciler {
     /// Lets go of the nodes that will never clean up. Where the `Node` is gone and nobody can say the same of the server, the
     /// configuration says what waits.
-    pub(super) async fn release_gone(&mut self, configs: &Configs, retry: &mut Option<Instant>) {
+    pub(super) async fn release_gone(&mut self, retry: &mut Option<Instant>) {
         let due = self.deliverer.due(Instant::now());
         if !due.is_empty()
-            && let Err(error) = self.look_at(due, configs).await
+            && let Err(error) = self.look_at(due).await
         {
             tracing::warn!(error = %error, "nodes that may be gone are not looked at");
         }
@@ -98,15 +95,14 @@ impl Reconciler {
     async fn look_at(
         &mut self,
         due: Vec<((Target, NodeName), Arc<KubernetesSink>)>,
-        configs: &Configs,
     ) -> Result<(), StoreError> {
         let lost = lost(self.store.removed().await?);
         let mut looks = Vec::new();
         for (place, sink) in due {
             let Some(lost) = lost.get(&place.1) else { continue };
-            let clouds = self.clouds_of(&lost.owner, configs);
+            let cloud = self.cloud_of(&lost.owner);
             looks.push(async move {
-                let problem = look(&sink, &place.1, lost, &clouds).await;
+                let problem = look(&sink, &place.1, lost, cloud.as_ref()).await;
                 (place, problem.err().map(|problem| (lost.owner.clone(), problem)))
             });
         }
@@ -119,15 +115,11 @@ impl Reconciler {
         Ok(())
     }
 
-    /// The clouds to ask about what a configuration had published: its own first. It may be the last turn of one that is
-    /// deleted.
-    fn clouds_of(&mut self, owner: &ConfigKey, configs: &Configs) -> Vec<Cloud> {
-        let own = self.entries.get(owner).and_then(|entry| entry.resolved.as_ref()?.as_ref().ok());
-        let own = own.map(|resolved| &resolved.config);
-        let others = configs.by_key.values().flatten().take(OTHERS);
-        let all =
-            own.into_iter().chain(others).filter_map(|config| self.controller.cloud(&config.cloud).ok());
-        all.collect()
+    /// The cloud of a configuration that published something; it may be the last turn of one that is deleted. Others' clouds
+    /// are not asked: one of another region answers 404 for a server that lives.
+    fn cloud_of(&mut self, owner: &ConfigKey) -> Option<Cloud> {
+        let resolved = self.entries.get(owner)?.resolved.as_ref()?.as_ref().ok()?;
+        self.controller.cloud(&resolved.config.cloud).ok()
     }
 }
 
@@ -143,7 +135,12 @@ fn lost(removed: Vec<Removed>) -> BTreeMap<NodeName, Lost> {
 }
 
 /// Looks at one node. The error says for what it waits although its `Node` is gone.
-async fn look(sink: &KubernetesSink, node: &NodeName, lost: &Lost, clouds: &[Cloud]) -> Result<(), String> {
+async fn look(
+    sink: &KubernetesSink,
+    node: &NodeName,
+    lost: &Lost,
+    cloud: Option<&Cloud>,
+) -> Result<(), String> {
     let waits = |why: String| {
         format!(
             "node {node} has no Node object, and its MultiNicNodeConfig waits for its agent to clean up: {why}"
@@ -158,17 +155,18 @@ async fn look(sink: &KubernetesSink, node: &NodeName, lost: &Lost, clouds: &[Clo
         }
     }
     let Lost { server, project, owner: _ } = lost;
-    let mut why = "no configuration is left with whose access Nova could be asked".to_owned();
-    for cloud in clouds {
-        match cloud.is_server_gone(server, project).await {
-            Ok(true) => {
-                let proof = ServerGone { server: server.clone() };
-                let released = sink.release_gone_node(node, &proof).await;
-                return released.map(drop).map_err(|error| waits(error.to_string()));
-            }
-            Ok(false) => return Err(waits(format!("Nova still has its server {server}"))),
-            Err(error) => why = format!("whether its server {server} is gone is not known: {error}"),
+    let Some(cloud) = cloud else {
+        return Err(waits(
+            "its configuration's cloud is not known any more, so Nova cannot be asked".to_owned(),
+        ));
+    };
+    match cloud.is_server_gone(server, project).await {
+        Ok(true) => {
+            let proof = ServerGone { server: server.clone() };
+            let released = sink.release_gone_node(node, &proof).await;
+            released.map(drop).map_err(|error| waits(error.to_string()))
         }
+        Ok(false) => Err(waits(format!("Nova still has its server {server}"))),
+        Err(error) => Err(waits(format!("whether its server {server} is gone is not known: {error}"))),
     }
-    Err(waits(why))
 }

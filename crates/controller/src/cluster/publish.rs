@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use multinic_api::ORPHAN_ANNOTATION;
 use multinic_core::config::ConfigErrors;
 
+use super::conditions::Undelivered;
 use super::deliver::Deliverer;
 use super::entry::Entry;
 use super::manifest::{Unresolved, spec_of};
@@ -41,6 +42,12 @@ impl Reconciler {
                 }
                 Err(error) => {
                     tracing::error!(error = %error, "what is published cannot be delivered");
+                    // Nothing is known of any of them: none may be called delivered, and none that is deleted may go.
+                    let message = format!("what is published could not be delivered: {error}");
+                    let unknown = Undelivered { reason: "DatabaseError", removal: false, message };
+                    for entry in self.entries.values_mut() {
+                        entry.undelivered = vec![unknown.clone()];
+                    }
                     self.undelivered = Some(Pending { again: Some(now + self.defaults.cadence.error) });
                 }
             }
@@ -97,8 +104,8 @@ impl Reconciler {
         changed
     }
 
-    /// Writes what Contrabass says of message brokers. A failure is logged, and not tried again before that changes.
-    pub(super) async fn write_brokers(&mut self, configs: &Configs) {
+    /// Writes what Contrabass says of message brokers.
+    pub(super) async fn write_brokers(&mut self, configs: &Configs, retry: &mut Option<Instant>) {
         for (key, config) in configs.by_key.iter().filter(|(key, _)| !configs.waiting.contains(*key)) {
             let (Ok(config), Some(entry)) = (config, self.entries.get_mut(key)) else { continue };
             let Some(broker) = self.controller.broker(&config.cloud) else { continue };
@@ -106,9 +113,12 @@ impl Reconciler {
             if entry.broker == Some(digest) {
                 continue;
             }
-            entry.broker = Some(digest);
-            if let Err(error) = rabbitmq::write(&self.client, &entry.object, &broker).await {
-                tracing::warn!(config = %key, error = %short(&error), "cannot write the Secret of the message broker");
+            match rabbitmq::write(&self.client, &entry.object, &broker).await {
+                Ok(()) => entry.broker = Some(digest),
+                Err(error) => {
+                    tracing::warn!(config = %key, error = %short(&error), "cannot write the Secret of the message broker");
+                    sooner(retry, Instant::now() + self.defaults.cadence.error);
+                }
             }
         }
     }

@@ -168,8 +168,8 @@ impl Reconciler {
             }
         };
         self.deliver(&configs, &report, &mut retry).await;
-        self.release_gone(&configs, &mut retry).await;
-        self.write_brokers(&configs).await;
+        self.release_gone(&mut retry).await;
+        self.write_brokers(&configs, &mut retry).await;
         self.tell(&configs, &report, &mut retry).await;
         self.finish(&deleted, undeletable.as_deref(), &report, &mut retry).await;
         if configs.listing == Listing::Unsettled {

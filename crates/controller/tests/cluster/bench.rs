@@ -28,6 +28,8 @@ use multinic_testbed::cloud_simulator::Simulator;
 use multinic_testbed::kubernetes::ControlPlane;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -144,6 +146,13 @@ impl Bench {
             cluster_metrics: ClusterMetrics::register(&mut registry),
         };
         (setup, registry)
+    }
+
+    /// Somebody else's hand in the ledger.
+    pub async fn sql(&self, statement: &'static str) {
+        let ledger = SqliteConnectOptions::new().filename(self.folder.path().join("multinic.db"));
+        let mut connection = ledger.connect().await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
     }
 
     /// The only controller.

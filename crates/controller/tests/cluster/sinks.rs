@@ -315,3 +315,31 @@ async fn the_slot_of_a_nic_is_free_once_the_nodes_agent_says_that_it_let_it_go()
     .await;
     controller.stop().await;
 }
+
+#[tokio::test]
+async fn a_delivery_that_fails_calls_nothing_delivered_and_lets_nothing_deleted_go() {
+    let Some(bench) = Bench::new().await else { return };
+    let [one, two] = ["worker-1", "worker-2"].map(|name| bench.add_node(name));
+    bench.apply("a", bench.spec(&[&one])).await;
+    bench.apply("b", bench.spec(&[&two])).await;
+    let controller = bench.start().await;
+    bench.until_ready("a").await;
+    bench.until_ready("b").await;
+    // What only a delivery reads.
+    bench.sql("ALTER TABLE multi_slot RENAME COLUMN listed TO hidden").await;
+    bench.delete("a").await;
+    until("it waits for its delivery", async || {
+        let (_, reason, message) = condition(&bench.status("a").await, "Ready");
+        reason == "CleanupPending" && message.contains("could not be delivered")
+    })
+    .await;
+    bench.until_count(1).await;
+    bench.cloud.attach(&two, &[&bench.subnet]).unwrap();
+    bench.until_reason("b", &["DatabaseError"]).await;
+    assert!(objects(&bench).get_opt("worker-1").await.unwrap().is_some(), "its NICs are still asked for");
+    bench.sql("ALTER TABLE multi_slot RENAME COLUMN hidden TO listed").await;
+    bench.until_gone("a").await;
+    bench.until_ready("b").await;
+    assert!(objects(&bench).get_opt("worker-1").await.unwrap().is_none());
+    controller.stop().await;
+}
