@@ -303,9 +303,7 @@ impl Deliverer {
         for placement in self.placements.values().chain([unknown]) {
             let Some(viola) = &placement.viola else { continue };
             violas.insert(&viola.id, viola);
-            if let Some(provider) = &placement.provider {
-                at.entry(provider).or_default().insert(&viola.id);
-            }
+            at.entry(placement.provider.as_deref().unwrap_or_default()).or_default().insert(&viola.id);
         }
         let mut batches: BTreeMap<(String, String), Vec<NodeWish>> = BTreeMap::new();
         for ((id, provider), wishes) in &projection.viola {

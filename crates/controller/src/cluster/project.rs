@@ -26,7 +26,7 @@ pub struct Projection {
     pub kubernetes: BTreeMap<Target, Vec<NodeWish>>,
     /// By Viola and provider. Its tombstones need to know what was delivered before.
     pub viola: BTreeMap<(String, String), Vec<NodeWish>>,
-    /// By provider, wherever it is delivered.
+    /// By provider, empty where a configuration names none, wherever it is delivered.
     pub providers: BTreeMap<String, Vec<NodeWish>>,
     /// Nodes of which something was taken away.
     pub losses: BTreeMap<NodeName, Loss>,
@@ -82,7 +82,7 @@ pub fn project<'a>(
         {
             loss.targets.extend(kubernetes.clone());
             loss.violas.extend(viola.as_ref().map(|viola| viola.id.clone()));
-            loss.providers.extend(provider.clone());
+            loss.providers.insert(provider.clone().unwrap_or_default());
         }
     }
     let mut nodes: BTreeMap<&NodeName, Vec<&PublishedInterface>> = BTreeMap::new();
@@ -122,9 +122,7 @@ pub fn project<'a>(
             if let Some(viola) = viola {
                 violas.entry((&viola.id, provider.unwrap_or_default())).or_default().push(row);
             }
-            if let Some(provider) = provider {
-                providers.entry(provider).or_default().push(row);
-            }
+            providers.entry(provider.unwrap_or_default()).or_default().push(row);
         }
         for (target, rows) in targets {
             let wish = wish(node, &rows, provider_of.get(target).copied());
@@ -138,7 +136,7 @@ pub fn project<'a>(
             projection.providers.entry(provider.to_owned()).or_default().push(wish(
                 node,
                 &rows,
-                Some(provider),
+                Some(provider).filter(|provider| !provider.is_empty()),
             ));
         }
     }

@@ -273,6 +273,23 @@ async fn what_an_agent_reports_into_the_database_is_beside_what_was_published_fo
     controller.stop().await;
 }
 
+#[tokio::test]
+async fn nodes_of_a_configuration_without_a_provider_are_in_the_inventory_and_leave_it() {
+    let Some(bench) = Bench::new().await else { return };
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let (mut setup, registry) = bench.setup(&["--leader-elect=false"]);
+    let inventory = inventory(&bench.folder.path().join("inventory.db")).await;
+    setup.inventory = Some(inventory.clone());
+    let controller = run(setup, registry).await;
+    bench.until_ready("a").await;
+    until("it is there", async || records(&inventory).await == ["worker-1"]).await;
+    bench.delete("a").await;
+    bench.until_gone("a").await;
+    until("it is not any more", async || records(&inventory).await.is_empty()).await;
+    controller.stop().await;
+}
+
 async fn records(inventory: &Inventory) -> Vec<String> {
     let page = inventory.store().unwrap().list(&Filter::default(), None, 100).await.unwrap();
     page.records.into_iter().map(|record| record.key.node_name).collect()

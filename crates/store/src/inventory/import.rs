@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::record::{Entry, EntryError, time_text};
+use super::record::{Entry, EntryError, time_text, within};
 use crate::error::StoreError;
 
 /// What came of an old file.
@@ -138,6 +138,8 @@ fn record(raw: RawRecord) -> Result<OldRecord, EntryError> {
     let RawRecord { provider_id, node_name, config, last_config_hash, updated_at } = raw;
     // The file is indented; what was sent was not.
     let compact = compact(config.get());
+    // The older programs kept no node without a provider.
+    within("providerId", &provider_id, 255)?;
     let entry = Entry::of_json(&provider_id, compact, Some(&node_name))?;
     let hash = if last_config_hash.is_empty() { entry.hash.clone() } else { last_config_hash };
     if hash.chars().count() > 64 {

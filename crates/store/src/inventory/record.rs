@@ -9,7 +9,7 @@ use super::hash::node_hash;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordKey {
-    /// The Kubernetes provider's id, as Viola gets it in `x-provider-id`.
+    /// The Kubernetes provider's id, as Viola gets it in `x-provider-id`; empty where a configuration names none.
     pub provider_id: String,
     /// The node's name.
     pub node_name: String,
@@ -109,7 +109,7 @@ impl Entry {
     pub(super) fn of_json(provider: &str, config: String, node: Option<&str>) -> Result<Self, EntryError> {
         let outline: Outline = serde_json::from_str(&config)?;
         let node_name = node.map_or(outline.node_name, str::to_owned);
-        within("providerId", provider, 255)?;
+        at_most("providerId", provider, 255)?;
         within("nodeName", &node_name, 255)?;
         if outline.instance_id.chars().count() > 64 {
             return Err(EntryError::Field { field: "instanceId", reason: "is longer than 64 characters" });
@@ -134,9 +134,15 @@ impl Entry {
     }
 }
 
-fn within(field: &'static str, text: &str, limit: usize) -> Result<(), EntryError> {
+pub(super) fn within(field: &'static str, text: &str, limit: usize) -> Result<(), EntryError> {
+    match text {
+        "" => Err(EntryError::Field { field, reason: "is empty" }),
+        text => at_most(field, text, limit),
+    }
+}
+
+fn at_most(field: &'static str, text: &str, limit: usize) -> Result<(), EntryError> {
     match text.chars().count() {
-        0 => Err(EntryError::Field { field, reason: "is empty" }),
         length if length > limit => Err(EntryError::Field { field, reason: "is longer than 255 characters" }),
         _ => Ok(()),
     }
