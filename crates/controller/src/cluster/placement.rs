@@ -69,6 +69,8 @@ pub struct Placement {
     pub choice: String,
     /// What the configuration itself says of how to speak to Viola.
     pub access: ViolaAccess,
+    /// It stands in for that of a configuration which is not there, whose provider nobody knows.
+    pub assumed: bool,
 }
 
 /// Where something is delivered to, for as long as anything may be there.
@@ -145,6 +147,7 @@ impl Defaults {
             viola: None,
             choice: choice(spec.sinks.as_deref(), spec.target.as_ref(), endpoint.map(String::as_str)),
             access: ViolaAccess::default(),
+            assumed: false,
         })
     }
 
@@ -165,7 +168,7 @@ impl Defaults {
         let Resolved { sinks, target, viola: access, .. } = resolved;
         let choice = choice(sinks.as_deref(), target.as_ref(), access.endpoint.as_deref());
         let (provider, access) = (resolved.config.k8s_provider_id.clone(), access.clone());
-        Ok(Placement { provider, kubernetes, viola, choice, access })
+        Ok(Placement { provider, kubernetes, viola, choice, access, assumed: false })
     }
 
     /// For what was published from a configuration that is not there any more and of which nothing is known.
@@ -176,7 +179,7 @@ impl Defaults {
             .then(|| Target { kubeconfig: None, namespace: self.namespace.clone() });
         let viola =
             sinks.contains(&Sink::Viola).then(|| self.viola(&ViolaAccess::default(), environment).ok());
-        Placement { kubernetes, viola: viola.flatten(), ..Placement::default() }
+        Placement { kubernetes, viola: viola.flatten(), assumed: true, ..Placement::default() }
     }
 
     fn sinks(&self, own: Option<&[Sink]>, names_viola: bool) -> BTreeSet<Sink> {

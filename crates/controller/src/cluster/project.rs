@@ -78,11 +78,12 @@ pub fn project<'a>(
     for Removed { node, owner, server, .. } in removed {
         let loss = projection.losses.entry(node.clone()).or_default();
         loss.server = loss.server.take().or_else(|| server.clone());
-        if let Some(Place::Known(Placement { provider, kubernetes, viola, .. })) = owner.as_ref().map(&place)
+        if let Some(Place::Known(Placement { provider, kubernetes, viola, assumed, .. })) =
+            owner.as_ref().map(&place)
         {
             loss.targets.extend(kubernetes.clone());
             loss.violas.extend(viola.as_ref().map(|viola| viola.id.clone()));
-            loss.providers.insert(provider.clone().unwrap_or_default());
+            loss.providers.extend((!assumed).then(|| provider.clone().unwrap_or_default()));
         }
     }
     let mut nodes: BTreeMap<&NodeName, Vec<&PublishedInterface>> = BTreeMap::new();
@@ -111,7 +112,7 @@ pub fn project<'a>(
         let mut violas: BTreeMap<(&str, &str), Vec<&PublishedInterface>> = BTreeMap::new();
         let mut providers: BTreeMap<&str, Vec<&PublishedInterface>> = BTreeMap::new();
         let mut provider_of: BTreeMap<&Target, &str> = BTreeMap::new();
-        for (row, Placement { provider, kubernetes, viola, .. }) in placed {
+        for (row, Placement { provider, kubernetes, viola, assumed, .. }) in placed {
             let provider = provider.as_deref();
             if let Some(target) = kubernetes {
                 targets.entry(target).or_default().push(row);
@@ -122,7 +123,9 @@ pub fn project<'a>(
             if let Some(viola) = viola {
                 violas.entry((&viola.id, provider.unwrap_or_default())).or_default().push(row);
             }
-            providers.entry(provider.unwrap_or_default()).or_default().push(row);
+            if !assumed {
+                providers.entry(provider.unwrap_or_default()).or_default().push(row);
+            }
         }
         for (target, rows) in targets {
             let wish = wish(node, &rows, provider_of.get(target).copied());
