@@ -18,7 +18,7 @@ use crate::http::Answer;
 use crate::{ReadError, RequestError};
 
 /// How many questions are asked again at once; the gate decides how many of them are in flight.
-const ABREAST: usize = 8;
+const ABREAST: usize = 2;
 
 /// What one complete read asked, and how it was answered.
 #[derive(Debug)]

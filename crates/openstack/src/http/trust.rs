@@ -39,6 +39,8 @@ pub(super) fn client(tls: &Tls, timeout: Duration) -> Result<Client, TrustError>
     let Tls { insecure, ca_file } = tls;
     let builder = || {
         Client::builder()
+            // A server with a thread for each connection, such as uWSGI, has few: what is not needed is not kept.
+            .pool_max_idle_per_host(1)
             .timeout(timeout)
             .connect_timeout(CONNECT.min(timeout))
             // The client drops `Authorization` when it follows to another host, and would keep `X-Auth-Token`.
