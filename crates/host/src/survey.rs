@@ -84,7 +84,7 @@ pub(crate) fn networkd(root: &HostRoot) -> Networkd {
     let folders =
         SYSTEMD.iter().filter_map(|folder| written(&Path::new(folder).join("networkd.conf.d"))).max();
     let mut settings: BTreeMap<String, Setting> = BTreeMap::new();
-    for path in configuration(root, &SYSTEMD, "networkd.conf") {
+    for path in configuration(root, &SYSTEMD, "networkd.conf", "networkd.conf.d") {
         let Some(text) = text(root, &path) else { continue };
         let written = written(&path).max(folders);
         for line in ini::lines(&text).filter(|line| line.section == "Network") {
@@ -107,36 +107,27 @@ fn setting(value: &str, written: Option<SystemTime>, started: Option<SystemTime>
 }
 
 /// A program's file with its drop-ins, in the order in which it reads them: a drop-in of the same name in a stronger folder
-/// takes the other's place.
-fn configuration(root: &HostRoot, folders: &[&str], file: &str) -> Vec<PathBuf> {
+/// takes the other's place. What does not end in `.conf` is none.
+fn configuration(root: &HostRoot, folders: &[&str], file: &str, drop_ins: &str) -> Vec<PathBuf> {
     let whole = folders.iter().map(|folder| Path::new(folder).join(file));
     let mut found: Vec<PathBuf> = whole.filter(|path| root.path().join(path).exists()).take(1).collect();
-    let mut drop_ins: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    let mut by_name: BTreeMap<OsString, PathBuf> = BTreeMap::new();
     for folder in folders {
-        let folder = Path::new(folder).join(format!("{file}.d"));
+        let folder = Path::new(folder).join(drop_ins);
         for name in root.names(&folder).unwrap_or_default() {
             if Path::new(&name).extension().is_some_and(|ending| ending == "conf") {
-                drop_ins.entry(name.clone()).or_insert_with(|| folder.join(&name));
+                by_name.entry(name.clone()).or_insert_with(|| folder.join(&name));
             }
         }
     }
-    found.extend(drop_ins.into_values());
+    found.extend(by_name.into_values());
     found
 }
 
 fn network_manager(root: &HostRoot) -> NetworkManager {
-    let mut whole = configuration(root, &NETWORK_MANAGER, "NetworkManager.conf");
-    // Its drop-ins are in `conf.d`, without the file's name.
-    let mut drop_ins: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-    for folder in NETWORK_MANAGER {
-        let folder = Path::new(folder).join("conf.d");
-        for name in root.names(&folder).unwrap_or_default() {
-            drop_ins.entry(name.clone()).or_insert_with(|| folder.join(&name));
-        }
-    }
-    whole.extend(drop_ins.into_values());
     let mut leaves_new_nics = false;
-    for text in whole.iter().filter_map(|path| text(root, path)) {
+    for path in configuration(root, &NETWORK_MANAGER, "NetworkManager.conf", "conf.d") {
+        let Some(text) = text(root, &path) else { continue };
         for line in ini::lines(&text).filter(|line| line.section == "main" && line.key == "no-auto-default") {
             leaves_new_nics = line.value.split([',', ';']).any(|item| item.trim() == "*");
         }
@@ -147,34 +138,34 @@ fn network_manager(root: &HostRoot) -> NetworkManager {
 /// What files of others say of NICs.
 fn claims(root: &HostRoot) -> Vec<Claim> {
     let mut found = Vec::new();
-    each_file(root, &NETPLAN, &["yaml"], |path, text| found.extend(of_netplan(path, text)));
-    let networks: Vec<String> = SYSTEMD.iter().map(|folder| format!("{folder}/network")).collect();
-    let networks: Vec<&str> = networks.iter().map(String::as_str).collect();
-    each_file(root, &networks, &["network"], |path, text| found.extend(of_network(path, text)));
-    let keyfiles: Vec<String> =
-        NETWORK_MANAGER.iter().map(|folder| format!("{folder}/system-connections")).collect();
-    let keyfiles: Vec<&str> = keyfiles.iter().map(String::as_str).collect();
-    each_file(root, &keyfiles, &["nmconnection"], |path, text| found.extend(of_keyfile(path, text)));
+    each_file(root, &NETPLAN, "", Some("yaml"), |path, text| found.extend(of_netplan(path, text)));
+    each_file(root, &SYSTEMD, "network", Some("network"), |path, text| found.extend(of_network(path, text)));
+    each_file(root, &NETWORK_MANAGER, "system-connections", Some("nmconnection"), |path, text| {
+        found.extend(of_keyfile(path, text));
+    });
     let scripts = ["etc/sysconfig/network-scripts", "etc/sysconfig/network"];
-    each_file(root, &scripts, &[], |path, text| found.extend(of_ifcfg(path, text)));
+    each_file(root, &scripts, "", None, |path, text| found.extend(of_ifcfg(path, text)));
     found
 }
 
-/// Every file of others in these folders with one of these endings (none: any). A file of the same name in a stronger
-/// folder takes the other's place.
-fn each_file(root: &HostRoot, folders: &[&str], endings: &[&str], mut read: impl FnMut(&str, &str)) {
+/// Every file of others below these folders with this ending (none: any). A file of the same name in a stronger folder takes
+/// the other's place.
+fn each_file(
+    root: &HostRoot,
+    folders: &[&str],
+    below: &str,
+    ending: Option<&str>,
+    mut read: impl FnMut(&str, &str),
+) {
     let mut seen = BTreeSet::new();
     for folder in folders {
-        for name in root.names(Path::new(folder)).unwrap_or_default() {
-            let path = Path::new(folder).join(&name);
-            let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let folder = Path::new(folder).join(below);
+        for name in root.names(&folder).unwrap_or_default() {
+            let path = folder.join(&name);
+            let another = ending.is_some() && path.extension().and_then(|it| it.to_str()) != ending;
             // netplan's own output says what its YAML says, which is read itself.
             let generated = name.to_string_lossy().contains("netplan-");
-            if places::known(&path).is_some()
-                || generated
-                || !(endings.is_empty() || endings.contains(&ending))
-                || !seen.insert(name)
-            {
+            if places::known(&path).is_some() || generated || another || !seen.insert(name) {
                 continue;
             }
             if let Some(text) = text(root, &path) {
@@ -452,6 +443,10 @@ mod tests {
         let told = |files: &[(&str, &str)]| network_manager(&root(files).1).leaves_new_nics;
         assert!(!told(&[("etc/NetworkManager/NetworkManager.conf", "[main]\nplugins=keyfile\n")]));
         assert!(told(&[("usr/lib/NetworkManager/conf.d/00-server.conf", "[main]\nno-auto-default=*\n")]));
+        assert!(!told(&[(
+            "etc/NetworkManager/conf.d/00-server.conf.rpmsave",
+            "[main]\nno-auto-default=*\n"
+        )]));
         assert!(!told(&[(
             "etc/NetworkManager/NetworkManager.conf",
             "[main]\nno-auto-default=fa:16:3e:00:00:01\n"
