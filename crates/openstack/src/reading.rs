@@ -17,7 +17,7 @@ use crate::api::Api;
 use crate::http::Answer;
 use crate::{ReadError, RequestError};
 
-/// How many questions are asked again at once; the gate decides how many of them are in flight.
+/// How many questions are asked again at once. A server may have a thread for each connection, and few threads.
 const ABREAST: usize = 2;
 
 /// What one complete read asked, and how it was answered.

@@ -19,6 +19,7 @@ use super::metrics::ClusterMetrics;
 use super::moves::{Places, Standing};
 use super::placement::{Defaults, Placement, Target, Viola};
 use super::project::{Place, Projection, project, tombstone};
+use super::reconciler::sooner;
 use super::report::MANAGER;
 use super::secrets::Secrets;
 use crate::inventory::Inventory;
@@ -168,8 +169,7 @@ impl Deliverer {
         // What was delivered is delivered, whatever becomes of the inventory.
         if let Err(error) = self.keep_records(&projection, &failures).await {
             tracing::error!(error = %error, "the inventory cannot be written; it is tried again");
-            let again = Instant::now() + error_interval;
-            done.again = Some(done.again.map_or(again, |before| before.min(again)));
+            sooner(&mut done.again, Instant::now() + error_interval);
         }
         self.judge(failures, &mut done, error_interval);
         Ok(done)
@@ -204,8 +204,7 @@ impl Deliverer {
                 let place = (target.clone(), node.clone());
                 match result {
                     Ok(Delivery::Releasing) => {
-                        let again = Instant::now() + RELEASING;
-                        done.again = Some(done.again.map_or(again, |before| before.min(again)));
+                        sooner(&mut done.again, Instant::now() + RELEASING);
                         self.memory.releasing.insert(place);
                     }
                     Ok(delivery) => {
@@ -394,8 +393,7 @@ impl Deliverer {
         for (owner, place) in std::mem::take(&mut done.leaving) {
             let list = done.undelivered.entry(owner.clone()).or_default();
             let wait = if list.is_empty() { RELEASING } else { error_interval.max(LEAST_RETRY) };
-            let again = Instant::now() + wait;
-            done.again = Some(done.again.map_or(again, |before| before.min(again)));
+            sooner(&mut done.again, Instant::now() + wait);
             if list.is_empty() && !standing.live.contains(&owner) {
                 let message = format!("what was published at {place} is being taken away");
                 list.push(Undelivered { reason: "Moving", removal: true, message });
@@ -412,8 +410,7 @@ impl Deliverer {
             .saturating_mul(1 << self.memory.failures.min(10))
             .min(error_interval.max(LEAST_RETRY));
         self.memory.failures = self.memory.failures.saturating_add(1);
-        let again = Instant::now() + wait;
-        done.again = Some(done.again.map_or(again, |before| before.min(again)));
+        sooner(&mut done.again, Instant::now() + wait);
         for Failure { node, owners, undelivered } in failures {
             tracing::warn!(node_name = %node, reason = undelivered.reason, error = %undelivered.message, "a node is not delivered");
             for owner in owners {

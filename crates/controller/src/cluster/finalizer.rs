@@ -10,6 +10,11 @@ use serde_json::json;
 
 use super::said::short;
 
+/// Whether what is published for a configuration is to stay as it is when that goes, or moves.
+pub fn is_orphan(object: &DynamicObject) -> bool {
+    object.annotations().get(ORPHAN_ANNOTATION).is_some_and(|value| value.trim() != "false")
+}
+
 /// What an object's metadata ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -28,8 +33,7 @@ pub enum Wish {
 /// What an object's metadata ask for.
 pub fn wish(object: &DynamicObject) -> Wish {
     let guarded = object.finalizers().iter().any(|finalizer| finalizer == CLEANUP_FINALIZER);
-    let orphan = object.annotations().get(ORPHAN_ANNOTATION).is_some_and(|value| value.trim() != "false");
-    match (object.metadata.deletion_timestamp.is_some(), guarded, orphan) {
+    match (object.metadata.deletion_timestamp.is_some(), guarded, is_orphan(object)) {
         (false, true, _) => Wish::Live,
         (false, false, _) => Wish::Unguarded,
         (true, false, _) => Wish::Gone,

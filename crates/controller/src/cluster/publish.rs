@@ -2,13 +2,11 @@
 
 use std::time::Instant;
 
-use kube::ResourceExt;
-use multinic_api::ORPHAN_ANNOTATION;
 use multinic_core::config::ConfigErrors;
 
 use super::conditions::Undelivered;
 use super::deliver::Deliverer;
-use super::entry::Entry;
+use super::finalizer::is_orphan;
 use super::manifest::{Unresolved, spec_of};
 use super::moves::Standing;
 use super::rabbitmq;
@@ -58,11 +56,8 @@ impl Reconciler {
     }
 
     fn standing(&self, configs: &Configs) -> Standing {
-        let forsakes = |entry: &Entry| {
-            let value = entry.object.annotations().get(ORPHAN_ANNOTATION);
-            value.is_some_and(|value| value.trim() != "false")
-        };
-        let forsaking = self.entries.iter().filter(|(_, entry)| forsakes(entry)).map(|(key, _)| key.clone());
+        let forsaking = self.entries.iter().filter(|(_, entry)| is_orphan(&entry.object));
+        let forsaking = forsaking.map(|(key, _)| key.clone());
         Standing { live: configs.by_key.keys().cloned().collect(), forsaking: forsaking.collect() }
     }
 
