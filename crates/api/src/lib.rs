@@ -28,6 +28,10 @@ pub const CATEGORY: &str = "multinic";
 pub const CLEANUP_FINALIZER: &str = "multinic.io/cleanup";
 /// Annotation on a configuration or a node's object: its finalizer goes without any clean-up. Any value but `false`.
 pub const ORPHAN_ANNOTATION: &str = "multinic.io/orphan";
+/// Annotation on a node's object, and on the controllers' Lease: the epoch of the ledger that it was written from.
+pub const LEDGER_EPOCH_ANNOTATION: &str = "multinic.io/ledger-epoch";
+/// Annotation on a node's object: the revision of that ledger.
+pub const LEDGER_REVISION_ANNOTATION: &str = "multinic.io/ledger-revision";
 /// Annotation on a configuration: another value (any text, by custom a time) asks for a reconciliation.
 pub const RECONCILE_AT_ANNOTATION: &str = "multinic.io/reconcile-at";
 /// Label of a [`MultiNicNodeConfig`]: the node.

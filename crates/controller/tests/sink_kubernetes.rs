@@ -14,8 +14,9 @@ use multinic_api::{
 use multinic_controller::sinks::kubernetes::ServerGone;
 use multinic_controller::sinks::kubernetes::kubeconfig::{choose_cryptography, client_of};
 use multinic_controller::sinks::{
-    Delivery, INTERFACE_OWNERS_ANNOTATION, KubernetesSink, NodeWish, SinkError,
+    Delivery, INTERFACE_OWNERS_ANNOTATION, KubernetesSink, Ledger, NodeWish, SinkError,
 };
+use multinic_core::desired::Position;
 use multinic_core::{ConfigKey, NodeConfig, PortId, Slot};
 use multinic_testbed::kubernetes::{ControlPlane, FaultProxy};
 use serde_json::json;
@@ -47,7 +48,7 @@ impl World {
     }
 
     async fn deliver(&self, wish: &NodeWish) -> Result<Delivery, SinkError> {
-        let mut results = self.sink.deliver(std::slice::from_ref(wish)).await;
+        let mut results = self.sink.deliver(std::slice::from_ref(wish), &ledger()).await;
         assert_eq!(results.len(), 1);
         results.remove(0).1
     }
@@ -83,6 +84,12 @@ async fn until(what: &str, check: impl AsyncFn() -> bool) {
         assert!(Instant::now() < deadline, "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The ledger that everything comes from.
+fn ledger() -> Ledger {
+    let owner = ConfigKey::new("default", "config-a");
+    Ledger { position: Position { epoch: "epoch-a".to_owned(), revision: 7 }, fresh: [owner].into() }
 }
 
 fn wish(node: &str, nics: &[u8]) -> NodeWish {
@@ -136,7 +143,7 @@ async fn a_wish_becomes_an_object_and_the_same_wish_writes_nothing() {
     // A controller that was just started compares with what is there.
     let sink = KubernetesSink::new(world.client.clone(), &world.namespace, MANAGER);
     sink.until_read().await;
-    let results = sink.deliver(std::slice::from_ref(&wish)).await;
+    let results = sink.deliver(std::slice::from_ref(&wish), &ledger()).await;
     assert_eq!(results[0].1, Ok(Delivery::Unchanged));
     assert_eq!(world.get("worker-1").await.resource_version(), object.resource_version());
 }
@@ -213,7 +220,7 @@ async fn a_tombstone_deletes_what_is_ours_and_nothing_else() {
     world.api.create(&PostParams::default(), &foreign).await.unwrap();
     let sink = KubernetesSink::new(world.client.clone(), &world.namespace, MANAGER);
     sink.until_read().await;
-    assert_eq!(sink.deliver(&[wish("worker-2", &[])]).await[0].1, Ok(Delivery::Unchanged));
+    assert_eq!(sink.deliver(&[wish("worker-2", &[])], &ledger()).await[0].1, Ok(Delivery::Unchanged));
     world.get("worker-2").await;
 }
 
@@ -262,7 +269,7 @@ async fn an_object_goes_when_its_agent_has_cleaned_up_or_its_server_and_node_are
 async fn one_bad_node_does_not_stop_the_others() {
     let Some(world) = World::new().await else { return };
     let wishes = [wish("worker-1", &[0]), wish("Worker_2", &[0]), wish("worker-3", &[0])];
-    let results = world.sink.deliver(&wishes).await;
+    let results = world.sink.deliver(&wishes, &ledger()).await;
     assert_eq!(results.len(), 3);
     for (node, result) in results {
         match node.as_str() {
@@ -279,7 +286,7 @@ async fn one_bad_node_does_not_stop_the_others() {
 async fn what_was_published_is_remembered_with_its_owner_and_slot() {
     let Some(world) = World::new().await else { return };
     let (one, two) = (wish("worker-1", &[3, 7]), wish("worker-2", &[0]));
-    world.sink.deliver(&[one.clone(), two]).await;
+    world.sink.deliver(&[one.clone(), two], &ledger()).await;
     let foreign = MultiNicNodeConfig::new("worker-3", wish_spec("worker-3"));
     world.api.create(&PostParams::default(), &foreign).await.unwrap();
     let memory = world.sink.memory().await.unwrap();
@@ -299,7 +306,7 @@ async fn nothing_is_written_before_it_is_known_what_is_there() {
     let client = ControlPlane::shared().unwrap().client_for("stranger", &[]).unwrap();
     let sink = KubernetesSink::new(client, &world.namespace, MANAGER);
     until("the refusal is told", async || {
-        let results = sink.deliver(&[wish("worker-1", &[0])]).await;
+        let results = sink.deliver(&[wish("worker-1", &[0])], &ledger()).await;
         let error = results[0].1.clone().unwrap_err();
         assert!(matches!(error, SinkError::NotRead { .. }) && error.retry(), "{error}");
         error.to_string().contains("forbidden")
@@ -319,9 +326,9 @@ async fn a_restart_of_the_api_server_loses_nothing() {
     let sink = KubernetesSink::new(control_plane.client().unwrap(), "default", MANAGER);
     sink.until_read().await;
     let wishes: Vec<NodeWish> = (0..20).map(|n| wish(&format!("worker-{n}"), &[0])).collect();
-    sink.deliver(&wishes[..10]).await;
+    sink.deliver(&wishes[..10], &ledger()).await;
     control_plane.kill();
-    let results = sink.deliver(&wishes).await;
+    let results = sink.deliver(&wishes, &ledger()).await;
     assert_eq!(
         results.iter().filter(|(_, result)| result.is_ok()).count(),
         10,
@@ -331,7 +338,7 @@ async fn a_restart_of_the_api_server_loses_nothing() {
     assert!(error.retry(), "{error}");
     control_plane.restart().unwrap();
     let deadline = Instant::now() + LIMIT;
-    while sink.deliver(&wishes).await.iter().any(|(_, result)| result.is_err()) {
+    while sink.deliver(&wishes, &ledger()).await.iter().any(|(_, result)| result.is_err()) {
         assert!(Instant::now() < deadline);
     }
     // The watch is up again: somebody's deletion is noticed.
@@ -341,7 +348,7 @@ async fn a_restart_of_the_api_server_loses_nothing() {
     let mended = async {
         while api.get_opt("worker-5").await.unwrap().is_none() {
             sink.drifted().await;
-            sink.deliver(&wishes).await;
+            sink.deliver(&wishes, &ledger()).await;
         }
     };
     tokio::time::timeout(LIMIT, mended).await.unwrap();
@@ -359,7 +366,7 @@ async fn conflicts_outages_and_cut_watches_lose_and_delete_nothing() {
     let deliver = async |wishes: &[NodeWish]| {
         let deadline = Instant::now() + LIMIT;
         loop {
-            let results = sink.deliver(wishes).await;
+            let results = sink.deliver(wishes, &ledger()).await;
             let failed: Vec<_> = results.into_iter().filter_map(|(_, result)| result.err()).collect();
             if failed.is_empty() {
                 return;
@@ -377,7 +384,7 @@ async fn conflicts_outages_and_cut_watches_lose_and_delete_nothing() {
     proxy.set_unavailable(true);
     let (changed, gone) = (wish("worker-1", &[1, 2]), wish("worker-2", &[]));
     proxy.forget();
-    let results = sink.deliver(&[changed.clone(), all[0].clone()]).await;
+    let results = sink.deliver(&[changed.clone(), all[0].clone()], &ledger()).await;
     assert!(
         results.iter().all(|(node, result)| (node.as_str() == "worker-0") == result.is_ok()),
         "{results:?}"
@@ -416,7 +423,7 @@ async fn a_kubeconfig_is_used_only_with_what_is_inline() {
     let good = control_plane.admin().kubeconfig();
     let sink = KubernetesSink::for_kubeconfig(&good.clone().into(), &world.namespace, MANAGER).await.unwrap();
     sink.until_read().await;
-    assert_eq!(sink.deliver(&[wish("worker-1", &[0])]).await[0].1, Ok(Delivery::Applied));
+    assert_eq!(sink.deliver(&[wish("worker-1", &[0])], &ledger()).await[0].1, Ok(Delivery::Applied));
 
     let cases = [
         ("client-key-data: ", "exec: {command: /bin/sh, apiVersion: v1}\n    x-data: ", "exec is not run"),

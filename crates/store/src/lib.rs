@@ -16,6 +16,7 @@ mod mark;
 mod memory;
 mod migrate;
 mod places;
+mod position;
 mod publish;
 mod published;
 mod purge;

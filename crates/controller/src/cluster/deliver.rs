@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Client;
+use multinic_core::desired::Position;
 use multinic_core::published::Published;
 use multinic_core::{ConfigKey, MacAddr, NodeName};
 use multinic_store::inventory::RecordKey;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::conditions::Undelivered;
 use super::gone::Waiting;
+use super::ledger::Trust;
 use super::metrics::ClusterMetrics;
 use super::moves::{Places, Standing};
 use super::placement::{Defaults, Placement, Target, Viola};
@@ -76,6 +78,8 @@ pub(super) struct Memory {
     pub places: Option<Places>,
     /// NICs that were taken away from nodes which have others, and whose slots are not free yet.
     pub shrunk: BTreeMap<NodeName, Vec<MacAddr>>,
+    /// How new the ledger is.
+    pub trust: Trust,
     failures: u32,
 }
 
@@ -124,6 +128,13 @@ pub(super) struct Failure {
     undelivered: Undelivered,
 }
 
+impl Failure {
+    /// Whether that is why.
+    pub fn is(&self, reason: &str) -> bool {
+        self.undelivered.reason == reason
+    }
+}
+
 type Owners = BTreeMap<NodeName, BTreeSet<ConfigKey>>;
 
 impl Deliverer {
@@ -134,6 +145,9 @@ impl Deliverer {
         standing: &Standing,
         error_interval: Duration,
     ) -> Result<Delivered, StoreError> {
+        // Before what is delivered: an object never names more than it has.
+        let position = store.position().await?;
+        self.memory.trust.stands(&position);
         let published = store.published().await?;
         let removed = store.removed().await?;
         self.read_records().await?;
@@ -160,24 +174,26 @@ impl Deliverer {
         let unclaimed = store.unclaimed(unsettled.is_none().then_some(UNCLAIMED)).await?;
         hold(&mut projection, unclaimed, unsettled, &owners, &mut failures);
         departures.set_aside(&mut projection);
-        self.post_to_clusters(store, &projection, &removed, &owners, &mut done, &mut failures).await?;
+        let ledger = (store, &position);
+        self.post_to_clusters(ledger, &projection, &removed, &owners, &mut done, &mut failures).await?;
         self.post_to_violas(&projection, &unknown, &owners, &mut done, &mut failures).await;
         let late = departures.due(&failures);
-        self.post_to_clusters(store, &late, &removed, &owners, &mut done, &mut failures).await?;
-        self.take_leave(store, departures, &projection, &failures, &mut done).await?;
+        self.post_to_clusters(ledger, &late, &removed, &owners, &mut done, &mut failures).await?;
+        self.take_leave(ledger, departures, &projection, &failures, &mut done).await?;
         self.wait_for_leave(standing, &mut done, error_interval);
         // What was delivered is delivered, whatever becomes of the inventory.
         if let Err(error) = self.keep_records(&projection, &failures).await {
             tracing::error!(error = %error, "the inventory cannot be written; it is tried again");
             sooner(&mut done.again, Instant::now() + error_interval);
         }
+        self.tell_stale(standing, &projection, &failures, &mut done);
         self.judge(failures, &mut done, error_interval);
         Ok(done)
     }
 
     async fn post_to_clusters(
         &mut self,
-        store: &Store,
+        (store, position): (&Store, &Position),
         projection: &Projection,
         removed: &[Removed],
         owners: &Owners,
@@ -190,7 +206,7 @@ impl Deliverer {
                 continue;
             }
             let results = match self.cluster(target).await {
-                Ok(sink) => sink.deliver(wishes).await,
+                Ok(sink) => sink.deliver(wishes, &self.memory.trust.ledger(target, position)).await,
                 Err(error) => {
                     wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect()
                 }
@@ -219,7 +235,9 @@ impl Deliverer {
                     }
                     Err(error) => {
                         ailing = true;
-                        failures.push(failure(wish, owners, "KubernetesApplyError", &error));
+                        let stale = matches!(error, SinkError::LedgerStale { .. });
+                        let reason = if stale { error.reason() } else { "KubernetesApplyError" };
+                        failures.push(failure(wish, owners, reason, &error));
                     }
                 }
             }
@@ -511,7 +529,11 @@ fn failure(wish: &NodeWish, removed: &Owners, reason: &'static str, error: &Sink
     let removal = matches!(error, SinkError::RemovalNotPropagated { .. });
     let text = error.to_string();
     let message = if text.contains(node.as_str()) { text } else { format!("node {node}: {text}") };
-    failed(wish, removed, Undelivered { reason, removal, message })
+    let mut failed = failed(wish, removed, Undelivered { reason, removal, message });
+    if let SinkError::LedgerStale { owners, .. } = error {
+        failed.owners.extend(owners.iter().cloned());
+    }
+    failed
 }
 
 fn failed(wish: &NodeWish, removed: &Owners, undelivered: Undelivered) -> Failure {

@@ -17,6 +17,8 @@ pub struct ClusterMetrics {
     pub elections: Counter,
     /// Interfaces whose configuration is not there and was not deleted before our eyes.
     pub orphans: Gauge,
+    /// Nodes whose objects are ahead of the ledger and lose nothing before clouds were read.
+    pub ledger_stale: Gauge,
     deliveries: Family<DeliveryLabels, Counter>,
     status_writes: Family<ResultLabel, Counter>,
 }
@@ -36,7 +38,8 @@ impl ClusterMetrics {
     /// Registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let Self { watch_restarts, leader, elections, orphans, deliveries, status_writes } = metrics.clone();
+        let Self { watch_restarts, leader, elections, orphans, ledger_stale, deliveries, status_writes } =
+            metrics.clone();
         registry.register(
             "multinic_controller_watch_restarts",
             "Times that the watch of the OpenstackConfigs began anew",
@@ -52,6 +55,12 @@ impl ClusterMetrics {
             "multinic_controller_orphaned_interfaces",
             "Published interfaces whose OpenstackConfig is not there and was not seen to be deleted",
             orphans,
+        );
+        registry.register(
+            "multinic_controller_ledger_stale_nodes",
+            "Nodes whose objects were written from another ledger or a newer state of this one, and lose nothing before \
+             clouds were read",
+            ledger_stale,
         );
         registry.register(
             "multinic_controller_deliveries",

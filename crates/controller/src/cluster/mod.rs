@@ -9,7 +9,7 @@
 //! * `moves`: what configurations leave behind that are published elsewhere now. `gone`: nodes that will never clean up.
 //! * [`placement`], [`project`], `publish`, `deliver`, `records`: what is published, to the sinks of each configuration and the inventory.
 //! * [`rabbitmq`]: what Contrabass says of a message broker, as a Secret.
-//! * [`restore`]: a ledger that was lost.
+//! * [`restore`]: a ledger that was lost. `ledger`: one that may be an old copy.
 //! * [`triggers`], [`webhook`]: when a configuration is carried out.
 //! * [`conditions`], [`events`]: what users are told.
 //! * `reconciler`: the turns of the leader around [`pass`](crate::pass); `report`: who is told what.
@@ -41,6 +41,7 @@ pub mod events;
 pub mod finalizer;
 mod gone;
 pub mod lease;
+mod ledger;
 pub mod manifest;
 pub mod metrics;
 mod moves;

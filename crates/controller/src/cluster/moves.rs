@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use multinic_core::desired::Position;
 use multinic_core::published::Published;
 use multinic_core::{ConfigKey, NodeName};
 use multinic_store::{PlaceRecord, Removed, Store, StoreError};
@@ -18,7 +19,7 @@ use super::deliver::{Delivered, Deliverer, Failure};
 use super::placement::{Location, Placement, Target};
 use super::project::{Projection, tombstone};
 use crate::sinks::kubernetes::Farewell;
-use crate::sinks::{KubernetesSink, NodeWish, SinkError, ViolaSink};
+use crate::sinks::{KubernetesSink, Ledger, NodeWish, SinkError, ViolaSink};
 
 /// The configurations that a delivery is for.
 #[derive(Debug, Default)]
@@ -189,7 +190,7 @@ impl Deliverer {
     /// Takes away what was left, as far as it stands at its new place.
     pub(super) async fn take_leave(
         &mut self,
-        store: &Store,
+        (store, position): (&Store, &Position),
         departures: Departures,
         projection: &Projection,
         failures: &[Failure],
@@ -199,6 +200,7 @@ impl Deliverer {
         let is_settled = |node: &NodeName| !failed.contains(node) && !projection.skipped.contains(node);
         let Departures { targets, violas, owners, late } = departures;
         for (target, Left { by, sink, nodes }) in targets {
+            let ledger = self.memory.trust.ledger(&target, position);
             let mut waiting: BTreeSet<ConfigKey> = BTreeSet::new();
             for (node, named) in nodes {
                 let rest = if !named.is_subset(&by) {
@@ -207,7 +209,7 @@ impl Deliverer {
                     let shared = wishes.into_iter().any(|wish| wish.config.node == node);
                     if shared { Ok(Rest::Waits) } else { Ok(Rest::Nothing) }
                 } else if is_settled(&node) {
-                    self.leave_node(&sink, &node, owners.get(&node)).await
+                    self.leave_node(&sink, &node, owners.get(&node), &ledger).await
                 } else {
                     Ok(Rest::Waits)
                 };
@@ -336,12 +338,13 @@ impl Deliverer {
         sink: &KubernetesSink,
         node: &NodeName,
         owners: Option<&BTreeSet<ConfigKey>>,
+        ledger: &Ledger,
     ) -> Result<Rest, SinkError> {
         let Some(found) = self.stand(node, owners).await? else { return Ok(Rest::Waits) };
         let elsewhere: Vec<_> = found.into_iter().map(|(_, object)| object).collect();
         let has_viola = |owner| self.placements.get(owner).is_some_and(|placement| placement.viola.is_some());
         let shared = owners.into_iter().flatten().any(has_viola);
-        Ok(match sink.take_leave(node, &elsewhere, shared).await? {
+        Ok(match sink.take_leave(node, &elsewhere, shared, ledger).await? {
             Farewell::Gone | Farewell::Kept => Rest::Nothing,
             Farewell::Releasing => Rest::Waits,
             Farewell::Read => Rest::IsRead,

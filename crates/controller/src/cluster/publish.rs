@@ -23,7 +23,8 @@ impl Reconciler {
             None => true,
             Some(pending) => pending.again.is_some_and(|again| again <= now),
         };
-        if placed || due || report.written.anything() {
+        let heard = self.deliverer.memory.trust.hear(configs, report);
+        if placed || due || heard || report.written.anything() {
             let standing = self.standing(configs);
             match self.deliverer.deliver(&self.store, &standing, self.defaults.cadence.error).await {
                 Ok(done) => {

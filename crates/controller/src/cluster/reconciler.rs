@@ -146,6 +146,7 @@ impl Reconciler {
         if undeletable.is_none() {
             configs.deleted = deleted.keys().cloned().collect();
         }
+        self.mind_ledger().await;
         let passed = self.controller.pass(&configs, &self.confirmed).await;
         let report = match passed {
             Ok(report) => {

@@ -90,6 +90,7 @@ pub(super) async fn restore(
     let nics: Vec<_> = listed.chain(releasing.into_iter().map(|place| remembered(place, false))).collect();
     let slots = store.remember(&nics).await?;
     tell(count, slots, &target.name());
+    deliverer.memory.trust.compared(target);
     Ok(nodes)
 }
 
@@ -153,7 +154,7 @@ fn tell(interfaces: usize, slots: u64, place: &str) {
             interfaces,
             slots,
             place,
-            "the ledger was empty: it was filled from what is published; nothing is removed because of that"
+            "the ledger did not know everything that is published: it was filled from there; nothing is removed because of that"
         );
     }
 }
@@ -211,17 +212,24 @@ impl Reconciler {
     }
 
     async fn try_remember(&mut self) -> Result<(), RestoreError> {
+        let own = self.deliverer.defaults.place_unknown(&self.deliverer.environment).kubernetes;
+        let view = self.view.borrow().clone();
+        let others: BTreeSet<Target> =
+            view.objects.values().filter_map(|object| self.target(object)).collect();
+        let targets: BTreeSet<Target> = own.into_iter().chain(others).collect();
         if !is_lost(&self.store).await? {
+            for target in targets {
+                // The first turn compares what is there with the ledger; what cannot be read now is compared later.
+                if let Err(error) = self.deliverer.look(&target).await {
+                    tracing::warn!(place = target.name(), error = %error, "what is published there is not known yet");
+                }
+            }
             return Ok(());
         }
         // Until the end of it, another start begins anew.
         self.store.set_restoring(true).await?;
         let mut nodes = BTreeSet::new();
-        let own = self.deliverer.defaults.place_unknown(&self.deliverer.environment).kubernetes;
-        let view = self.view.borrow().clone();
-        let others: BTreeSet<Target> =
-            view.objects.values().filter_map(|object| self.target(object)).collect();
-        for target in own.into_iter().chain(others).collect::<BTreeSet<_>>() {
+        for target in targets {
             match restore(&self.store, &mut self.deliverer, &target).await {
                 Ok(found) => nodes.extend(found),
                 Err(RestoreError::Sink { source, .. }) if target.kubeconfig.is_some() => {

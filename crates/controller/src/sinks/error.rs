@@ -1,6 +1,8 @@
 //! Why a delivery failed.
 
-use multinic_core::NodeName;
+use std::collections::BTreeSet;
+
+use multinic_core::{ConfigKey, NodeName};
 
 /// What a sink could not do. It names what was asked of whom, quotes answers in part only, and never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +32,16 @@ pub enum SinkError {
         object: String,
         /// Our field manager.
         manager: String,
+    },
+    /// The object is of another ledger, or of a newer state of this one: nothing is taken out of it.
+    #[error("node {node}: {problem}")]
+    LedgerStale {
+        /// The node.
+        node: NodeName,
+        /// Which ledgers, what stays, until when.
+        problem: String,
+        /// The configurations that have a NIC of the node.
+        owners: BTreeSet<ConfigKey>,
     },
     /// The cluster keeps less than was written.
     #[error(
@@ -111,6 +123,7 @@ impl SinkError {
             Self::Kubeconfig(_) | Self::Setting { .. } => "ConfigError",
             Self::Viola { .. } | Self::ViolaNode { .. } => "ViolaPostError",
             Self::RemovalNotPropagated { .. } => "RemovalNotPropagated",
+            Self::LedgerStale { .. } => "LedgerStale",
         }
     }
 
@@ -120,7 +133,7 @@ impl SinkError {
             Self::NotRead { .. } => true,
             Self::Kubernetes { status, .. } | Self::Viola { status, .. } => passes(*status),
             Self::ViolaNode { code, .. } => passes(code.parse().ok()),
-            Self::RemovalNotPropagated { .. } => true,
+            Self::RemovalNotPropagated { .. } | Self::LedgerStale { .. } => true,
             Self::ObjectName { .. }
             | Self::Foreign { .. }
             | Self::NotKept { .. }
@@ -128,6 +141,11 @@ impl SinkError {
             | Self::Setting { .. } => false,
         }
     }
+}
+
+/// By commas.
+pub(crate) fn names(owners: &BTreeSet<ConfigKey>) -> String {
+    owners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether what ended with this status can end otherwise by itself. Without a status there was no answer.

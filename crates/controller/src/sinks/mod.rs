@@ -19,6 +19,7 @@ pub const INTERFACE_OWNERS_ANNOTATION: &str = "multinic.io/interface-owners";
 
 pub use error::SinkError;
 pub use kubernetes::KubernetesSink;
+pub use kubernetes::ledger::Ledger;
 pub use payload::{InterfacePayload, NodePayload};
 pub use viola::{ViolaSettings, ViolaSink};
 pub use wish::{Delivery, NodeWish};

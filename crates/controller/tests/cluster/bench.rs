@@ -155,6 +155,14 @@ impl Bench {
         sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
     }
 
+    /// A back-up of the ledger as it is now.
+    pub async fn copy_ledger(&self, to: &std::path::Path) {
+        let ledger = SqliteConnectOptions::new().filename(self.folder.path().join("multinic.db"));
+        let mut connection = ledger.connect().await.unwrap();
+        let to = to.to_str().unwrap().to_owned();
+        sqlx::query("VACUUM INTO ?").bind(to).execute(&mut connection).await.unwrap();
+    }
+
     /// The only controller.
     pub async fn start(&self) -> Running {
         self.start_with(&["--leader-elect=false"]).await

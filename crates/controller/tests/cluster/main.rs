@@ -10,4 +10,5 @@ mod leaders;
 mod moves;
 mod restoring;
 mod sinks;
+mod stale;
 mod triggers;

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use multinic_core::desired::{DesiredNic, DesiredState, EntryId, InvalidEntry, Position, Tombstone};
+use multinic_core::desired::{DesiredNic, DesiredState, EntryId, InvalidEntry, Tombstone};
 use multinic_core::{MacAddr, NodeName};
 
 use super::entry::{Entry, read as read_entry};
 use super::layout::Layout;
 use crate::error::StoreError;
-use crate::session::{Arg, RowError, Session};
+use crate::position::position;
+use crate::session::{Arg, Session};
 
 pub(super) async fn read(
     session: &mut Session,
@@ -81,34 +82,6 @@ async fn removals(
             Ok(())
         })
         .await
-}
-
-async fn position(session: &mut Session) -> Result<Position, StoreError> {
-    let (mut epoch, mut revision) = (None, None);
-    let sql = "SELECT name, value FROM multinic_meta WHERE name IN ('epoch', 'revision')";
-    session
-        .each_row("reading multinic_meta", sql, Vec::new(), &mut |row| {
-            let value = row.text(1)?.unwrap_or_default();
-            if row.text(0)? == Some("epoch") {
-                epoch = Some(value.to_owned());
-                return Ok(());
-            }
-            revision = Some(value.parse::<u64>().map_err(|error| RowError::Content {
-                table: "multinic_meta",
-                row: "revision".to_owned(),
-                column: "value",
-                reason: error.to_string(),
-            })?);
-            Ok(())
-        })
-        .await?;
-    match (epoch, revision) {
-        (Some(epoch), Some(revision)) => Ok(Position { epoch, revision }),
-        _ => Err(StoreError::Missing {
-            place: session.place().clone(),
-            what: "epoch and revision in table multinic_meta".to_owned(),
-        }),
-    }
 }
 
 /// One NIC cannot be two interfaces: none of the entries that name its MAC is used.

@@ -123,7 +123,8 @@ fn slot(at: usize, nic: &InterfaceSpec) -> Result<Option<Slot>, multinic_core::N
     }
 }
 
-fn owners(object: &MultiNicNodeConfig) -> BTreeMap<PortId, ConfigKey> {
+/// Which configuration each port of an object comes from, as its annotation says.
+pub(super) fn owners(object: &MultiNicNodeConfig) -> BTreeMap<PortId, ConfigKey> {
     let annotations = object.metadata.annotations.as_ref();
     let Some(text) = annotations.and_then(|all| all.get(INTERFACE_OWNERS_ANNOTATION)) else {
         return BTreeMap::new();

@@ -1,45 +1,48 @@
 //! Publishes nodes as `MultiNicNodeConfig` objects, in this cluster or another.
 //!
+//! * `deliver`: wish by wish, what is there is compared with what is to be.
 //! * `object`: the object that a wish asks for.
 //! * `table`: what is there, by a watch, and what was last wanted; an unchanged node costs a look.
 //! * `writer`: apply, delete, let go, with retries.
 //! * `takeover`: how `spec.interfaces` becomes ours alone.
+//! * [`ledger`]: which ledger an object was written from, and what may be taken out of one that is ahead of ours.
 //! * [`memory`]: what the objects remember, for a controller that lost its ledger.
 //! * [`kubeconfig`]: another cluster.
 
+mod deliver;
 pub mod kubeconfig;
+pub mod ledger;
 pub mod memory;
 pub(crate) mod object;
 mod table;
 pub(crate) mod takeover;
 pub(crate) mod writer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
 use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{ListParams, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource as _};
 use multinic_api::{CLEANUP_FINALIZER, MultiNicNodeConfig, MultiNicNodeConfigStatus};
+use multinic_core::desired::Position;
 use multinic_core::published::PublishedInterface;
 use multinic_core::{NodeName, ServerId};
 use secrecy::SecretString;
 use tokio::task::JoinHandle;
 
+use self::ledger::Ledger;
 use self::memory::Memory;
-use self::object::Content;
 use self::table::{Table, Wanted};
 use self::writer::{Removal, Writer, is_ours};
+use super::SinkError;
 use super::said::causes;
-use super::{Delivery, NodeWish, SinkError};
 
-/// How many writes are under way at once.
-const CONCURRENCY: usize = 16;
 /// How many objects one list request asks for.
 const PAGE: u32 = 500;
 
@@ -139,92 +142,13 @@ impl KubernetesSink {
         self.table.drifted().await;
     }
 
-    /// Delivers each wish that is not yet as it should be. One node's failure is its own.
-    pub async fn deliver(&self, wishes: &[NodeWish]) -> Vec<(NodeName, Result<Delivery, SinkError>)> {
-        if let Err(problem) = self.table.is_read() {
-            let problem = problem.unwrap_or_else(|| "the first list is under way".to_owned());
-            let error = SinkError::NotRead { place: self.place.clone(), problem };
-            return wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect();
-        }
-        let mut results = Vec::with_capacity(wishes.len());
-        let mut wishes = wishes.iter();
-        let mut under_way = FuturesUnordered::new();
-        loop {
-            // An object is made when it is sent: those of a whole fleet together would be most of the memory.
-            while under_way.len() < CONCURRENCY {
-                let Some(wish) = wishes.next() else { break };
-                let node = &wish.config.node;
-                match self.compare(wish) {
-                    Ok(Compared::Met(delivery)) => results.push((node.clone(), Ok(delivery))),
-                    Ok(Compared::Apply { object, look }) => {
-                        under_way.push(self.carry_out(node, Some((object, look))));
-                    }
-                    Ok(Compared::Delete) => under_way.push(self.carry_out(node, None)),
-                    Err(error) => results.push((node.clone(), Err(error))),
-                }
-            }
-            match under_way.next().await {
-                Some(result) => results.push(result),
-                None => return results,
-            }
-        }
-    }
-
-    /// Writes the object, or deletes it where there is none to write.
-    async fn carry_out(
-        &self,
-        node: &NodeName,
-        object: Option<(Box<MultiNicNodeConfig>, bool)>,
-    ) -> (NodeName, Result<Delivery, SinkError>) {
-        let result = match object {
-            Some((object, look)) => self.apply(&object, look).await,
-            None => self.remove(node).await,
-        };
-        (node.clone(), result)
-    }
-
-    fn compare(&self, wish: &NodeWish) -> Result<Compared, SinkError> {
-        let node = wish.config.node.as_str();
-        let fingerprint = wish.fingerprint();
-        let known = |wanted: Option<&Wanted>| wanted.is_some_and(|wanted| wanted.fingerprint == fingerprint);
-        let met = self.table.with(node, |seen, wanted| {
-            known(wanted) && !wish.is_tombstone() && wanted.is_some_and(|wanted| wanted.is_met(seen))
-        });
-        if met {
-            return Ok(Compared::Met(Delivery::Unchanged));
-        }
-        if wish.is_tombstone() {
-            self.table.want(node, Wanted { fingerprint, content: None });
-            return Ok(self.table.with(node, |seen, _| match seen {
-                Some(seen) if seen.ours && seen.deleting => Compared::Met(Delivery::Releasing),
-                Some(seen) if seen.ours => Compared::Delete,
-                // What others wrote is not what we published for the node.
-                Some(_) | None => Compared::Met(Delivery::Unchanged),
-            }));
-        }
-        let object = object::wanted(wish, &self.objects.namespace)?;
-        let wanted = Wanted { fingerprint, content: Some(Content::of(&object)) };
-        self.table.want(node, wanted);
-        Ok(self.table.with(node, |seen, _| match seen {
-            // The agent takes the NICs away and lets the object go; then there is a new one.
-            Some(seen) if seen.deleting => Compared::Met(Delivery::Releasing),
-            seen if wanted.is_met(seen) => Compared::Met(Delivery::Unchanged),
-            seen => Compared::Apply { object: Box::new(object), look: seen.is_some_and(|seen| seen.shared) },
-        }))
-    }
-
-    async fn apply(&self, object: &MultiNicNodeConfig, look: bool) -> Result<Delivery, SinkError> {
-        let applied = self.writer.apply(object, look).await?;
-        self.table.wrote(&applied);
-        Ok(Delivery::Applied)
-    }
-
-    async fn remove(&self, node: &NodeName) -> Result<Delivery, SinkError> {
-        let removal = self.writer.delete(node.as_str(), |object| self.writer.wrote(object)).await?;
-        Ok(match removal {
-            Removal::Absent | Removal::Gone => Delivery::Removed,
-            Removal::Releasing => Delivery::Releasing,
-        })
+    /// Nodes whose objects were written from another ledger than the one that stands there, or from a newer state of it. None
+    /// while it is not known what is there.
+    pub fn ahead_of(&self, position: &Position) -> Option<BTreeSet<String>> {
+        self.table.is_read().ok()?;
+        let ledger = ledger::mark(position);
+        let ahead = self.table.each(|name, seen| seen.is_ahead_of(ledger).then(|| name.to_owned()));
+        Some(ahead.into_iter().collect())
     }
 
     /// Nodes whose objects are being deleted and whose agents still clean up: their slots are not free.
@@ -268,6 +192,7 @@ impl KubernetesSink {
         node: &NodeName,
         elsewhere: &[MultiNicNodeConfig],
         shared: bool,
+        ledger: &Ledger,
     ) -> Result<Farewell, SinkError> {
         let Some(there) = self.object(node).await? else { return Ok(Farewell::Gone) };
         let uid = there.meta().uid.clone();
@@ -280,8 +205,9 @@ impl KubernetesSink {
         if is_held(there.meta()) && !elsewhere.is_empty() && !adopted {
             return Ok(Farewell::Read);
         }
+        ledger.may_go(node, &there)?;
         // Nobody who looks here misses it.
-        self.table.want(node.as_str(), Wanted { fingerprint: 0, content: None });
+        self.table.want(node.as_str(), Wanted { fingerprint: 0, content: None, mark: None });
         let same = |object: &MultiNicNodeConfig| {
             self.writer.wrote(object) && object.meta().uid == uid && !(shared && self.is_shared(object))
         };
@@ -373,13 +299,6 @@ impl Drop for KubernetesSink {
 /// Whether a node's agent holds an object.
 fn is_held(meta: &ObjectMeta) -> bool {
     meta.finalizers.iter().flatten().any(|finalizer| finalizer == CLEANUP_FINALIZER)
-}
-
-/// What comparing a wish with what is there came to.
-enum Compared {
-    Met(Delivery),
-    Apply { object: Box<MultiNicNodeConfig>, look: bool },
-    Delete,
 }
 
 async fn follow(objects: Api<DeserializeGuard<MultiNicNodeConfig>>, table: Arc<Table>) {

@@ -10,6 +10,7 @@ use multinic_api::{
 };
 use multinic_core::NodeConfig;
 
+use super::ledger::owners_text;
 use crate::sinks::payload::InterfacePayload;
 use crate::sinks::wish::NodeWish;
 use crate::sinks::{INTERFACE_OWNERS_ANNOTATION, SinkError};
@@ -69,10 +70,7 @@ pub(crate) fn wanted(wish: &NodeWish, namespace: &str) -> Result<MultiNicNodeCon
         interfaces: interfaces.iter().map(|(slot, nic)| InterfacePayload::new(*slot, nic).into()).collect(),
     };
     let mut object = MultiNicNodeConfig::new(node.as_str(), spec);
-    let owners: BTreeMap<&str, String> =
-        owners.iter().map(|(port, owner)| (port.as_str(), owner.to_string())).collect();
-    // A map of texts is JSON whatever the texts are.
-    let owners = serde_json::to_string(&owners).unwrap_or_default();
+    let owners = owners_text(owners);
     object.metadata = ObjectMeta {
         name: Some(node.to_string()),
         namespace: Some(namespace.to_owned()),

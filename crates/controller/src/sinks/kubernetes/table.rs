@@ -12,6 +12,7 @@ use kube::runtime::watcher::Event;
 use multinic_api::MultiNicNodeConfig;
 use tokio::sync::{Notify, watch};
 
+use super::ledger::Mark;
 use super::object::{Content, number};
 use super::takeover::is_shared;
 use super::writer::is_ours;
@@ -27,6 +28,8 @@ pub(super) struct Seen {
     /// A number of the object's uid: generations of two objects of one name say nothing about one another.
     pub uid: u64,
     pub ours: bool,
+    /// The ledger that it was written from; none where it does not say so.
+    pub mark: Option<Mark>,
     /// Whether somebody else holds something of `spec.interfaces`.
     pub shared: bool,
     pub deleting: bool,
@@ -41,6 +44,8 @@ pub(super) struct Wanted {
     pub fingerprint: u64,
     /// None: no object.
     pub content: Option<Content>,
+    /// The ledger that the object is to name; none where there is to be no object.
+    pub mark: Option<Mark>,
 }
 
 #[derive(Debug, Default)]
@@ -186,11 +191,13 @@ impl Table {
                 let (name, seen) = self.read(&object);
                 let mut content = self.content();
                 let wanted = content.wanted.get(&name).copied();
-                let (is, deleting) = (seen.content, seen.deleting);
+                let (is, deleting, mark) = (seen.content, seen.deleting, seen.mark);
                 let drifted = wanted.is_some_and(|wanted| !wanted.is_met(Some(&seen)));
                 let before = content.show(name, seen);
                 // A node's agent writes its status all the time, also while we wait for a second attempt.
-                let same = before.is_some_and(|before| before.content == is && before.deleting == deleting);
+                let same = before.is_some_and(|before| {
+                    before.content == is && before.deleting == deleting && before.mark == mark
+                });
                 drop(content);
                 if drifted && !same {
                     self.drift.notify_one();
@@ -228,11 +235,19 @@ impl Table {
             content: object.map(Content::of),
             uid: number(&meta.uid),
             ours: is_ours(meta, &self.manager),
+            mark: Mark::of(meta),
             shared: is_shared(meta.managed_fields.as_deref().unwrap_or_default(), &self.manager),
             deleting: meta.deletion_timestamp.is_some(),
             generation: meta.generation.unwrap_or_default(),
             status: status.and_then(|status| serde_json::to_string(status).ok()).map(String::into_boxed_str),
         }
+    }
+}
+
+impl Seen {
+    /// Whether an object of ours names another ledger than this, or a newer state of it.
+    pub fn is_ahead_of(&self, ledger: Mark) -> bool {
+        self.ours && !self.deleting && self.mark.is_some_and(|mark| !mark.is_covered_by(ledger))
     }
 }
 
@@ -245,7 +260,10 @@ impl Wanted {
             (None, Some(seen)) => seen.deleting || !seen.ours,
             (Some(_), None) => false,
             (Some(wanted), Some(seen)) => {
-                seen.ours && !seen.deleting && seen.content.is_some_and(|is| is.satisfies(wanted))
+                seen.ours
+                    && !seen.deleting
+                    && seen.content.is_some_and(|is| is.satisfies(wanted))
+                    && seen.mark.zip(self.mark).is_some_and(|(is, wanted)| is.is_covered_by(wanted))
             }
         }
     }

@@ -1,0 +1,164 @@
+//! Whether the ledger may be a copy of the past: a database that was restored, or a replica's own file.
+//!
+//! Every object names the epoch and revision of the ledger that it was written from (see
+//! [`sinks::kubernetes::ledger`](crate::sinks::kubernetes::ledger)). Before the first pass, and whenever the ledger stands
+//! where it did not stand before, the objects are compared with it. What those know that are ahead of it is taken into it:
+//! so NICs that it does not know keep their names, and go as any other, with proof. Until a configuration's cloud was read
+//! since, nothing is taken out of such an object because of what the ledger says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multinic_core::ConfigKey;
+use multinic_core::desired::Position;
+
+use super::conditions::Undelivered;
+use super::deliver::{Delivered, Deliverer, Failure};
+use super::moves::Standing;
+use super::placement::Target;
+use super::project::Projection;
+use super::reconciler::Reconciler;
+use super::restore::restore;
+use crate::pass::{Configs, Report};
+use crate::sinks::Ledger;
+use crate::sinks::error::names;
+use crate::status::Outcome;
+
+/// The reason for users.
+const STALE: &str = "LedgerStale";
+
+/// What is known of how new the ledger is.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    /// Where it stood when it was looked at last.
+    position: Option<Position>,
+    /// Configurations whose clouds were read since it stands where it does, or which somebody deleted.
+    fresh: BTreeSet<ConfigKey>,
+    /// Targets whose objects were compared with it since.
+    compared: BTreeSet<Target>,
+}
+
+impl Trust {
+    /// Takes in where the ledger stands. Returns whether it is another one than before, or older.
+    pub fn stands(&mut self, position: &Position) -> bool {
+        let before = self.position.replace(position.clone());
+        let back = before
+            .is_some_and(|before| before.epoch != position.epoch || before.revision > position.revision);
+        if back {
+            self.fresh.clear();
+            self.compared.clear();
+        }
+        back
+    }
+
+    /// Takes in what a pass came to. Returns whether the ledger says what is for more configurations than before.
+    pub fn hear(&mut self, configs: &Configs, report: &Report) -> bool {
+        let read = report
+            .outcomes
+            .iter()
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Published { current: true, .. }));
+        let before = self.fresh.len();
+        self.fresh.extend(read.map(|(key, _)| key).chain(&configs.deleted).cloned());
+        self.fresh.len() != before
+    }
+
+    /// The objects of a target have been compared with the ledger, and it knows what they know.
+    pub fn compared(&mut self, target: &Target) {
+        self.compared.insert(target.clone());
+    }
+
+    /// The ledger for a delivery to a target.
+    pub fn ledger(&self, target: &Target, position: &Position) -> Ledger {
+        let fresh = if self.compared.contains(target) { self.fresh.clone() } else { BTreeSet::new() };
+        Ledger { position: position.clone(), fresh }
+    }
+}
+
+impl Reconciler {
+    /// Looks where the ledger stands, and compares the objects with it that were not compared yet.
+    pub(super) async fn mind_ledger(&mut self) {
+        // A ledger that cannot be read is what the pass tells of.
+        let Ok(position) = self.store.position().await else { return };
+        if self.deliverer.memory.trust.stands(&position) {
+            tracing::error!(
+                epoch = position.epoch,
+                revision = position.revision,
+                "LedgerStale: the ledger stands where it did not stand before; a restored database, or another one?"
+            );
+            self.undelivered = None;
+        }
+        let Deliverer { memory, .. } = &self.deliverer;
+        let news = memory.sinks.iter().filter(|(target, _)| !memory.trust.compared.contains(*target));
+        let ahead = news
+            .filter_map(|(target, cluster)| Some((target.clone(), cluster.sink.ahead_of(&position)?.len())));
+        for (target, ahead) in ahead.collect::<Vec<_>>() {
+            if ahead > 0 {
+                tracing::error!(
+                    place = target.name(),
+                    objects = ahead,
+                    epoch = position.epoch,
+                    revision = position.revision,
+                    "LedgerStale: objects were written from another ledger, or from a newer state of this one; what they know \
+                     is taken into it, and nothing is taken out of them before clouds were read"
+                );
+                if let Err(error) = restore(&self.store, &mut self.deliverer, &target).await {
+                    tracing::error!(place = target.name(), error = %error, "what the objects know cannot be taken in");
+                    continue;
+                }
+            }
+            self.deliverer.memory.trust.compared(&target);
+            self.undelivered = None;
+        }
+    }
+}
+
+impl Deliverer {
+    /// Tells the configurations of objects that are ahead of the ledger, for as long as it does not say what is for them.
+    pub(super) fn tell_stale(
+        &self,
+        standing: &Standing,
+        projection: &Projection,
+        failures: &[Failure],
+        done: &mut Delivered,
+    ) {
+        let trust = &self.memory.trust;
+        let Some(position) = &trust.position else { return };
+        let mut nodes = failures
+            .iter()
+            .filter(|failure| failure.is(STALE))
+            .map(|failure| &failure.node)
+            .collect::<BTreeSet<_>>();
+        let mut waiting: BTreeMap<ConfigKey, (usize, String)> = BTreeMap::new();
+        for (target, wishes) in &projection.kubernetes {
+            let Some(cluster) = self.memory.sinks.get(target) else { continue };
+            let Some(ahead) = cluster.sink.ahead_of(position).filter(|ahead| !ahead.is_empty()) else {
+                continue;
+            };
+            for wish in wishes.iter().filter(|wish| ahead.contains(wish.config.node.as_str())) {
+                let owners: BTreeSet<ConfigKey> = wish.owners.values().cloned().collect();
+                let awaited: BTreeSet<ConfigKey> = owners
+                    .into_iter()
+                    .filter(|owner| standing.live.contains(owner) && !trust.fresh.contains(owner))
+                    .collect();
+                let clouds = names(&awaited);
+                if !awaited.is_empty() {
+                    nodes.insert(&wish.config.node);
+                }
+                for owner in awaited {
+                    waiting.entry(owner).or_insert((0, clouds.clone())).0 += 1;
+                }
+            }
+        }
+        self.metrics.ledger_stale.set(i64::try_from(nodes.len()).unwrap_or(i64::MAX));
+        for (owner, (count, clouds)) in waiting {
+            let message = format!(
+                "{count} object(s) of its nodes were written from another ledger than {} at revision {}, or from a newer \
+                 state of it, which may be an old copy: nothing is taken out of them until the clouds of {clouds} were read",
+                position.epoch, position.revision
+            );
+            let list = done.undelivered.entry(owner).or_default();
+            if !list.iter().any(|one| one.reason == STALE) {
+                list.push(Undelivered { reason: STALE, removal: false, message });
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A ledger that is an old copy takes nothing away, and becomes what it should be once clouds are read.
+
+use std::sync::LazyLock;
+
+use kube::ResourceExt as _;
+use multinic_api::LEDGER_EPOCH_ANNOTATION;
+use multinic_core::{PortId, ServerId};
+use multinic_store::{DatabaseSettings, Store};
+use multinic_testbed::cloud_simulator::Fault;
+use multinic_testbed::mariadb::MariaDb;
+use serde_json::json;
+
+use crate::bench::{Bench, condition, until};
+use crate::sinks::{names, objects};
+
+static SERVER: LazyLock<Option<MariaDb>> =
+    LazyLock::new(|| MariaDb::installed().then(|| MariaDb::start().expect("a MariaDB server")));
+
+fn cloud_fails(bench: &Bench) {
+    bench.cloud.inject_always("/v2.0/", Fault::Html(503));
+}
+
+/// The annotation with the ledger's epoch of a node's object.
+async fn epoch(bench: &Bench, node: &str) -> Option<String> {
+    objects(bench).get(node).await.unwrap().annotations().get(LEDGER_EPOCH_ANNOTATION).cloned()
+}
+
+async fn until_told(bench: &Bench, name: &str) {
+    until(&format!("{name} says that the ledger is stale"), async || {
+        let (status, reason, message) = condition(&bench.status(name).await, "Published");
+        status == "False" && reason == "LedgerStale" && message.contains("clouds of")
+    })
+    .await;
+}
+
+/// A configuration with two nodes; what `meanwhile` does comes after the copy of the ledger was taken.
+struct Scene {
+    bench: Bench,
+    servers: [ServerId; 2],
+    moving: PortId,
+}
+
+impl Scene {
+    async fn new() -> Option<Self> {
+        let bench = Bench::new().await?;
+        let servers = ["worker-1", "worker-2"].map(|name| bench.add_node(name));
+        let moving = bench.cloud.attach(&servers[0], &[&bench.subnet]).unwrap().port;
+        bench.apply("a", bench.spec(&[&servers[0], &servers[1]])).await;
+        Some(Self { bench, servers, moving })
+    }
+
+    async fn until_names(&self, node: &str, count: usize) {
+        until(&format!("{node} has {count}"), async || names(&self.bench, node).await.len() == count).await;
+    }
+
+    /// One NIC more on the first node, and one that moves from the first to the second.
+    async fn change(&self) {
+        let Self { bench, servers, moving } = self;
+        bench.cloud.attach(&servers[0], &[&bench.subnet]).unwrap();
+        bench.cloud.attach(&servers[0], &[&bench.subnet]).unwrap();
+        self.until_names("worker-1", 4).await;
+        bench.cloud.move_port(moving, &servers[1]).unwrap();
+        self.until_names("worker-1", 3).await;
+        self.until_names("worker-2", 2).await;
+    }
+}
+
+#[tokio::test]
+async fn an_old_copy_of_a_file_removes_nothing_before_the_cloud_was_read() {
+    let Some(mut scene) = Scene::new().await else { return };
+    let controller = scene.bench.start().await;
+    scene.until_names("worker-1", 2).await;
+    scene.bench.until_ready("a").await;
+    let copy = scene.bench.folder.path().join("copy.db");
+    scene.bench.copy_ledger(&copy).await;
+    scene.change().await;
+    controller.stop().await;
+    let before = [names(&scene.bench, "worker-1").await, names(&scene.bench, "worker-2").await];
+
+    cloud_fails(&scene.bench);
+    scene.bench.store = Store::open(&DatabaseSettings::sqlite(copy)).await.unwrap();
+    let controller = scene.bench.start().await;
+    let Scene { bench, .. } = &scene;
+    until_told(bench, "a").await;
+    for (node, before) in ["worker-1", "worker-2"].iter().zip(&before) {
+        let now = names(bench, node).await;
+        assert!(before.iter().all(|nic| now.get_key_value(nic.0) == Some(nic)), "{node}: {before:?} {now:?}");
+    }
+    assert_ne!(controller.metric("multinic_controller_ledger_stale_nodes"), "0");
+    bench.cloud.clear_faults();
+    bench.until_ready("a").await;
+    until("everything is as it was", async || {
+        [names(bench, "worker-1").await, names(bench, "worker-2").await] == before
+    })
+    .await;
+    until("it is told no more", async || controller.metric("multinic_controller_ledger_stale_nodes") == "0")
+        .await;
+    // From here on it goes by this ledger.
+    bench.apply("a", bench.spec(&[&scene.servers[1]])).await;
+    until("the first node has nothing", async || objects(bench).get_opt("worker-1").await.unwrap().is_none())
+        .await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_restored_under_a_running_controller_removes_nothing_before_the_cloud_was_read() {
+    let Some(mut scene) = Scene::new().await else { return };
+    let Some(server) = &*SERVER else { return };
+    server.create_database("ledger").unwrap();
+    server.create_database("copy").unwrap();
+    let settings = DatabaseSettings::from_url(&server.url("ledger")).unwrap();
+    scene.bench.store = Store::open(&settings).await.unwrap();
+    let controller = scene.bench.start().await;
+    scene.until_names("worker-1", 2).await;
+    scene.bench.until_ready("a").await;
+    let tables = server.sql("ledger", "SHOW TABLES").unwrap();
+    let each =
+        |sql: &str| -> String { tables.split_whitespace().map(|table| sql.replace('%', table)).collect() };
+    server.sql("copy", &each("CREATE TABLE % LIKE ledger.%; INSERT INTO % SELECT * FROM ledger.%;")).unwrap();
+    scene.change().await;
+    let Scene { bench, .. } = &scene;
+    let before = [names(bench, "worker-1").await, names(bench, "worker-2").await];
+    cloud_fails(bench);
+    bench.until_reason("a", &["NeutronPortError", "NeutronSubnetError", "NeutronNetworkError"]).await;
+    let restore = each("DELETE FROM %; INSERT INTO % SELECT * FROM copy.%;");
+    server.sql("ledger", &format!("SET foreign_key_checks=0; START TRANSACTION; {restore} COMMIT;")).unwrap();
+    until_told(bench, "a").await;
+    for (node, before) in ["worker-1", "worker-2"].iter().zip(&before) {
+        let now = names(bench, node).await;
+        assert!(before.iter().all(|nic| now.get_key_value(nic.0) == Some(nic)), "{node}: {before:?} {now:?}");
+    }
+    bench.cloud.clear_faults();
+    bench.until_ready("a").await;
+    until("everything is as it was", async || {
+        [names(bench, "worker-1").await, names(bench, "worker-2").await] == before
+    })
+    .await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_person_confirms_a_ledger_by_taking_the_epoch_away() {
+    let Some(mut scene) = Scene::new().await else { return };
+    let controller = scene.bench.start().await;
+    scene.until_names("worker-1", 2).await;
+    scene.bench.until_ready("a").await;
+    let copy = scene.bench.folder.path().join("copy.db");
+    scene.bench.copy_ledger(&copy).await;
+    scene.change().await;
+    controller.stop().await;
+    cloud_fails(&scene.bench);
+    scene.bench.store = Store::open(&DatabaseSettings::sqlite(copy)).await.unwrap();
+    let controller = scene.bench.start().await;
+    let Scene { bench, moving, .. } = &scene;
+    until_told(bench, "a").await;
+    let count = names(bench, "worker-2").await.len();
+    assert_eq!(count, 2, "one of them is the first node's, as the old ledger has it");
+    let patch = json!({"metadata": {"annotations": {LEDGER_EPOCH_ANNOTATION: null}}});
+    objects(bench).patch("worker-2", &Default::default(), &kube::api::Patch::Merge(patch)).await.unwrap();
+    scene.until_names("worker-2", 1).await;
+    assert!(epoch(bench, "worker-2").await.is_some(), "it names the ledger again");
+    let other = objects(bench).get("worker-2").await.unwrap();
+    assert!(other.spec.interfaces.iter().all(|nic| nic.port_id.as_deref() != Some(moving.as_str())));
+    controller.stop().await;
+}
