@@ -14,7 +14,7 @@ use crate::purge::purge;
 use crate::removed::Removed;
 use crate::schema::SHARED;
 use crate::session::{Arg, Connector, Pool, Session};
-use crate::settings::DatabaseSettings;
+use crate::settings::{DatabaseSettings, Target};
 
 /// How often a transaction is run again that the server sacrificed for another's.
 const RACES: u32 = 4;
@@ -109,6 +109,11 @@ impl Store {
     /// The database's name for logs.
     pub fn place(&self) -> Place {
         self.settings.place()
+    }
+
+    /// Whether it is a file of this machine, which no other process shares.
+    pub fn is_file(&self) -> bool {
+        matches!(self.settings.target, Target::Sqlite { .. })
     }
 
     /// Closes the connections.

@@ -4,6 +4,9 @@
 //! saw it. A holder stops working well before that, counted from before its last renewal was sent, whatever becomes of its
 //! requests: so one has stopped before another can begin, also where the API server does not answer. (The crates for this
 //! compare wall clocks, or go on leading while a renewal hangs.)
+//!
+//! The holder writes the epoch of its ledger into the lease. Whoever keeps his ledger in a file of his own does not lead
+//! where it names another: his file was left behind. An empty one may: it is filled from what is published.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use multinic_api::LEDGER_EPOCH_ANNOTATION;
 use tokio::sync::watch;
 
 use super::metrics::ClusterMetrics;
@@ -59,6 +63,19 @@ impl Leadership {
     }
 }
 
+/// The ledger of one that wants the lease.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Its epoch.
+    pub epoch: String,
+    /// Whether it is good only where the lease names it: a file that nobody else writes to, with something in it.
+    pub exclusive: bool,
+    /// Whether it became so by leading: it was empty before.
+    pub filled_by_leading: bool,
+    /// Told why this process does not lead because of it; none where that is not so.
+    pub refusal: watch::Sender<Option<String>>,
+}
+
 /// One that wants the lease.
 #[derive(Debug)]
 pub struct Candidate {
@@ -67,6 +84,7 @@ pub struct Candidate {
     identity: String,
     duration: Duration,
     metrics: ClusterMetrics,
+    claim: Claim,
     /// The lease of another as it was first seen to be as it is, and when.
     seen: Option<(LeaseSpec, Instant)>,
 }
@@ -79,6 +97,8 @@ enum Attempt {
     Others(String),
     /// Another was faster just now.
     Overtaken,
+    /// The lease names this ledger, and ours is another.
+    OtherLedger(String),
 }
 
 impl Candidate {
@@ -90,9 +110,10 @@ impl Candidate {
         identity: String,
         duration: Duration,
         metrics: ClusterMetrics,
+        claim: Claim,
     ) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, name: name.to_owned(), identity, duration, metrics, seen: None }
+        Self { api, name: name.to_owned(), identity, duration, metrics, claim, seen: None }
     }
 
     /// Stands for election from now on, in a task of its own.
@@ -115,6 +136,8 @@ impl Candidate {
             };
             let wait = match attempt {
                 Ok(Ok(Attempt::Held)) => {
+                    self.claim.exclusive |= self.claim.filled_by_leading;
+                    self.claim.refusal.send_replace(None);
                     until.send_replace(Some(began + self.duration * 2 / 3));
                     if !leads {
                         self.metrics.elections.inc();
@@ -124,11 +147,18 @@ impl Candidate {
                     third
                 }
                 Ok(Ok(Attempt::Others(holder))) => {
+                    self.claim.refusal.send_replace(None);
                     until.send_replace(None);
                     if leads {
                         tracing::warn!(lease = %self.name, holder, "another controller leads now");
                     }
                     leads = false;
+                    self.duration / 5
+                }
+                Ok(Ok(Attempt::OtherLedger(epoch))) => {
+                    until.send_replace(None);
+                    leads = false;
+                    self.refuse(&epoch);
                     self.duration / 5
                 }
                 Ok(Ok(Attempt::Overtaken)) => self.duration / 10,
@@ -159,11 +189,32 @@ impl Candidate {
         }
     }
 
+    /// Says once that the lease names another ledger.
+    fn refuse(&self, epoch: &str) {
+        let problem = format!(
+            "LedgerStale: this controller's ledger is a file of its own (epoch {}), and Lease {} names another (epoch {epoch}): \
+             this one was left behind, so it does not lead; remove the file to have it filled from what is published, or set \
+             LEDGER_TAKEOVER=true to go on with it",
+            self.claim.epoch, self.name
+        );
+        let said = |told: &Option<String>| told.as_ref() == Some(&problem);
+        if !said(&self.claim.refusal.borrow()) {
+            tracing::error!("{problem}");
+            self.claim.refusal.send_replace(Some(problem));
+        }
+    }
+
     /// Takes or renews the lease if it is free or ours.
     async fn attempt(&mut self) -> Result<Attempt, kube::Error> {
         let Some(lease) = self.api.get_opt(&self.name).await? else {
             let lease = Lease {
-                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(self.name.clone()),
+                    annotations: Some(
+                        [(LEDGER_EPOCH_ANNOTATION.to_owned(), self.claim.epoch.clone())].into(),
+                    ),
+                    ..ObjectMeta::default()
+                },
                 spec: Some(self.terms(None)),
             };
             return match self.api.create(&PostParams::default(), &lease).await {
@@ -174,7 +225,14 @@ impl Candidate {
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty());
-        if let Some(holder) = holder.filter(|holder| *holder != self.identity) {
+        let ours = holder.as_ref() == Some(&self.identity);
+        let named = lease.metadata.annotations.as_ref().and_then(|all| all.get(LEDGER_EPOCH_ANNOTATION));
+        if let Some(other) =
+            named.filter(|named| **named != self.claim.epoch && self.claim.exclusive && !ours)
+        {
+            return Ok(Attempt::OtherLedger(other.clone()));
+        }
+        if let Some(holder) = holder.filter(|_| !ours) {
             let now = Instant::now();
             let since = match &self.seen {
                 Some((before, since)) if *before == spec => *since,
@@ -192,7 +250,9 @@ impl Candidate {
         self.replace(lease, self.terms(Some(&spec))).await
     }
 
-    async fn replace(&self, lease: Lease, spec: LeaseSpec) -> Result<Attempt, kube::Error> {
+    async fn replace(&self, mut lease: Lease, spec: LeaseSpec) -> Result<Attempt, kube::Error> {
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert(LEDGER_EPOCH_ANNOTATION.to_owned(), self.claim.epoch.clone());
         // With the version that was read: whoever is second is refused.
         let lease = Lease { spec: Some(spec), ..lease };
         match self.api.replace(&self.name, &PostParams::default(), &lease).await {

@@ -69,7 +69,7 @@ use kube::Client;
 use multinic_core::config::Defaults;
 use multinic_core::fleet::FleetLimits;
 use multinic_openstack::Gate;
-use multinic_store::Store;
+use multinic_store::{Store, StoreError};
 use multinic_telemetry::shutdown::Shutdown;
 use tokio::sync::watch::{Receiver, channel};
 
@@ -80,7 +80,7 @@ use crate::pulse::Pulse;
 use crate::sinks::viola::ViolaArgs;
 use deliver::Deliverer;
 use finalizer::Definition;
-use lease::{Candidate, Leadership, Standing};
+use lease::{Candidate, Claim, Leadership, Standing};
 use metrics::ClusterMetrics;
 use reconciler::{Reconciler, reads};
 use report::Reporter;
@@ -137,6 +137,9 @@ pub enum ClusterError {
     /// The port of the webhook.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] StoreError),
 }
 
 /// The controller over an API server.
@@ -148,6 +151,7 @@ pub struct Cluster {
     pulse: Arc<Pulse>,
     view: Receiver<View>,
     follower: tokio::task::JoinHandle<()>,
+    claim: Claim,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -189,7 +193,14 @@ impl Cluster {
         let api = configs(setup.client.clone(), namespace);
         let follower = tokio::spawn(follow(api, sender, setup.cluster_metrics.clone()));
         let identity = args.identity();
-        Ok(Self { triggers, identity, webhook, pulse: Arc::default(), view, follower, setup })
+        let (is_file, is_empty) = (setup.store.is_file(), restore::is_lost(&setup.store).await?);
+        let claim = Claim {
+            epoch: setup.store.position().await?.epoch,
+            exclusive: is_file && !is_empty && !args.ledger_takeover,
+            filled_by_leading: is_file && is_empty && !args.ledger_takeover,
+            refusal: tokio::sync::watch::Sender::new(None),
+        };
+        Ok(Self { triggers, identity, webhook, pulse: Arc::default(), view, follower, claim, setup })
     }
 
     /// What probes see of the loop.
@@ -197,10 +208,14 @@ impl Cluster {
         Arc::clone(&self.pulse)
     }
 
-    /// Whether a complete list of the configurations was seen. A controller that stands by is ready too.
+    /// Whether a complete list of the configurations was seen. A controller that stands by is ready too, unless it could not
+    /// lead.
     pub fn ready(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
-        let view = self.view.clone();
+        let (view, refusal) = (self.view.clone(), self.claim.refusal.subscribe());
         move || {
+            if let Some(problem) = &*refusal.borrow() {
+                return Err(problem.clone());
+            }
             let view = view.borrow();
             match (view.listed, &view.error) {
                 (true, _) => Ok(()),
@@ -259,6 +274,7 @@ impl Cluster {
             self.identity.clone(),
             args.lease_duration,
             cluster_metrics.clone(),
+            self.claim.clone(),
         );
         let (leadership, standing) = candidate.stand();
         (leadership, Some(standing))

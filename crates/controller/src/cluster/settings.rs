@@ -39,6 +39,9 @@ pub struct ClusterArgs {
     /// How long another controller waits for one that is silent; a third of it is the interval of renewals.
     #[arg(long, env = "LEASE_DURATION", value_parser = lease_duration, default_value = "15s")]
     pub lease_duration: Duration,
+    /// Lead with a ledger in a file of one's own although the Lease names another ledger.
+    #[arg(long, env = "LEDGER_TAKEOVER", default_value_t = false, action = clap::ArgAction::Set)]
+    pub ledger_takeover: bool,
     /// When configurations are carried out: immediate, scheduled, manual or webhook.
     #[arg(long, env = "RECONCILE_MODE", default_value = "immediate")]
     pub reconcile_mode: Mode,

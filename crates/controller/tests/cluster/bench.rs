@@ -54,6 +54,7 @@ pub struct Running {
     task: JoinHandle<()>,
     pub registry: Arc<Mutex<Registry>>,
     pub webhook: Option<std::net::SocketAddr>,
+    pub ready: Box<dyn Fn() -> Result<(), String>>,
 }
 
 impl Drop for Running {
@@ -350,9 +351,10 @@ impl std::io::Write for Writer {
 pub async fn run(setup: Setup, registry: Registry) -> Running {
     let cluster = Cluster::start(setup).await.unwrap();
     let webhook = cluster.webhook_address();
+    let ready = Box::new(cluster.ready());
     let (stop, shutdown) = Shutdown::by_hand();
     let task = tokio::spawn(cluster.run(shutdown));
-    Running { stop, task, registry: Arc::new(Mutex::new(registry)), webhook }
+    Running { stop, task, registry: Arc::new(Mutex::new(registry)), webhook, ready }
 }
 
 /// Status, reason and message of a condition; empty if it is not there.

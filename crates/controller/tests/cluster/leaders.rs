@@ -5,6 +5,9 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 
+use multinic_store::{DatabaseSettings, Store};
+use multinic_testbed::publication::one_nic;
+
 use crate::bench::{Bench, until};
 
 const ELECTED: [&str; 1] = ["--lease-duration=3s"];
@@ -65,4 +68,52 @@ async fn whoever_loses_the_lease_stops_before_another_can_begin() {
     assert_eq!(bench.count().await, 1);
     first.stop().await;
     assert_eq!(holder(&bench).await.as_deref(), Some("stranger"));
+}
+
+#[tokio::test]
+async fn whoever_has_a_file_that_was_left_behind_does_not_lead_unless_that_is_set() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let first = bench.start_with(&[ELECTED[0], "--pod-name=first"]).await;
+    bench.until_ready("a").await;
+    let file = |name: &str| DatabaseSettings::sqlite(bench.folder.path().join(name));
+    let (old, mut empty) =
+        (Store::open(&file("old.db")).await.unwrap(), Store::open(&file("empty.db")).await.unwrap());
+    let mac = "fa:16:3e:77:00:01".parse().unwrap();
+    old.publish(&one_nic("worker-9", mac, "10.20.0.9/24".parse().unwrap()).unwrap()).await.unwrap();
+    let own = std::mem::replace(&mut bench.store, old);
+    let second = bench.start_with(&[ELECTED[0], "--pod-name=second"]).await;
+    until("it is not ready", async || {
+        (second.ready)().is_err_and(|problem| problem.contains("LEDGER_TAKEOVER"))
+    })
+    .await;
+    first.stop().await;
+    assert_eq!(holder(&bench).await, None);
+    std::mem::swap(&mut bench.store, &mut empty);
+    // It is filled from what is published.
+    let third = bench.start_with(&[ELECTED[0], "--pod-name=third"]).await;
+    until("the third leads", async || holder(&bench).await.is_some_and(|name| name.starts_with("third")))
+        .await;
+    bench.until_count(1).await;
+    assert_eq!(bench.slots().await, slots(&own).await);
+    third.stop().await;
+    assert_eq!((second.metric("multinic_controller_leader"), holder(&bench).await), ("0".to_owned(), None));
+    // It has been left behind since, and so has the first's.
+    bench.store = own;
+    let fourth = bench.start_with(&[ELECTED[0], "--pod-name=fourth"]).await;
+    until("it is not ready", async || (fourth.ready)().is_err_and(|problem| problem.contains("LedgerStale")))
+        .await;
+    fourth.stop().await;
+    let fifth = bench.start_with(&[ELECTED[0], "--pod-name=fifth", "--ledger-takeover=true"]).await;
+    until("the fifth leads", async || holder(&bench).await.is_some_and(|name| name.starts_with("fifth")))
+        .await;
+    until("it is ready", async || (fifth.ready)().is_ok()).await;
+    fifth.stop().await;
+    second.stop().await;
+}
+
+async fn slots(store: &Store) -> std::collections::BTreeMap<String, String> {
+    let rows = store.published().await.unwrap().interfaces;
+    rows.iter().map(|row| (row.mac.to_string(), row.slot.unwrap().interface().to_string())).collect()
 }
