@@ -9,6 +9,7 @@
 //! ends; nothing stays on the machine but the cache of file systems.
 
 mod boot;
+mod cache;
 mod error;
 mod handle;
 mod rootfs;

@@ -1,16 +1,16 @@
 //! The file systems that guests boot from.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 
-use super::GuestError;
 use super::error::{file, run};
+use super::{GuestError, cache};
 use crate::mariadb::REAL_PARTS;
 
 /// Environment variable: where Debian packages come from, in place of [`MIRROR`].
@@ -28,6 +28,13 @@ const SHIMS: [(&str, &str); 3] = [
     ("init.sh", include_str!("rootfs/init.sh")),
     ("netplan-generate.sh", include_str!("rootfs/netplan-generate.sh")),
 ];
+/// What puts NetworkManager for ifcfg files into one.
+const IFCFG_INSTALL: (&str, &str) = ("ifcfg-install.sh", include_str!("rootfs/ifcfg-install.sh"));
+/// What builds it, and what has to be there for that.
+const IFCFG_BUILD: (&str, &str) = ("ifcfg-build.sh", include_str!("rootfs/ifcfg-build.sh"));
+const IFCFG_BUILD_PACKAGES: &str = "dpkg-dev,gcc,libc6-dev,meson,ninja-build,pkg-config,gettext,xsltproc,dbus,uuid-dev,\
+                                    libglib2.0-dev,libudev-dev,libsystemd-dev,libndp-dev,libdbus-1-dev,\
+                                    libgnutls28-dev,libjansson-dev,libcurl4-gnutls-dev";
 
 /// A release of Debian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +56,8 @@ pub enum NetworkManagement {
     Networkd,
     /// NetworkManager alone.
     NetworkManager,
+    /// NetworkManager with ifcfg files, on what says of itself that it is RHEL 8.
+    Ifcfg,
 }
 
 impl Release {
@@ -67,6 +76,7 @@ impl NetworkManagement {
             Self::NetplanOverNetworkManager => "netplan-network-manager",
             Self::Networkd => "networkd",
             Self::NetworkManager => "network-manager",
+            Self::Ifcfg => "network-manager-ifcfg",
         }
     }
 
@@ -77,7 +87,7 @@ impl NetworkManagement {
 
     /// Whether NetworkManager does the work, and not systemd-networkd.
     pub fn has_network_manager(self) -> bool {
-        matches!(self, Self::NetplanOverNetworkManager | Self::NetworkManager)
+        matches!(self, Self::NetplanOverNetworkManager | Self::NetworkManager | Self::Ifcfg)
     }
 
     /// What netplan calls the one who does the work.
@@ -129,24 +139,15 @@ impl Rootfs {
         false
     }
 
-    /// The file system, built if it is not there yet, which takes about a minute. What is there is whole.
+    /// The file system, built if it is not there yet, which takes about a minute, or two. What is there is whole.
     ///
     /// # Errors
     /// Where it cannot be built; nothing is left then.
     pub fn get(release: Release, network: NetworkManagement) -> Result<Self, GuestError> {
-        let cache = cache_folder().join("rootfs");
-        fs::create_dir_all(&cache).map_err(file(&cache))?;
-        let path = cache.join(format!("{}-{}-{}", release.name(), network.name(), recipe()));
-        // Tests are processes, and two of them may want the same at once.
-        let lock = path.with_extension("lock");
-        let opened = File::create(&lock).map_err(file(&lock))?;
-        let _held = Flock::lock(opened, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| file(&lock)(io::Error::from(errno)))?;
-        let rootfs = Self { path, release, network };
-        if !rootfs.path.is_dir() {
-            rootfs.build(&cache)?;
-        }
-        Ok(rootfs)
+        let name = format!("{}-{}-{}", release.name(), network.name(), recipe(network));
+        let cache = cache::folder().join("rootfs");
+        let path = cache::get(&cache, &name, |folder| build(release, network, folder))?;
+        Ok(Self { path, release, network })
     }
 
     /// Where it is.
@@ -163,56 +164,81 @@ impl Rootfs {
     pub(super) fn wants_unified_cgroups(&self) -> bool {
         self.release == Release::Trixie
     }
-
-    fn build(&self, cache: &Path) -> Result<(), GuestError> {
-        let folder = tempfile::Builder::new().prefix(".building-").tempdir_in(cache).map_err(file(cache))?;
-        let root = folder.path().join("root");
-        let mirror = std::env::var(MIRROR_VARIABLE).unwrap_or_else(|_| MIRROR.to_owned());
-        let mut packages = PACKAGES.to_owned();
-        if self.release == Release::Trixie {
-            packages.push_str(",systemd-resolved");
-        }
-        if self.network.has_netplan() {
-            packages.push_str(",netplan.io");
-        }
-        if self.network.has_network_manager() {
-            packages.push_str(",network-manager");
-        }
-        let mut bootstrap = Command::new("mmdebstrap");
-        bootstrap.args(["--quiet", "--variant=minbase", "--mode=root", "--skip=check/empty"]);
-        bootstrap.args(["--aptopt=Acquire::Languages \"none\"", "--aptopt=Acquire::Retries \"3\""]);
-        for part in LEFT_OUT {
-            bootstrap.arg(format!("--dpkgopt=path-exclude=/usr/share/{part}/*"));
-        }
-        bootstrap.arg(format!("--include={packages}")).arg(self.release.name()).arg(&root);
-        bootstrap.arg(format!("deb [signed-by={KEYRING}] {mirror} {} main", self.release.name()));
-        succeed(bootstrap)?;
-
-        for (name, content) in SHIMS {
-            let path = folder.path().join(name);
-            fs::write(&path, content).map_err(file(&path))?;
-        }
-        let mut customize = Command::new("sh");
-        customize.arg(folder.path().join("customize.sh")).arg(&root).arg(self.network.renderer());
-        succeed(customize)?;
-        fs::rename(&root, &self.path).map_err(file(&self.path))
-    }
 }
 
-fn cache_folder() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    cache.unwrap_or_default().join("multinic-testbed")
+/// Makes a file system within a folder.
+fn build(release: Release, network: NetworkManagement, folder: &Path) -> Result<PathBuf, GuestError> {
+    let root = folder.join("root");
+    let mut packages = PACKAGES.to_owned();
+    if release == Release::Trixie {
+        packages.push_str(",systemd-resolved");
+    }
+    if network.has_netplan() {
+        packages.push_str(",netplan.io");
+    }
+    if network.has_network_manager() {
+        packages.push_str(",network-manager");
+    }
+    bootstrap(release, &packages, &root, None)?;
+    for script in SHIMS {
+        place(folder, script)?;
+    }
+    let mut customize = Command::new("sh");
+    customize.arg(folder.join("customize.sh")).arg(&root).arg(network.renderer());
+    succeed(customize)?;
+    if network == NetworkManagement::Ifcfg {
+        let tools = folder.join("tools");
+        let hook = place(folder, IFCFG_BUILD)?;
+        bootstrap(release, IFCFG_BUILD_PACKAGES, &tools, Some(&hook))?;
+        let mut install = Command::new("sh");
+        install.arg(place(folder, IFCFG_INSTALL)?).arg(&root).arg(tools.join("built"));
+        succeed(install)?;
+    }
+    Ok(root)
+}
+
+/// Makes a Debian userland with packages. What runs at last sees it at the path that is its one argument.
+fn bootstrap(release: Release, packages: &str, root: &Path, hook: Option<&Path>) -> Result<(), GuestError> {
+    let mirror = std::env::var(MIRROR_VARIABLE).unwrap_or_else(|_| MIRROR.to_owned());
+    let mut command = Command::new("mmdebstrap");
+    command.args(["--quiet", "--variant=minbase", "--mode=root", "--skip=check/empty"]);
+    // The whole is thrown away if the machine goes down meanwhile.
+    command.arg("--dpkgopt=force-unsafe-io");
+    command.args(["--aptopt=Acquire::Languages \"none\"", "--aptopt=Acquire::Retries \"3\""]);
+    for part in LEFT_OUT {
+        command.arg(format!("--dpkgopt=path-exclude=/usr/share/{part}/*"));
+    }
+    if let Some(hook) = hook {
+        command.arg(format!("--customize-hook={}", hook.display()));
+    }
+    command.arg(format!("--include={packages}")).arg(release.name()).arg(root);
+    let kinds: &[&str] = if hook.is_some() { &["deb", "deb-src"] } else { &["deb"] };
+    for kind in kinds {
+        command.arg(format!("{kind} [signed-by={KEYRING}] {mirror} {} main", release.name()));
+    }
+    succeed(command)?;
+    Ok(())
+}
+
+/// Puts a script there.
+fn place(folder: &Path, (name, content): (&str, &str)) -> Result<PathBuf, GuestError> {
+    let path = folder.join(name);
+    fs::write(&path, content).map_err(file(&path))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(file(&path))?;
+    Ok(path)
 }
 
 /// What was built by another recipe is another file system.
-fn recipe() -> String {
+fn recipe(network: NetworkManagement) -> String {
     let mut digest = Sha256::new();
     digest.update(PACKAGES);
-    for (name, content) in SHIMS {
+    let add = |(name, content): (&str, &str)| {
         digest.update(name);
         digest.update(content);
-    }
+    };
+    let ifcfg = [("", IFCFG_BUILD_PACKAGES), IFCFG_BUILD, IFCFG_INSTALL];
+    let ifcfg = ifcfg.into_iter().filter(|_| network == NetworkManagement::Ifcfg);
+    SHIMS.into_iter().chain(ifcfg).for_each(add);
     digest.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,5 +1,6 @@
 //! The kinds of nodes, and what is particular to each.
 
+use ipnet::IpNet;
 use multinic_core::{MacAddr, Slot};
 use multinic_testbed::guest::{NetworkManagement, Release};
 
@@ -15,6 +16,8 @@ pub const TRIXIE_NETPLAN: Kind = Kind { release: Release::Trixie, network: Netwo
 pub const TRIXIE_NETWORKD: Kind = Kind { release: Release::Trixie, network: NetworkManagement::Networkd };
 pub const TRIXIE_NETWORK_MANAGER: Kind =
     Kind { release: Release::Trixie, network: NetworkManagement::NetworkManager };
+/// systemd and NetworkManager of about the age of those of RHEL 8 and 9.
+pub const BOOKWORM_IFCFG: Kind = Kind { release: Release::Bookworm, network: NetworkManagement::Ifcfg };
 
 /// A file of a node.
 pub struct NodeFile {
@@ -44,6 +47,19 @@ impl Kind {
             NetworkManagement::NetworkManager => {
                 vec![link, format!("/etc/NetworkManager/system-connections/9{place}-{name}.nmconnection")]
             }
+            NetworkManagement::Ifcfg => {
+                vec![link, format!("/etc/sysconfig/network-scripts/ifcfg-{name}")]
+            }
+        }
+    }
+
+    /// How a file says an address, in lower case.
+    pub fn words_for(&self, net: &IpNet) -> String {
+        match (self.network, net) {
+            (NetworkManagement::Ifcfg, IpNet::V4(net)) => {
+                format!("ipaddr={}\nprefix={}\n", net.addr(), net.prefix_len())
+            }
+            _ => net.to_string(),
         }
     }
 
@@ -70,6 +86,15 @@ impl Kind {
                 format!(
                     "[connection]\nid=eth0\ntype=ethernet\ninterface-name=eth0\n[ipv4]\nmethod=manual\n\
                      address1={address},{gateway}\n[ipv6]\nmethod=link-local\n"
+                ),
+            ),
+            NetworkManagement::Ifcfg => NodeFile::new(
+                "/etc/sysconfig/network-scripts/ifcfg-eth0",
+                0o644,
+                format!(
+                    "DEVICE=eth0\nTYPE=Ethernet\nONBOOT=yes\nBOOTPROTO=none\nIPADDR={}\nGATEWAY={gateway}\nIPV6INIT=yes\n\
+                     IPV6_AUTOCONF=no\n",
+                    address.replace('/', "\nPREFIX=")
                 ),
             ),
         }

@@ -54,5 +54,6 @@ kinds! {
     bookworm_netplan = &crate::kinds::BOOKWORM_NETPLAN,
     trixie_netplan = &crate::kinds::TRIXIE_NETPLAN,
     trixie_networkd = &crate::kinds::TRIXIE_NETWORKD,
+    bookworm_ifcfg = &crate::kinds::BOOKWORM_IFCFG,
     trixie_network_manager = &crate::kinds::TRIXIE_NETWORK_MANAGER,
 }

@@ -270,7 +270,7 @@ impl Node {
                 Err(error) => return Some(error.to_string()),
             }
         }
-        let facts = wanted.addresses.iter().map(ToString::to_string);
+        let facts = wanted.addresses.iter().map(|net| self.kind.words_for(net));
         let facts = facts.chain([wanted.mac.to_string(), wanted.mtu.to_string()]);
         let missing: Vec<String> = facts.filter(|fact| !all.contains(fact)).collect();
         (!missing.is_empty()).then(|| format!("{missing:?} not in:\n{all}"))
