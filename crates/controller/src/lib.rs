@@ -2,6 +2,7 @@
 //!
 //! * [`settings`]: every flag, environment variable and default.
 //! * [`observe`]: each configuration's cloud, read completely or not at all.
+//! * `errands`: work toward others that holds nobody up; `looks`: the looks at clouds that are under way.
 //! * [`pass`]: one pass over the whole fleet: observe, plan (in `core`), prove removals, publish.
 //! * `conclusion`: a plan that would come to the same is not made again.
 //! * [`pulse`]: what probes see of the loop.
@@ -16,7 +17,9 @@
 pub mod cluster;
 mod conclusion;
 mod connections;
+mod errands;
 pub mod inventory;
+mod looks;
 pub mod metrics;
 pub mod observe;
 mod page;

@@ -1,10 +1,8 @@
 //! The controller's metrics. Every label has few values: no name, address or id is one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use multinic_core::ConfigKey;
 use multinic_core::fleet::Held;
 use multinic_openstack::Observer;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -15,7 +13,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::pass::Written;
-use crate::status::Outcome;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
@@ -123,11 +120,11 @@ impl Metrics {
         self.looks.get_or_create(&Looked { result }).inc();
     }
 
-    /// One pass.
+    /// One pass, with how many configurations are as their spec wants it and how many are not.
     pub fn pass(
         &self,
         duration: Duration,
-        outcomes: &BTreeMap<ConfigKey, Outcome>,
+        (ready, failing): (usize, usize),
         written: &Written,
         held: Option<&Held>,
     ) {
@@ -137,8 +134,7 @@ impl Metrics {
         {
             self.written.get_or_create(&Change { change }).inc_by(count);
         }
-        let ready = outcomes.values().filter(|outcome| outcome.is_ready()).count();
-        for (label, count) in [("true", ready), ("false", outcomes.len() - ready)] {
+        for (label, count) in [("true", ready), ("false", failing)] {
             self.configs.get_or_create(&Readiness { ready: label }).set(count.try_into().unwrap_or(i64::MAX));
         }
         self.held.set(held.map_or(0, |held| held.count.try_into().unwrap_or(i64::MAX)));

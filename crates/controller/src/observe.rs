@@ -2,10 +2,12 @@
 //! tokens are shared.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use multinic_core::cloud::PortProof;
-use multinic_core::config::{CloudAccess, Credentials, OpenstackConfig, Selection};
+use multinic_core::config::{CloudAccess, Credentials, Selection};
 use multinic_core::fleet::{Candidate, Selected, select};
 use multinic_core::published::{Published, PublishedInterface};
 use multinic_core::{ConfigKey, PortId};
@@ -13,8 +15,10 @@ use multinic_openstack::{Cloud, CloudError, Gate, Observer, Options, Reading};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
-/// How many configurations are read at once. Requests are bounded by the gate; this bounds the memory of answers.
-const CONFIGS_AT_ONCE: usize = 8;
+/// How many questions about single ports are asked at once.
+const PROOFS_AT_ONCE: usize = 8;
+/// How long one of them may take. The cloud has just been read, and a pass waits for the answers.
+const PROOF: Duration = Duration::from_secs(10);
 
 /// The clients of all clouds.
 pub struct Clouds {
@@ -100,23 +104,8 @@ pub struct Sight {
     pub same: bool,
 }
 
-/// Looks at the clouds of these configurations, each with what was seen there last.
-pub async fn observe(
-    clouds: &mut Clouds,
-    configs: Vec<(&OpenstackConfig, Option<Seen>)>,
-) -> HashMap<ConfigKey, Result<Sight, CloudError>> {
-    let mut looks = Vec::with_capacity(configs.len());
-    for (config, before) in configs {
-        let client = clouds.client(&config.cloud);
-        looks.push(async move {
-            let look = async { look(&client?, &config.selection, before).await };
-            (config.key.clone(), look.await)
-        });
-    }
-    stream::iter(looks).buffer_unordered(CONFIGS_AT_ONCE).collect().await
-}
-
-async fn look(cloud: &Cloud, selection: &Selection, before: Option<Seen>) -> Result<Sight, CloudError> {
+/// Looks at what a configuration selects in its cloud. `before` is what was seen there last.
+pub async fn look(cloud: &Cloud, selection: &Selection, before: Option<Seen>) -> Result<Sight, CloudError> {
     if let Some(Seen { selected, reading }) = before
         && cloud.comes_again(selection, &reading).await?
     {
@@ -128,7 +117,8 @@ async fn look(cloud: &Cloud, selection: &Selection, before: Option<Seen>) -> Res
     Ok(Sight { seen: Seen { selected: select(selection, &snapshot), reading }, same: false })
 }
 
-/// Asks the cloud about each published interface that nobody wishes any more, with the scope of its own configuration.
+/// Asks the cloud about each published interface that nobody wishes any more, with the scope of its own configuration. One
+/// that does not answer in time is not asked about the rest.
 pub async fn prove(
     clouds: &mut Clouds,
     configs: &HashMap<ConfigKey, &CloudAccess>,
@@ -137,12 +127,15 @@ pub async fn prove(
 ) -> HashMap<PortId, PortProof> {
     let rows: HashMap<&PortId, &PublishedInterface> =
         published.interfaces.iter().map(|row| (&row.port, row)).collect();
+    let silent: HashMap<&ConfigKey, AtomicBool> =
+        candidates.iter().map(|candidate| (&candidate.owner, AtomicBool::new(false))).collect();
     let mut questions = Vec::with_capacity(candidates.len());
     for Candidate { port, owner } in candidates {
         let client = configs.get(owner).map(|access| clouds.client(access));
         let row = rows.get(port).copied();
+        let silent = silent.get(owner);
         questions.push(async move {
-            let proof = match (client, row) {
+            let question = async { match (client, row) {
                 (Some(Ok(client)), Some(row)) => match &row.project {
                     Some(project) => {
                         client.prove_port(port, row.network.as_ref(), row.device.as_ref(), project).await
@@ -154,9 +147,20 @@ pub async fn prove(
                 },
                 (Some(Err(error)), _) => PortProof::Unproven(error.to_string()),
                 (None, _) | (_, None) => PortProof::Unproven("its configuration is not there".to_owned()),
+            }};
+            let unanswered = || PortProof::Unproven("the cloud did not answer in time; it is asked again".to_owned());
+            if silent.is_some_and(|silent| silent.load(Ordering::Relaxed)) {
+                return (port.clone(), unanswered());
+            }
+            let proof = match tokio::time::timeout(PROOF, question).await {
+                Ok(proof) => proof,
+                Err(_) => {
+                    silent.into_iter().for_each(|silent| silent.store(true, Ordering::Relaxed));
+                    unanswered()
+                }
             };
             (port.clone(), proof)
         });
     }
-    stream::iter(questions).buffer_unordered(CONFIGS_AT_ONCE).collect().await
+    stream::iter(questions).buffer_unordered(PROOFS_AT_ONCE).collect().await
 }

@@ -16,8 +16,9 @@ use multinic_openstack::{Broker, Cloud, CloudError, Gate};
 use multinic_store::{Mark, Store, StoreError};
 
 use crate::conclusion::{Conclusion, Conclusions, Known, Premises};
+use crate::looks::Looks;
 use crate::metrics::Metrics;
-use crate::observe::{Clouds, Seen, Sight, observe, prove};
+use crate::observe::{Clouds, Seen, Sight, prove};
 use crate::status::Outcome;
 
 /// The configurations of a pass.
@@ -29,8 +30,9 @@ pub struct Configs {
     pub listing: Listing,
     /// Configurations that somebody deleted; none of them is in [`Self::by_key`].
     pub deleted: BTreeSet<ConfigKey>,
-    /// Configurations whose cloud is to be read now, whatever the time of their next read.
-    pub asked: BTreeSet<ConfigKey>,
+    /// Configurations whose cloud is to be read now, whatever the time of their next read, with what tells this request from
+    /// another: a read that is under way serves the request that it was begun for.
+    pub asked: BTreeMap<ConfigKey, String>,
     /// Configurations that are not to be carried out yet: what they published stays as it is, and their clouds are not
     /// read.
     pub waiting: BTreeSet<ConfigKey>,
@@ -39,7 +41,7 @@ pub struct Configs {
 impl Configs {
     /// Configurations of which none was deleted, is asked for or waits.
     pub fn new(by_key: BTreeMap<ConfigKey, Result<OpenstackConfig, ConfigErrors>>, listing: Listing) -> Self {
-        Self { by_key, listing, deleted: BTreeSet::new(), asked: BTreeSet::new(), waiting: BTreeSet::new() }
+        Self { by_key, listing, deleted: BTreeSet::new(), asked: BTreeMap::new(), waiting: BTreeSet::new() }
     }
 }
 
@@ -61,6 +63,12 @@ pub enum Reads {
 pub struct Report {
     /// By configuration, also of those whose cloud was not due.
     pub outcomes: BTreeMap<ConfigKey, Outcome>,
+    /// Configurations whose cloud has not answered yet. What they published stays as it is.
+    pub under_way: BTreeSet<ConfigKey>,
+    /// How many configurations were as their spec wants it when they were last carried out.
+    pub ready: usize,
+    /// How many were not.
+    pub failing: usize,
     /// Removals that wait for a person.
     pub held: Option<Held>,
     /// How many interfaces were added, changed, removed.
@@ -135,6 +143,8 @@ pub struct Controller {
     retention: Duration,
     metrics: Metrics,
     reads: Reads,
+    patience: Option<Duration>,
+    looks: Looks,
     states: BTreeMap<ConfigKey, State>,
     conclusions: Conclusions,
     /// How many reads of clouds there were that differed from the one before.
@@ -154,6 +164,8 @@ struct State {
     read: u64,
     /// Whether this pass looked.
     current: bool,
+    /// Whether it was as its spec wants it when it was last carried out; none before that.
+    ready: Option<bool>,
 }
 
 impl State {
@@ -173,14 +185,36 @@ impl Controller {
     /// A controller that publishes to `store`.
     pub fn new(store: Store, gate: Gate, limits: FleetLimits, retention: Duration, metrics: Metrics) -> Self {
         let clouds = Clouds::new(gate, metrics.observer());
-        let (reads, states, conclusions) = (Reads::default(), BTreeMap::new(), Conclusions::default());
-        let (count, purged) = (0, None);
-        Self { store, clouds, limits, retention, metrics, reads, states, conclusions, count, purged }
+        Self {
+            store,
+            clouds,
+            limits,
+            retention,
+            metrics,
+            reads: Reads::default(),
+            patience: None,
+            looks: Looks::default(),
+            states: BTreeMap::new(),
+            conclusions: Conclusions::default(),
+            count: 0,
+            purged: None,
+        }
     }
 
     /// The same with another rule of when clouds are read.
     pub fn reading(self, reads: Reads) -> Self {
         Self { reads, ..self }
+    }
+
+    /// From now on a pass waits so long for clouds at most, and goes on with what has come; without a limit it waits for all
+    /// of them. What comes later is told by [`Self::come`].
+    pub fn wait_at_most(&mut self, patience: Option<Duration>) {
+        self.patience = patience;
+    }
+
+    /// Returns when a cloud has answered that the last pass did not wait for: it is time for the next.
+    pub async fn come(&mut self) {
+        self.looks.come().await;
     }
 
     /// The database that is published to.
@@ -191,6 +225,9 @@ impl Controller {
     /// Whether the next pass, if it is made at `now`, reads this configuration's cloud although nobody asks for it. A
     /// change of the configuration is not known here.
     pub fn is_due(&self, key: &ConfigKey, now: Instant) -> bool {
+        if self.looks.is_under_way(key) {
+            return false;
+        }
         self.states.get(key).map_or(self.reads != Reads::Asked, |state| state.is_due(self.reads, now))
     }
 
@@ -267,8 +304,10 @@ impl Controller {
             }
         }
         self.purge().await;
-        self.metrics.pass(started.elapsed(), &outcomes, written, held.as_ref());
-        Ok(Report { outcomes, held: held.clone(), written: *written, leftovers })
+        let under_way = self.looks.under_way().cloned().collect();
+        let (ready, failing) = self.standing(&outcomes);
+        self.metrics.pass(started.elapsed(), (ready, failing), written, held.as_ref());
+        Ok(Report { outcomes, under_way, ready, failing, held: held.clone(), written: *written, leftovers })
     }
 
     /// Plans and publishes, unless it is known that there would be nothing to publish.
@@ -330,7 +369,8 @@ impl Controller {
         let mut outcomes = BTreeMap::new();
         self.states.retain(|key, _| configs.by_key.contains_key(key));
         self.clouds.retain(configs.by_key.values().flatten().map(|config| &config.cloud));
-        let mut due = Vec::new();
+        self.looks
+            .retain(|key| matches!(configs.by_key.get(key), Some(Ok(_))) && !configs.waiting.contains(key));
         for (key, config) in &configs.by_key {
             let state = self.states.entry(key.clone()).or_default();
             state.current = false;
@@ -341,11 +381,15 @@ impl Controller {
             }
             match config {
                 Ok(config) => {
-                    let hash = config.spec_hash.clone();
-                    let changed = state.spec_hash != hash && self.reads != Reads::Asked;
-                    if changed || configs.asked.contains(key) || state.is_due(self.reads, now) {
-                        state.spec_hash = hash;
-                        due.push((config, state.seen.take()));
+                    let hash = &config.spec_hash;
+                    let asked = configs.asked.get(key);
+                    let changed = state.spec_hash != *hash && self.reads != Reads::Asked;
+                    let under_way = self.looks.is_under_way(key);
+                    let wanted = changed || asked.is_some() || (!under_way && state.is_due(self.reads, now));
+                    if wanted && !self.looks.serves(key, hash, asked) {
+                        state.spec_hash.clone_from(hash);
+                        let client = self.clouds.client(&config.cloud);
+                        self.looks.begin(config, client, state.seen.take(), asked.cloned());
                     }
                 }
                 Err(errors) => {
@@ -357,7 +401,7 @@ impl Controller {
                 }
             }
         }
-        for (key, look) in observe(&mut self.clouds, due).await {
+        for (key, look) in self.looks.collect(self.patience).await {
             let Some(state) = self.states.get_mut(&key) else { continue };
             self.metrics.look(look.as_ref().ok().map(|sight| sight.same));
             match look {
@@ -376,6 +420,17 @@ impl Controller {
             }
         }
         outcomes
+    }
+
+    /// How many configurations were as their spec wants it when they were last carried out, and how many were not.
+    fn standing(&mut self, outcomes: &BTreeMap<ConfigKey, Outcome>) -> (usize, usize) {
+        for (key, outcome) in outcomes {
+            if let Some(state) = self.states.get_mut(key) {
+                state.ready = Some(outcome.is_ready());
+            }
+        }
+        let count = |ready| self.states.values().filter(|state| state.ready == Some(ready)).count();
+        (count(true), count(false))
     }
 
     fn standings(&self, configs: &Configs) -> Vec<Standing> {
@@ -420,6 +475,11 @@ impl Controller {
         let nothing = BTreeSet::<PortId>::new();
         for (key, config) in &configs.by_key {
             let (Some(state), Ok(config)) = (self.states.get_mut(key), config) else { continue };
+            if self.looks.is_under_way(key) {
+                // The next time follows from what comes of it.
+                state.due = None;
+                continue;
+            }
             let pass = match outcomes.get(key) {
                 Some(Outcome::Published { changed: true, .. }) => Pass::Changed,
                 Some(Outcome::Published { .. }) => Pass::Unchanged,

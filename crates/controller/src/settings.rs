@@ -60,7 +60,7 @@ pub struct CloudArgs {
         default_value = "ACTIVE,DOWN"
     )]
     pub openstack_port_allowed_statuses: Vec<String>,
-    /// How many requests to all clouds together may be in flight.
+    /// How many requests to one server of a cloud, such as its Neutron, may be in flight.
     #[arg(long, env = "OPENSTACK_MAX_REQUESTS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub openstack_max_requests: u16,
 }

@@ -2,7 +2,7 @@
 //!
 //! * [`Cloud`]: one cloud as one configuration reaches it; [`Cloud::snapshot`], [`Cloud::comes_again`] and
 //!   [`Cloud::prove_port`].
-//! * [`Gate`]: the bound on requests in flight, shared by all clouds.
+//! * [`Gate`]: the bound on requests in flight to each server, shared by all clients.
 //! * [`CloudError`]: what failed, under which condition reason it is reported, and whether to try again.
 //!
 //! A read is complete or it is an error. What is asked is as little as the APIs allow, and everything that comes back is

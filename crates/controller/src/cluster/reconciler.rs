@@ -25,6 +25,7 @@ use super::report::Reporter;
 use super::said::short;
 use super::triggers::{Mode, Triggers};
 use super::watch::{View, configs};
+use crate::errands::TURN;
 use crate::pass::{Configs, Controller, Reads, Report};
 use crate::pulse::Pulse;
 use crate::status::Outcome;
@@ -33,6 +34,8 @@ use crate::status::Outcome;
 pub(super) const AT_ONCE: usize = 8;
 /// Changes that come together, such as those of one `kubectl apply`, are carried out together.
 const COALESCING: Duration = Duration::from_millis(20);
+/// So are answers of slow clouds and places.
+const MOST_COALESCING: Duration = Duration::from_secs(5);
 /// Between two turns while the list of configurations is not up to date, and after what the API server refused.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// At least so often the loop shows that it turns.
@@ -89,16 +92,23 @@ impl Reconciler {
         if self.view.wait_for(|view| view.listed).await.is_err() {
             return;
         }
+        self.controller.wait_at_most(Some(TURN));
         self.remember().await;
         loop {
             let seen = marks(&self.view.borrow_and_update());
+            let started = Instant::now();
             let wake = self.turn().await;
-            self.wait(&seen, wake).await;
+            self.wait(&seen, wake, started.elapsed()).await;
         }
     }
 
-    /// Returns when there is something to do.
-    async fn wait(&mut self, seen: &(bool, BTreeMap<ConfigKey, Mark>), wake: Option<Instant>) {
+    /// Returns when there is something to do. `turn` is how long the last turn took.
+    async fn wait(
+        &mut self,
+        seen: &(bool, BTreeMap<ConfigKey, Mark>),
+        wake: Option<Instant>,
+        turn: Duration,
+    ) {
         let drift = Arc::clone(&self.deliverer.drift);
         loop {
             let pulse = Instant::now() + PULSE;
@@ -121,6 +131,11 @@ impl Reconciler {
                         tokio::time::sleep(COALESCING).await;
                         return;
                     }
+                }
+                () = self.controller.come() => {
+                    // Others may be about to come. Turns for them take no more than half of the time.
+                    tokio::time::sleep(turn.clamp(COALESCING, MOST_COALESCING)).await;
+                    return;
                 }
                 () = drift.notified() => {
                     // Whoever changed one object may be changing more.
@@ -240,7 +255,7 @@ impl Reconciler {
             let requested = everybody || entry.request().is_some();
             let reads_changes = self.triggers.mode == Mode::Immediate || self.triggers.on_change;
             if requested || (reads_changes && entry.changed()) {
-                configs.asked.insert(key.clone());
+                configs.asked.insert(key.clone(), entry.request().cloned().unwrap_or_default());
             } else if entry.changed() {
                 configs.waiting.insert(key.clone());
             }
@@ -317,7 +332,7 @@ impl Reconciler {
         let outdated = live.iter().filter(|(key, object)| {
             let entry = self.entries.get(*key);
             entry.is_none_or(|entry| entry.is_outdated(&Mark::of(object), now))
-                || configs.asked.contains(*key)
+                || configs.asked.contains_key(*key)
                 || (live.contains_key(*key) && self.controller.is_due(key, now))
         });
         let reads = outdated.map(|(key, object)| {
@@ -383,8 +398,7 @@ impl Reconciler {
 
     /// Logs what a pass came to as a whole.
     fn note(&mut self, report: &Report, configs: &Configs) {
-        let ready = report.outcomes.values().filter(|outcome| outcome.is_ready()).count();
-        self.pulse.passed(ready, report.outcomes.len() - ready);
+        self.pulse.passed(report.ready, report.failing);
         report.log();
         let orphans: usize = report
             .leftovers

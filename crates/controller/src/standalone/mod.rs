@@ -15,6 +15,7 @@ use multinic_core::fleet::Listing;
 use multinic_store::StoreError;
 use multinic_telemetry::shutdown::Shutdown;
 
+use crate::errands::TURN;
 use crate::pass::{Configs, Controller};
 use crate::pulse::Pulse;
 use crate::status::Outcome;
@@ -134,6 +135,7 @@ impl Standalone {
 
     /// Passes until a stop is requested: at once when a file changes, else when a cloud is due.
     pub async fn run(&mut self, mut shutdown: Shutdown) {
+        self.controller.wait_at_most(Some(TURN));
         loop {
             let seen = self.directory.fingerprint();
             let rest = self.settles_in(seen.clone());
@@ -158,6 +160,7 @@ impl Standalone {
             loop {
                 tokio::select! {
                     () = shutdown.requested() => return,
+                    () = self.controller.come() => break,
                     () = tokio::time::sleep(LOOK_INTERVAL) => self.pulse.turn(),
                 }
                 if self.directory.fingerprint() != seen || due.is_some_and(|due| due <= Instant::now()) {

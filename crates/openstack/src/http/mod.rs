@@ -120,7 +120,7 @@ impl Http {
     }
 
     async fn attempt(&self, ask: &Ask<'_>) -> Result<Answer, RequestError> {
-        let _place = self.gate.enter().await;
+        let _place = self.gate.enter(&ask.url).await;
         let started = Instant::now();
         let outcome = self.exchange(ask).await;
         let status = match &outcome {

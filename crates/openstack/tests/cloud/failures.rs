@@ -145,7 +145,7 @@ async fn a_failed_chunk_fails_the_whole_read() {
 }
 
 #[tokio::test]
-async fn the_gate_bounds_what_is_in_flight_over_all_clouds() {
+async fn the_gate_bounds_what_is_in_flight_to_one_server_over_all_clients() {
     let cloud = Simulator::start(([127, 0, 0, 1], 0).into()).await.unwrap();
     let fleet = cloud.add_fleet(60, 1).unwrap();
     let selection = select(fleet.servers.into_iter().map(VmRef::Id).collect(), &[&fleet.subnets[0]]);
