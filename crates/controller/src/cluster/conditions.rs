@@ -49,6 +49,17 @@ pub struct Undelivered {
     pub message: String,
 }
 
+/// The reason of what is not delivered yet and did not fail.
+pub(super) const UNDER_WAY: &str = "Delivering";
+
+impl Undelivered {
+    /// Nothing failed so far; the place has not answered yet.
+    pub fn under_way(place: &str) -> Self {
+        let message = format!("{place} has not answered yet; what is published is being delivered there");
+        Self { reason: UNDER_WAY, removal: false, message }
+    }
+}
+
 /// What `Ready` says, for an event when it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
@@ -85,6 +96,9 @@ pub fn after_pass(
     }
     let Some(outcome) = outcome else { return status };
     let mut list = Conditions { list: std::mem::take(&mut status.conditions), generation: *generation, now };
+    let is_under_way = |one: &&Undelivered| one.reason == UNDER_WAY;
+    let refused = undelivered.iter().find(|one| !one.removal && !is_under_way(one));
+    let under_way = undelivered.iter().find(is_under_way);
     let failed = match outcome {
         Outcome::Published { current, interfaces, changed, problems } => {
             status.interfaces = i64::try_from(*interfaces).ok();
@@ -95,7 +109,7 @@ pub fn after_pass(
                 list.set("CloudReachable", true, "Reachable", "the cloud was read completely");
             }
             let error = problems.iter().find(|problem| problem.reason.is_error());
-            match (undelivered.iter().find(|one| !one.removal), error) {
+            match (refused.or(under_way), error) {
                 (Some(one), _) => Some((one.reason, one.message.clone(), false)),
                 (None, Some(first)) => {
                     let more = problems.iter().filter(|problem| problem.reason.is_error()).count() - 1;
@@ -124,7 +138,7 @@ pub fn after_pass(
             Some((reason, message.clone(), stalled))
         }
     };
-    match (undelivered.iter().find(|one| !one.removal), outcome) {
+    match (refused.or(under_way), outcome) {
         (Some(one), _) => list.set("Published", false, one.reason, &one.message),
         (None, Outcome::Published { interfaces, .. }) => {
             list.set("Published", true, "Published", &format!("{interfaces} interface(s) are published"));
@@ -145,6 +159,12 @@ pub fn after_pass(
             list.set("Degraded", false, "Healthy", "controller healthy");
             list.remove("Stalled");
             list.remove("Reconciling");
+        }
+        // Nothing failed so far.
+        Some((UNDER_WAY, message, _)) => {
+            list.set("Ready", false, UNDER_WAY, &message);
+            list.set("Reconciling", true, UNDER_WAY, &message);
+            list.remove("Stalled");
         }
         Some((reason, message, stalled)) => {
             status.last_error = Some(cut(message.clone(), MOST_TEXT));

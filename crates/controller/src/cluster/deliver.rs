@@ -20,23 +20,22 @@ use super::ledger::Trust;
 use super::metrics::ClusterMetrics;
 use super::moves::{Places, Standing};
 use super::placement::{Defaults, Placement, Target, Viola};
-use super::project::{Place, Projection, project, tombstone};
+use super::project::{self, Projection, project, tombstone};
 use super::reconciler::sooner;
 use super::report::MANAGER;
+use super::rounds::{LEAST_RETRY, Place, Progress, Round, Rounds, Silent, Sink};
 use super::secrets::Secrets;
 use crate::inventory::Inventory;
 use crate::inventory::reports::Reports;
 use crate::sinks::{Delivery, KubernetesSink, NodeWish, SinkError, ViolaSink};
 
-/// How long a new sink may take to see what is there before its nodes count as not delivered.
-const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// A kubeconfig that rotated is found so late at most.
 const KUBECONFIG_AGE: Duration = Duration::from_secs(300);
-/// Before what failed is tried again: the least, doubled each time up to the configurations' error interval.
-const LEAST_RETRY: Duration = Duration::from_secs(1);
 /// How long a NIC that came back from a lost ledger must not be named by any configuration before its node is delivered
 /// without it.
 const UNCLAIMED: Duration = Duration::from_secs(600);
+/// How many deliveries of one configuration are told that failed.
+const MOST_ALIKE: usize = 16;
 /// When nodes that are cleaning up are looked at again.
 const RELEASING: Duration = Duration::from_secs(5);
 
@@ -50,6 +49,8 @@ pub(super) struct Deliverer {
     pub environment: Environment,
     pub inventory: Option<Inventory>,
     pub metrics: ClusterMetrics,
+    /// The longest time before what failed is tried again.
+    pub error_interval: Duration,
     /// Told when a sink has something else than what was delivered.
     pub drift: Arc<Notify>,
     /// The last known placement of each configuration that is there.
@@ -63,7 +64,13 @@ pub(super) struct Deliverer {
 #[derive(Default)]
 pub(super) struct Memory {
     pub sinks: BTreeMap<Target, Cluster>,
-    violas: HashMap<String, ViolaSink>,
+    violas: HashMap<String, Arc<ViolaSink>>,
+    /// Deliveries that are under way, and what was refused.
+    pub rounds: Rounds,
+    /// The same for what was left.
+    pub farewells: Rounds,
+    /// Places that did not answer when they were looked at.
+    pub silent: Silent,
     /// What each Viola was sent, by Viola, provider and node.
     posted: BTreeMap<(String, String, NodeName), u64>,
     /// The inventory's records with the hashes of their configurations; none before they were read.
@@ -80,10 +87,17 @@ pub(super) struct Memory {
     pub shrunk: BTreeMap<NodeName, Vec<MacAddr>>,
     /// How new the ledger is.
     pub trust: Trust,
-    failures: u32,
 }
 
 impl Memory {
+    /// Returns when a delivery has come to its end that nobody waited for.
+    pub async fn come(&mut self) {
+        tokio::select! {
+            () = self.rounds.come() => {}
+            () = self.farewells.come() => {}
+        }
+    }
+
     /// A Viola has nothing of a node any more.
     pub fn forget_posted(&mut self, url: &str, provider: &str, node: &NodeName) {
         let violas = &self.violas;
@@ -139,17 +153,15 @@ type Owners = BTreeMap<NodeName, BTreeSet<ConfigKey>>;
 
 impl Deliverer {
     /// Delivers everything that is published and not there yet. An error is the ledger's or the inventory's.
-    pub async fn deliver(
-        &mut self,
-        store: &Store,
-        standing: &Standing,
-        error_interval: Duration,
-    ) -> Result<Delivered, StoreError> {
+    pub async fn deliver(&mut self, store: &Store, standing: &Standing) -> Result<Delivered, StoreError> {
         // Before what is delivered: an object never names more than it has.
         let position = store.position().await?;
         self.memory.trust.stands(&position);
         let published = store.published().await?;
         let removed = store.removed().await?;
+        let mut done = Delivered::default();
+        let rounds = self.memory.rounds.take();
+        self.settle_rounds(store, rounds, &removed, &mut done).await?;
         self.read_records().await?;
         let unknown = self.defaults.place_unknown(&self.environment);
         let mut owners = Owners::new();
@@ -161,12 +173,11 @@ impl Deliverer {
             let known = self.placements.values().filter_map(|placement| placement.kubernetes.as_ref());
             let targets: BTreeSet<&Target> = known.chain(&unknown.kubernetes).collect();
             project(&published, &removed, targets, |key| match self.placements.get(key) {
-                Some(placement) => Place::Known(placement),
-                None if self.unplaced.contains(key) => Place::Unknown,
-                None => Place::Known(&unknown),
+                Some(placement) => project::Place::Known(placement),
+                None if self.unplaced.contains(key) => project::Place::Unknown,
+                None => project::Place::Known(&unknown),
             })
         };
-        let mut done = Delivered::default();
         let mut departures = self.departures(store, &published, &removed, standing, &mut done).await?;
         let mut failures = skipped(&projection, &published);
         drop(published);
@@ -174,74 +185,128 @@ impl Deliverer {
         let unclaimed = store.unclaimed(unsettled.is_none().then_some(UNCLAIMED)).await?;
         hold(&mut projection, unclaimed, unsettled, &owners, &mut failures);
         departures.set_aside(&mut projection);
-        let ledger = (store, &position);
-        self.post_to_clusters(ledger, &projection, &removed, &owners, &mut done, &mut failures).await?;
-        self.post_to_violas(&projection, &unknown, &owners, &mut done, &mut failures).await;
+        let mut batches = wishes_of(std::mem::take(&mut projection.kubernetes));
+        batches.extend(self.news_for_violas(&projection, &unknown));
+        self.post((store, &position), &batches, &removed, &owners, &mut done, &mut failures).await?;
         let late = departures.due(&failures);
-        self.post_to_clusters(ledger, &late, &removed, &owners, &mut done, &mut failures).await?;
-        self.take_leave(ledger, departures, &projection, &failures, &mut done).await?;
-        self.wait_for_leave(standing, &mut done, error_interval);
+        if !late.is_empty() {
+            self.post((store, &position), &late, &removed, &owners, &mut done, &mut failures).await?;
+            batches.extend(late);
+        }
+        self.memory.rounds.retain(&batches);
+        self.take_leave((store, &position), departures, &projection, &failures, &mut done).await?;
+        self.wait_for_leave(standing, &mut done);
         // What was delivered is delivered, whatever becomes of the inventory.
         if let Err(error) = self.keep_records(&projection, &failures).await {
             tracing::error!(error = %error, "the inventory cannot be written; it is tried again");
-            sooner(&mut done.again, Instant::now() + error_interval);
+            sooner(&mut done.again, Instant::now() + self.error_interval);
         }
-        self.tell_stale(standing, &projection, &failures, &mut done);
-        self.judge(failures, &mut done, error_interval);
+        self.tell_stale(standing, &batches, &failures, &mut done);
+        judge(failures, &mut done);
         Ok(done)
     }
 
-    async fn post_to_clusters(
+    /// Sends what is not there yet, as far as it is due, and says how every wish stands.
+    async fn post(
         &mut self,
         (store, position): (&Store, &Position),
-        projection: &Projection,
+        batches: &[(Place, Vec<NodeWish>)],
         removed: &[Removed],
         owners: &Owners,
         done: &mut Delivered,
         failures: &mut Vec<Failure>,
     ) -> Result<(), StoreError> {
-        let mut free: Vec<(NodeName, MacAddr)> = Vec::new();
-        for (target, wishes) in &projection.kubernetes {
-            if wishes.is_empty() && !self.memory.sinks.contains_key(target) {
-                continue;
-            }
-            let results = match self.cluster(target).await {
-                Ok(sink) => sink.deliver(wishes, &self.memory.trust.ledger(target, position)).await,
-                Err(error) => {
-                    wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect()
-                }
+        let mut sinks = Vec::new();
+        for (place, wishes) in batches {
+            let sink = match self.memory.rounds.is_due(place, wishes) {
+                true => self.sink(place, position).await,
+                // One that is known says what is there.
+                false => Ok(self.known_sink(place, position)),
             };
+            if let Ok(Some(sink)) = &sink {
+                self.memory.rounds.begin(place, sink, wishes);
+            }
+            if let Err(error) = &sink {
+                for wish in wishes {
+                    self.memory.rounds.refuse(place, wish, error, self.error_interval);
+                }
+            }
+            sinks.push(sink.ok().flatten());
+        }
+        let rounds = self.memory.rounds.collect().await;
+        self.settle_rounds(store, rounds, removed, done).await?;
+        for ((place, wishes), sink) in batches.iter().zip(sinks) {
+            for wish in wishes {
+                match self.memory.rounds.progress(place, sink.as_ref(), wish) {
+                    Progress::Delivered => {}
+                    Progress::UnderWay => {
+                        failures.push(failed(wish, owners, Undelivered::under_way(&place.name())));
+                    }
+                    Progress::Refused(error, again) => {
+                        sooner(&mut done.again, again);
+                        failures.push(failure(wish, owners, place, error));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what became of rounds.
+    async fn settle_rounds(
+        &mut self,
+        store: &Store,
+        rounds: Vec<(Place, Round)>,
+        removed: &[Removed],
+        done: &mut Delivered,
+    ) -> Result<(), StoreError> {
+        let mut free: Vec<(NodeName, MacAddr)> = Vec::new();
+        for (place, Round { wishes, results }) in rounds {
             let wanted: HashMap<&NodeName, &NodeWish> =
                 wishes.iter().map(|wish| (&wish.config.node, wish)).collect();
+            self.memory.rounds.settle(&place, &wishes, &results, self.error_interval);
             let mut ailing = false;
             for (node, result) in results {
-                self.metrics.delivered("kubernetes", word(&result));
                 let Some(wish) = wanted.get(&node) else { continue };
-                let place = (target.clone(), node.clone());
-                match result {
-                    Ok(Delivery::Releasing) => {
-                        sooner(&mut done.again, Instant::now() + RELEASING);
-                        self.memory.releasing.insert(place);
+                self.metrics.delivered(place.kind(), word(&result));
+                let delivery = match result {
+                    Ok(delivery) => delivery,
+                    Err(error) => {
+                        ailing = true;
+                        tracing::warn!(node_name = %node, place = place.name(), error = %error, "a node is not delivered");
+                        continue;
                     }
-                    Ok(delivery) => {
+                };
+                match &place {
+                    Place::Kubernetes(target) => {
+                        let releasing = (target.clone(), node.clone());
+                        if delivery == Delivery::Releasing {
+                            sooner(&mut done.again, Instant::now() + RELEASING);
+                            self.memory.releasing.insert(releasing);
+                            continue;
+                        }
                         // Its agent held the object until its NICs were gone.
-                        if self.memory.releasing.remove(&place) {
+                        if self.memory.releasing.remove(&releasing) {
                             let gone = removed.iter().filter(|it| it.node == node && !it.released);
                             free.extend(gone.map(|it| (it.node.clone(), it.mac)));
                         }
-                        if delivery != Delivery::Unchanged {
-                            done.written.push((node, wish.config.interfaces.len()));
+                        if delivery == Delivery::Unchanged {
+                            continue;
                         }
                     }
-                    Err(error) => {
-                        ailing = true;
-                        let stale = matches!(error, SinkError::LedgerStale { .. });
-                        let reason = if stale { error.reason() } else { "KubernetesApplyError" };
-                        failures.push(failure(wish, owners, reason, &error));
+                    Place::Viola { id, provider } => {
+                        let key = (id.clone(), provider.clone(), node.clone());
+                        match wish.is_tombstone() {
+                            true => drop(self.memory.posted.remove(&key)),
+                            false => drop(self.memory.posted.insert(key, wish.fingerprint())),
+                        }
                     }
                 }
+                done.written.push((node, wish.config.interfaces.len()));
             }
-            if let Some(cluster) = self.memory.sinks.get_mut(target) {
+            if let Place::Kubernetes(target) = &place
+                && let Some(cluster) = self.memory.sinks.get_mut(target)
+            {
                 cluster.ailing = ailing;
             }
         }
@@ -250,6 +315,39 @@ impl Deliverer {
             tracing::debug!(count, "nodes have cleaned up; their slots are free");
         }
         Ok(())
+    }
+
+    /// How a place is spoken to, if that is known already.
+    fn known_sink(&self, place: &Place, position: &Position) -> Option<Sink> {
+        match place {
+            Place::Kubernetes(target) => {
+                let sink = Arc::clone(&self.memory.sinks.get(target)?.sink);
+                Some(Sink::Kubernetes(sink, Arc::new(self.memory.trust.ledger(target, position))))
+            }
+            Place::Viola { id, .. } => self.memory.violas.get(id).cloned().map(Sink::Viola),
+        }
+    }
+
+    /// How a place is spoken to.
+    async fn sink(&mut self, place: &Place, position: &Position) -> Result<Option<Sink>, SinkError> {
+        if let Place::Kubernetes(target) = place {
+            self.cluster(target).await?;
+        }
+        if let Some(known) = self.known_sink(place, position) {
+            return Ok(Some(known));
+        }
+        let Place::Viola { id, .. } = place else { return Ok(None) };
+        let Some(viola) = self.violas().find(|viola| viola.id == *id) else { return Ok(None) };
+        let sink = Arc::new(ViolaSink::new(viola.settings)?);
+        self.memory.violas.insert(id.clone(), Arc::clone(&sink));
+        Ok(Some(Sink::Viola(sink)))
+    }
+
+    /// Every Viola that something may be delivered to.
+    fn violas(&self) -> impl Iterator<Item = Viola> {
+        let unknown = self.defaults.place_unknown(&self.environment).viola;
+        let known = self.placements.values().filter_map(|placement| placement.viola.clone());
+        known.chain(unknown)
     }
 
     /// The sink of a target, made anew where its kubeconfig is another one now.
@@ -286,8 +384,6 @@ impl Deliverer {
                 drift.notify_one();
             }
         });
-        // One that cannot look at what is there says so when something is delivered.
-        let _ = tokio::time::timeout(FIRST_LOOK, sink.until_read()).await;
         let cluster = Cluster { sink: Arc::clone(&sink), follower, kubeconfig, read: now, ailing: false };
         self.memory.sinks.insert(target.clone(), cluster);
         Ok(sink)
@@ -307,14 +403,8 @@ impl Deliverer {
         self.cluster(target).await
     }
 
-    async fn post_to_violas(
-        &mut self,
-        projection: &Projection,
-        unknown: &Placement,
-        owners: &Owners,
-        done: &mut Delivered,
-        failures: &mut Vec<Failure>,
-    ) {
+    /// What Violas are to be sent: what changed since they were, and a tombstone for what lost its last NIC since.
+    fn news_for_violas(&self, projection: &Projection, unknown: &Placement) -> Vec<(Place, Vec<NodeWish>)> {
         let mut violas: BTreeMap<&str, &Viola> = BTreeMap::new();
         let mut at: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for placement in self.placements.values().chain([unknown]) {
@@ -340,60 +430,17 @@ impl Deliverer {
             let Some(loss) = projection.losses.get(&node).filter(|loss| loss.concerns_viola(&id)) else {
                 continue;
             };
-            if projection.skipped.contains(&node) {
+            if projection.skipped.contains(&node) || !violas.contains_key(id.as_str()) {
                 continue;
             }
-            let server = &loss.server;
             let wished = projection.viola.get(&(id.clone(), provider.clone()));
             if !wished.is_some_and(|wishes| wishes.iter().any(|wish| wish.config.node == node)) {
-                batches.entry((id, provider.clone())).or_default().push(tombstone(
-                    &node,
-                    server.as_ref(),
-                    Some(&provider),
-                ));
+                let tombstone = tombstone(&node, loss.server.as_ref(), Some(&provider));
+                batches.entry((id, provider)).or_default().push(tombstone);
             }
         }
-        let mut news = Vec::new();
-        for ((id, provider), wishes) in batches {
-            let Some(viola) = violas.get(id.as_str()).filter(|_| !wishes.is_empty()) else { continue };
-            let results = match self.memory.violas.get(&id) {
-                Some(sink) => {
-                    sink.deliver(Some(&provider).filter(|it| !it.is_empty()).map(String::as_str), &wishes)
-                        .await
-                }
-                None => match ViolaSink::new(viola.settings.clone()) {
-                    Ok(sink) => {
-                        let provider = Some(&provider).filter(|it| !it.is_empty()).map(String::as_str);
-                        let results = sink.deliver(provider, &wishes).await;
-                        self.memory.violas.insert(id.clone(), sink);
-                        results
-                    }
-                    Err(error) => {
-                        wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect()
-                    }
-                },
-            };
-            let wanted: HashMap<&NodeName, &NodeWish> =
-                wishes.iter().map(|wish| (&wish.config.node, wish)).collect();
-            for (node, result) in results {
-                self.metrics.delivered("viola", word(&result));
-                let Some(wish) = wanted.get(&node) else { continue };
-                let key = (id.clone(), provider.clone(), node.clone());
-                match result {
-                    Ok(_) => {
-                        done.written.push((node, wish.config.interfaces.len()));
-                        news.push((key, (!wish.is_tombstone()).then(|| wish.fingerprint())));
-                    }
-                    Err(error) => failures.push(failure(wish, owners, "ViolaPostError", &error)),
-                }
-            }
-        }
-        for (key, fingerprint) in news {
-            match fingerprint {
-                Some(fingerprint) => drop(self.memory.posted.insert(key, fingerprint)),
-                None => drop(self.memory.posted.remove(&key)),
-            }
-        }
+        let place = |((id, provider), wishes)| (Place::Viola { id, provider }, wishes);
+        batches.into_iter().map(place).collect()
     }
 
     /// Whether a Viola has a node as it is to be, as far as that is remembered.
@@ -407,10 +454,10 @@ impl Deliverer {
     }
 
     /// Looks again at what was left, and lets a configuration that is deleted wait for it.
-    fn wait_for_leave(&self, standing: &Standing, done: &mut Delivered, error_interval: Duration) {
+    fn wait_for_leave(&self, standing: &Standing, done: &mut Delivered) {
         for (owner, place) in std::mem::take(&mut done.leaving) {
             let list = done.undelivered.entry(owner.clone()).or_default();
-            let wait = if list.is_empty() { RELEASING } else { error_interval.max(LEAST_RETRY) };
+            let wait = if list.is_empty() { RELEASING } else { self.error_interval.max(LEAST_RETRY) };
             sooner(&mut done.again, Instant::now() + wait);
             if list.is_empty() && !standing.live.contains(&owner) {
                 let message = format!("what was published at {place} is being taken away");
@@ -418,27 +465,25 @@ impl Deliverer {
             }
         }
     }
+}
 
-    fn judge(&mut self, failures: Vec<Failure>, done: &mut Delivered, error_interval: Duration) {
-        if failures.is_empty() {
-            self.memory.failures = 0;
-            return;
-        }
-        let wait = LEAST_RETRY
-            .saturating_mul(1 << self.memory.failures.min(10))
-            .min(error_interval.max(LEAST_RETRY));
-        self.memory.failures = self.memory.failures.saturating_add(1);
-        sooner(&mut done.again, Instant::now() + wait);
-        for Failure { node, owners, undelivered } in failures {
-            tracing::warn!(node_name = %node, reason = undelivered.reason, error = %undelivered.message, "a node is not delivered");
-            for owner in owners {
-                let list = done.undelivered.entry(owner).or_default();
-                if !list.contains(&undelivered) {
-                    list.push(undelivered.clone());
-                }
+/// Says of each configuration what of it is not delivered.
+fn judge(failures: Vec<Failure>, done: &mut Delivered) {
+    for Failure { node: _, owners, undelivered } in failures {
+        for owner in owners {
+            let list = done.undelivered.entry(owner).or_default();
+            // Of many alike, a few say it all.
+            let alike = list.iter().filter(|one| one.removal == undelivered.removal).count();
+            if alike < MOST_ALIKE && !list.contains(&undelivered) {
+                list.push(undelivered.clone());
             }
         }
     }
+}
+
+fn wishes_of(kubernetes: BTreeMap<Target, Vec<NodeWish>>) -> Vec<(Place, Vec<NodeWish>)> {
+    let wishes = kubernetes.into_iter().filter(|(_, wishes)| !wishes.is_empty());
+    wishes.map(|(target, wishes)| (Place::Kubernetes(target), wishes)).collect()
 }
 
 /// Leaves nodes as they are which have NICs that no configuration named yet since the ledger was lost: delivered without
@@ -524,7 +569,8 @@ fn skipped(projection: &Projection, published: &Published) -> Vec<Failure> {
     owners.into_iter().map(failure).collect()
 }
 
-fn failure(wish: &NodeWish, removed: &Owners, reason: &'static str, error: &SinkError) -> Failure {
+fn failure(wish: &NodeWish, removed: &Owners, place: &Place, error: &SinkError) -> Failure {
+    let reason = place.reason(error);
     let node = &wish.config.node;
     let removal = matches!(error, SinkError::RemovalNotPropagated { .. });
     let text = error.to_string();

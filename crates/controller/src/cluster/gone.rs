@@ -15,6 +15,7 @@ use super::conditions::Undelivered;
 use super::deliver::Deliverer;
 use super::placement::Target;
 use super::reconciler::{AT_ONCE, Reconciler, sooner};
+use crate::errands::TURN;
 use crate::sinks::KubernetesSink;
 use crate::sinks::kubernetes::ServerGone;
 
@@ -102,7 +103,9 @@ impl Reconciler {
             let Some(lost) = lost.get(&place.1) else { continue };
             let cloud = self.cloud_of(&lost.owner);
             looks.push(async move {
-                let problem = look(&sink, &place.1, lost, cloud.as_ref()).await;
+                let look = tokio::time::timeout(TURN, look(&sink, &place.1, lost, cloud.as_ref())).await;
+                // Who does not answer in time is asked the next time.
+                let problem = look.unwrap_or(Ok(()));
                 (place, problem.err().map(|problem| (lost.owner.clone(), problem)))
             });
         }

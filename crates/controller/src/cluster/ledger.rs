@@ -15,12 +15,12 @@ use super::conditions::Undelivered;
 use super::deliver::{Delivered, Deliverer, Failure};
 use super::moves::Standing;
 use super::placement::Target;
-use super::project::Projection;
 use super::reconciler::Reconciler;
 use super::restore::restore;
+use super::rounds::Place;
 use crate::pass::{Configs, Report};
-use crate::sinks::Ledger;
 use crate::sinks::error::names;
+use crate::sinks::{Ledger, NodeWish};
 use crate::status::Outcome;
 
 /// The reason for users.
@@ -116,7 +116,7 @@ impl Deliverer {
     pub(super) fn tell_stale(
         &self,
         standing: &Standing,
-        projection: &Projection,
+        batches: &[(Place, Vec<NodeWish>)],
         failures: &[Failure],
         done: &mut Delivered,
     ) {
@@ -128,7 +128,8 @@ impl Deliverer {
             .map(|failure| &failure.node)
             .collect::<BTreeSet<_>>();
         let mut waiting: BTreeMap<ConfigKey, (usize, String)> = BTreeMap::new();
-        for (target, wishes) in &projection.kubernetes {
+        for (place, wishes) in batches {
+            let Place::Kubernetes(target) = place else { continue };
             let Some(cluster) = self.memory.sinks.get(target) else { continue };
             let Some(ahead) = cluster.sink.ahead_of(position).filter(|ahead| !ahead.is_empty()) else {
                 continue;

@@ -7,7 +7,7 @@
 //! * [`manifest`], [`secrets`], [`clouds_yaml`]: from an object and its Secrets to the planner's value.
 //! * [`finalizer`]: a deleted configuration stays until what it published is gone.
 //! * `moves`: what configurations leave behind that are published elsewhere now. `gone`: nodes that will never clean up.
-//! * [`placement`], [`project`], `publish`, `deliver`, `records`: what is published, to the sinks of each configuration and the inventory.
+//! * [`placement`], [`project`], `publish`, `deliver`, `rounds`, `records`: what is published, to the sinks of each configuration and the inventory.
 //! * [`rabbitmq`]: what Contrabass says of a message broker, as a Secret.
 //! * [`restore`]: a ledger that was lost. `ledger`: one that may be an old copy.
 //! * [`triggers`], [`webhook`]: when a configuration is carried out.
@@ -53,6 +53,7 @@ mod reconciler;
 mod records;
 mod report;
 pub mod restore;
+mod rounds;
 pub mod said;
 pub mod secrets;
 pub mod settings;
@@ -308,6 +309,7 @@ impl Cluster {
             environment: *environment,
             inventory: inventory.clone(),
             metrics: cluster_metrics.clone(),
+            error_interval: defaults.cadence.error,
             drift: Arc::default(),
             placements: BTreeMap::new(),
             unplaced: BTreeSet::new(),

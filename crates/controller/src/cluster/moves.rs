@@ -18,6 +18,7 @@ use super::conditions::Undelivered;
 use super::deliver::{Delivered, Deliverer, Failure};
 use super::placement::{Location, Placement, Target};
 use super::project::{Projection, tombstone};
+use super::rounds::{Place, Progress, Round, Sink};
 use crate::sinks::kubernetes::Farewell;
 use crate::sinks::{KubernetesSink, Ledger, NodeWish, SinkError, ViolaSink};
 
@@ -51,7 +52,7 @@ pub(super) struct Departures {
     /// Who publishes each node now.
     owners: BTreeMap<NodeName, BTreeSet<ConfigKey>>,
     /// Wishes that wait for what is delivered elsewhere.
-    late: Projection,
+    late: BTreeMap<Target, Vec<NodeWish>>,
 }
 
 struct Left {
@@ -101,7 +102,11 @@ impl Deliverer {
             }
         }
         for (target, by) in targets {
-            match self.look_back(&target).await {
+            let (name, pause) = (target.name(), self.error_interval);
+            let mut silent = std::mem::take(&mut self.memory.silent);
+            let found = silent.look(&name, pause, self.look_back(&target)).await;
+            self.memory.silent = silent;
+            match found {
                 Ok((sink, mut nodes)) => {
                     nodes.retain(|_, owners| !owners.is_disjoint(&by));
                     departures.targets.insert(target, Left { by, sink, nodes });
@@ -205,11 +210,16 @@ impl Deliverer {
             for (node, named) in nodes {
                 let rest = if !named.is_subset(&by) {
                     // Whoever else publishes there takes our NICs out of the object.
-                    let wishes = late.kubernetes.get(&target).into_iter().flatten();
+                    let wishes = late.get(&target).into_iter().flatten();
                     let shared = wishes.into_iter().any(|wish| wish.config.node == node);
                     if shared { Ok(Rest::Waits) } else { Ok(Rest::Nothing) }
                 } else if is_settled(&node) {
-                    self.leave_node(&sink, &node, owners.get(&node), &ledger).await
+                    let (name, pause) = (target.name(), self.error_interval);
+                    let mut silent = std::mem::take(&mut self.memory.silent);
+                    let leave = self.leave_node(&sink, &node, owners.get(&node), &ledger);
+                    let left = silent.look(&name, pause, leave).await;
+                    self.memory.silent = silent;
+                    left
                 } else {
                     Ok(Rest::Waits)
                 };
@@ -255,7 +265,12 @@ impl Deliverer {
             let mut waiting = BTreeSet::new();
             let mut gone = Vec::new();
             for node in nodes {
-                match self.is_viola_left(&node, &endpoint, &provider, owners.get(&node), projection).await {
+                let pause = self.error_interval;
+                let mut silent = std::mem::take(&mut self.memory.silent);
+                let look = self.is_viola_left(&node, &endpoint, &provider, owners.get(&node), projection);
+                let left = silent.look(&format!("where node {node} is published now"), pause, look).await;
+                self.memory.silent = silent;
+                match left {
                     _ if !is_settled(&node) => drop(waiting.insert(owner.clone())),
                     Ok(None) => drop(waiting.insert(owner.clone())),
                     Ok(Some(false)) => {}
@@ -275,17 +290,16 @@ impl Deliverer {
                     }
                 }
             }
-            let results = self.tombstones(&owner, &endpoint, &provider, &gone).await;
-            for (node, result) in results {
-                if let Err(error) = result {
+            for (node, error) in self.tombstones(&owner, &endpoint, &provider, &gone).await {
+                if let Some(error) = error {
                     done.not_left(
                         &owner,
                         &format!("node {node} behind {endpoint}"),
                         error.reason(),
                         &error.to_string(),
                     );
-                    waiting.insert(owner.clone());
                 }
+                waiting.insert(owner.clone());
             }
             self.settle(store, (owner, Location::Viola { endpoint, provider }), &waiting, done).await?;
         }
@@ -372,36 +386,44 @@ impl Deliverer {
         Ok(Some(!found.iter().any(|(sink, object)| sink.is_shared(object))))
     }
 
+    /// Takes nodes away behind a Viola that was left. Returns those of which it is not done, with the error if there was one.
     async fn tombstones(
         &mut self,
         owner: &ConfigKey,
         endpoint: &str,
         provider: &str,
         wishes: &[NodeWish],
-    ) -> Vec<(NodeName, Result<(), SinkError>)> {
-        let all = |error: &SinkError| {
-            wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect::<Vec<_>>()
-        };
+    ) -> Vec<(NodeName, Option<SinkError>)> {
         if wishes.is_empty() {
             return Vec::new();
         }
         let access = self.placements.get(owner).map(|placement| placement.access.clone()).unwrap_or_default();
-        let settings = match self.defaults.left_viola(endpoint, &access, &self.environment) {
-            Ok(settings) => settings,
+        let settings = self.defaults.left_viola(endpoint, &access, &self.environment);
+        let settings = settings
+            .map_err(|error| SinkError::Setting { setting: "VIOLA_ENDPOINT", problem: error.problem });
+        let sink = match settings.and_then(ViolaSink::new) {
+            Ok(sink) => Arc::new(sink),
             Err(error) => {
-                return all(&SinkError::Setting { setting: "VIOLA_ENDPOINT", problem: error.problem });
+                return wishes.iter().map(|wish| (wish.config.node.clone(), Some(error.clone()))).collect();
             }
         };
-        match ViolaSink::new(settings) {
-            Ok(sink) => {
-                let results = sink.deliver(Some(provider).filter(|it| !it.is_empty()), wishes).await;
-                for (node, _) in results.iter().filter(|(_, result)| result.is_ok()) {
-                    self.memory.forget_posted(sink.url(), provider, node);
-                }
-                results.into_iter().map(|(node, result)| (node, result.map(drop))).collect()
-            }
-            Err(error) => all(&error),
+        let place = Place::Viola { id: format!("{owner} {endpoint}"), provider: provider.to_owned() };
+        let (url, sink) = (sink.url().to_owned(), Sink::Viola(sink));
+        let farewells = &mut self.memory.farewells;
+        farewells.begin(&place, &sink, wishes);
+        for (place, Round { wishes, results }) in farewells.collect().await {
+            farewells.settle(&place, &wishes, &results, self.error_interval);
         }
+        let mut undone = Vec::new();
+        for wish in wishes {
+            let node = &wish.config.node;
+            match self.memory.farewells.progress(&place, None, wish) {
+                Progress::Delivered => self.memory.forget_posted(&url, provider, node),
+                Progress::UnderWay => undone.push((node.clone(), None)),
+                Progress::Refused(error, _) => undone.push((node.clone(), Some(error.clone()))),
+            }
+        }
+        undone
     }
 
     /// Whether an earlier process delivered these configurations to a Viola: only then do the inventory's records say what
@@ -419,17 +441,17 @@ impl Departures {
         for (target, Left { nodes, .. }) in &self.targets {
             let Some(wishes) = projection.kubernetes.get_mut(target) else { continue };
             let late = wishes.extract_if(.., |wish| nodes.contains_key(&wish.config.node));
-            self.late.kubernetes.entry(target.clone()).or_default().extend(late);
+            self.late.entry(target.clone()).or_default().extend(late);
         }
     }
 
     /// Those of them whose nodes were delivered everywhere else.
-    pub(super) fn due(&self, failures: &[Failure]) -> Projection {
+    pub(super) fn due(&self, failures: &[Failure]) -> Vec<(Place, Vec<NodeWish>)> {
         let failed: BTreeSet<&NodeName> = failures.iter().map(|failure| &failure.node).collect();
-        let mut due = Projection::default();
-        for (target, wishes) in &self.late.kubernetes {
+        let mut due = Vec::new();
+        for (target, wishes) in &self.late {
             let wishes = wishes.iter().filter(|wish| !failed.contains(&wish.config.node));
-            due.kubernetes.insert(target.clone(), wishes.cloned().collect());
+            due.push((Place::Kubernetes(target.clone()), wishes.cloned().collect()));
         }
         due
     }

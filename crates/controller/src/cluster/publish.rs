@@ -24,9 +24,12 @@ impl Reconciler {
             Some(pending) => pending.again.is_some_and(|again| again <= now),
         };
         let heard = self.deliverer.memory.trust.hear(configs, report);
+        if self.undelivered.is_none() || heard || configs.asked.values().any(|request| !request.is_empty()) {
+            self.deliverer.memory.rounds.hurry();
+        }
         if placed || due || heard || report.written.anything() {
             let standing = self.standing(configs);
-            match self.deliverer.deliver(&self.store, &standing, self.defaults.cadence.error).await {
+            match self.deliverer.deliver(&self.store, &standing).await {
                 Ok(done) => {
                     for (key, entry) in &mut self.entries {
                         entry.undelivered = done.undelivered.get(key).cloned().unwrap_or_default();

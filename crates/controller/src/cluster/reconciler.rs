@@ -60,7 +60,7 @@ pub(super) struct Reconciler {
     pub entries: BTreeMap<ConfigKey, Entry>,
     pub scheduled: Option<Timestamp>,
     pub orphans: usize,
-    /// What the last delivery left undone, and when it is tried again; none before the first.
+    /// What the last delivery left undone, and when it is tried again; none where everything is tried again at once.
     pub undelivered: Option<Pending>,
     /// Other clusters whose objects a lost ledger is to be filled from and that cannot be read, with the reason.
     pub unread: BTreeMap<Target, String>,
@@ -135,6 +135,11 @@ impl Reconciler {
                 () = self.controller.come() => {
                     // Others may be about to come. Turns for them take no more than half of the time.
                     tokio::time::sleep(turn.clamp(COALESCING, MOST_COALESCING)).await;
+                    return;
+                }
+                () = self.deliverer.memory.come() => {
+                    tokio::time::sleep(turn.clamp(COALESCING, MOST_COALESCING)).await;
+                    self.undelivered = Some(Pending { again: Some(Instant::now()) });
                     return;
                 }
                 () = drift.notified() => {

@@ -158,7 +158,8 @@ impl Reporter {
         if let Some(after) = after {
             let turned = before.as_ref().is_none_or(|before| before.ready != after.ready);
             let other = before.as_ref().is_none_or(|before| before.reason != after.reason);
-            if turned || (!after.ready && other) || (after.ready && changed) {
+            let is_news = turned || (!after.ready && other) || (after.ready && changed);
+            if is_news && after.reason != conditions::UNDER_WAY {
                 self.events.on_config(object, !after.ready, &after.reason, &after.message).await;
             }
         }

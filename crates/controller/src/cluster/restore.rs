@@ -255,19 +255,24 @@ impl Reconciler {
     /// Tries again to read the objects of other clusters that a lost ledger is to be filled from.
     pub(super) async fn remember_others(&mut self, retry: &mut Option<Instant>) {
         for target in self.unread.keys().cloned().collect::<Vec<_>>() {
+            let again = Instant::now() + self.defaults.cadence.error.max(PATIENCE);
+            sooner(retry, again);
+            if self.deliverer.memory.silent.is_silent(&target.name()) {
+                continue;
+            }
             let mut restored = restore(&self.store, &mut self.deliverer, &target).await.map(drop);
             if restored.is_ok() {
                 self.unread.remove(&target);
                 restored = self.remembered().await;
             }
-            if let Err(error) = restored {
-                let problem = match error {
-                    RestoreError::Sink { source, .. } => source.to_string(),
-                    other => other.to_string(),
-                };
-                self.unread.insert(target, problem);
-                sooner(retry, Instant::now() + self.defaults.cadence.error.max(PATIENCE));
-            }
+            let Err(error) = restored else { continue };
+            // Whatever is the matter, not every turn waits for it.
+            self.deliverer.memory.silent.until(target.name(), again);
+            let problem = match error {
+                RestoreError::Sink { source, .. } => source.to_string(),
+                other => other.to_string(),
+            };
+            self.unread.insert(target, problem);
         }
     }
 

@@ -127,6 +127,14 @@ impl SinkError {
         }
     }
 
+    /// Whether there was no answer at all: others who are asked now would not get one either.
+    pub fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::NotRead { .. } | Self::Kubernetes { status: None, .. } | Self::Viola { status: None, .. }
+        )
+    }
+
     /// Whether the same delivery can succeed later without anybody changing a setting, a name or a right.
     pub fn retry(&self) -> bool {
         match self {

@@ -10,5 +10,6 @@ mod leaders;
 mod moves;
 mod restoring;
 mod sinks;
+mod slow;
 mod stale;
 mod triggers;

@@ -11,11 +11,14 @@ use url::Url;
 #[derive(Debug, Clone)]
 pub struct Gate(Arc<Servers>);
 
+/// A host with its port.
+type Server = (String, Option<u16>);
+
 #[derive(Debug)]
 struct Servers {
     limit: usize,
     /// As many as clouds have services.
-    known: Mutex<HashMap<(String, Option<u16>), Arc<Semaphore>>>,
+    known: Mutex<HashMap<Server, Arc<Semaphore>>>,
 }
 
 impl Gate {

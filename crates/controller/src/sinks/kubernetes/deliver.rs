@@ -37,8 +37,21 @@ enum Act {
 }
 
 impl KubernetesSink {
-    /// Delivers each wish that is not yet as it should be. One node's failure is its own. What the ledger may not know is not
-    /// removed: see [`super::ledger`].
+    /// Whether a node is there as it is to be, as far as the watch and what was last wanted tell. Nothing is asked.
+    pub fn has(&self, wish: &NodeWish, ledger: &Ledger) -> bool {
+        let (fingerprint, mark) = (wish.fingerprint(), ledger.mark());
+        let known = |wanted: &Wanted| {
+            wanted.fingerprint == fingerprint && wanted.mark.is_some_and(|named| named.is_covered_by(mark))
+        };
+        !wish.is_tombstone()
+            && self.table.is_read().is_ok()
+            && self.table.with(wish.config.node.as_str(), |seen, wanted| {
+                wanted.is_some_and(|wanted| known(wanted) && wanted.is_met(seen))
+            })
+    }
+
+    /// Delivers each wish that is not yet as it should be. One node's failure is its own; but where a write has no answer at
+    /// all, no other is begun. What the ledger may not know is not removed: see [`super::ledger`].
     pub async fn deliver(
         &self,
         wishes: &[NodeWish],
@@ -52,19 +65,24 @@ impl KubernetesSink {
         let mut results = Vec::with_capacity(wishes.len());
         let mut wishes = wishes.iter();
         let mut under_way = FuturesUnordered::new();
+        let mut silent: Option<SinkError> = None;
         loop {
             // An object is made when it is sent: those of a whole fleet together would be most of the memory.
             while under_way.len() < CONCURRENCY {
                 let Some(wish) = wishes.next() else { break };
                 let node = &wish.config.node;
-                match self.compare(wish, ledger) {
-                    Ok(Compared::Met(delivery)) => results.push((node.clone(), Ok(delivery))),
-                    Ok(Compared::Do(act)) => under_way.push(self.carry_out(node, act, ledger)),
-                    Err(error) => results.push((node.clone(), Err(error))),
+                match (self.compare(wish, ledger), &silent) {
+                    (Ok(Compared::Met(delivery)), _) => results.push((node.clone(), Ok(delivery))),
+                    (Err(error), _) => results.push((node.clone(), Err(error))),
+                    (Ok(Compared::Do(_)), Some(error)) => results.push((node.clone(), Err(error.clone()))),
+                    (Ok(Compared::Do(act)), None) => under_way.push(self.carry_out(node, act, ledger)),
                 }
             }
             match under_way.next().await {
-                Some(result) => results.push(result),
+                Some((node, result)) => {
+                    silent = silent.or_else(|| result.as_ref().err().filter(|it| it.is_silence()).cloned());
+                    results.push((node, result));
+                }
                 None => return results,
             }
         }
@@ -88,13 +106,7 @@ impl KubernetesSink {
         let node = wish.config.node.as_str();
         let fingerprint = wish.fingerprint();
         let mark = ledger.mark();
-        let known = |wanted: &Wanted| {
-            wanted.fingerprint == fingerprint && wanted.mark.is_some_and(|named| named.is_covered_by(mark))
-        };
-        let met = self.table.with(node, |seen, wanted| {
-            !wish.is_tombstone() && wanted.is_some_and(|wanted| known(wanted) && wanted.is_met(seen))
-        });
-        if met {
+        if self.has(wish, ledger) {
             return Ok(Compared::Met(Delivery::Unchanged));
         }
         if wish.is_tombstone() {

@@ -57,7 +57,8 @@ impl ViolaSink {
     }
 
     /// Delivers every wish, whether it is there already or not: Viola cannot be asked what is there. Nodes with NICs go in
-    /// batches, each tombstone in a request of its own. A node for which a batch is refused does not stop the others.
+    /// batches, each tombstone in a request of its own. A node for which a batch is refused does not stop the others; where
+    /// there is no answer at all, no other request is begun.
     pub async fn deliver(&self, provider: Option<&str>, wishes: &[NodeWish]) -> Results {
         let token = match self.exchange.token() {
             Ok(token) => token,
@@ -78,8 +79,21 @@ impl ViolaSink {
                 }
             }
         }
+        let mut silent: Option<SinkError> = None;
         for batch in batches(items, self.batch) {
+            if let Some(error) = &silent {
+                results.extend(batch.into_iter().map(|item| (item.node.clone(), Err(error.clone()))));
+                continue;
+            }
+            let before = results.len();
             self.post_batch(provider, token.as_ref(), batch, &mut results).await;
+            let mut errors = results.iter().skip(before).filter_map(|(_, result)| result.as_ref().err());
+            silent = errors.find(|error| error.is_silence()).cloned();
+        }
+        if let Some(error) = silent {
+            let kept = tombstones.into_iter().map(|item| (item.node.clone(), Err(error.clone())));
+            results.extend(kept);
+            return results;
         }
         // In a loop: futures that closures make of borrowed items are not known to be `Send`.
         let mut removals = Vec::with_capacity(tombstones.len());

@@ -1,0 +1,281 @@
+//! Deliveries to places, each round a task of its own. A node that was refused is tried again after a time that doubles, and
+//! in rounds apart from the others, so that neither it nor a place that does not answer holds up anybody else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use multinic_core::NodeName;
+
+use super::placement::Target;
+use crate::errands::{Errands, TURN};
+use crate::sinks::{Delivery, KubernetesSink, Ledger, NodeWish, SinkError, ViolaSink};
+
+/// Before what failed is tried again: the least, doubled each time up to the configurations' error interval.
+pub(super) const LEAST_RETRY: Duration = Duration::from_secs(1);
+/// How long a new sink may take to see what is there before its nodes count as not delivered.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// How long a single look at a place may take, for which a turn waits.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What is delivered to in one go.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// A namespace of a cluster.
+    Kubernetes(Target),
+    /// A Viola, for a provider; empty for none.
+    Viola {
+        /// Which one.
+        id: String,
+        /// For whom.
+        provider: String,
+    },
+}
+
+/// How a place is spoken to.
+#[derive(Debug, Clone)]
+pub(super) enum Sink {
+    Kubernetes(Arc<KubernetesSink>, Arc<Ledger>),
+    Viola(Arc<ViolaSink>),
+}
+
+/// Wishes on their way to a place, and what became of them.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub wishes: Vec<NodeWish>,
+    pub results: Vec<(NodeName, Result<Delivery, SinkError>)>,
+}
+
+/// How a wish stands that was to be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress<'a> {
+    Delivered,
+    UnderWay,
+    /// It was refused; it is tried again at that time.
+    Refused(&'a SinkError, Instant),
+}
+
+/// Deliveries that are under way, and what was refused.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// By place, and whether it is for those that were refused there before.
+    errands: Errands<(Place, bool), (Place, bool), Round>,
+    refused: BTreeMap<Place, BTreeMap<NodeName, Refused>>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    fingerprint: u64,
+    error: SinkError,
+    times: u32,
+    again: Instant,
+}
+
+impl Place {
+    /// For people.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Kubernetes(target) => target.name(),
+            Self::Viola { provider, .. } if provider.is_empty() => "Viola".to_owned(),
+            Self::Viola { provider, .. } => format!("Viola for provider {provider:?}"),
+        }
+    }
+
+    /// For metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Kubernetes(_) => "kubernetes",
+            Self::Viola { .. } => "viola",
+        }
+    }
+
+    /// The reason of a condition for an error.
+    pub fn reason(&self, error: &SinkError) -> &'static str {
+        match self {
+            _ if matches!(error, SinkError::LedgerStale { .. }) => error.reason(),
+            Self::Kubernetes(_) => "KubernetesApplyError",
+            Self::Viola { .. } => "ViolaPostError",
+        }
+    }
+}
+
+impl Sink {
+    /// Whether a node is there as it is to be.
+    fn has(&self, wish: &NodeWish) -> bool {
+        match self {
+            Self::Kubernetes(sink, ledger) => sink.has(wish, ledger),
+            // It cannot be asked.
+            Self::Viola(_) => false,
+        }
+    }
+
+    async fn deliver(&self, place: &Place, wishes: Vec<NodeWish>) -> Round {
+        let results = match (self, place) {
+            (Self::Viola(sink), Place::Viola { provider, .. }) => {
+                sink.deliver(Some(provider.as_str()).filter(|it| !it.is_empty()), &wishes).await
+            }
+            (Self::Viola(sink), Place::Kubernetes(_)) => sink.deliver(None, &wishes).await,
+            (Self::Kubernetes(sink, ledger), _) => {
+                // One that cannot look at what is there says so when something is delivered.
+                let _ = tokio::time::timeout(FIRST_LOOK, sink.until_read()).await;
+                sink.deliver(&wishes, ledger).await
+            }
+        };
+        Round { wishes, results }
+    }
+}
+
+/// Places that did not answer, and until when they are not asked again.
+#[derive(Debug, Default)]
+pub(super) struct Silent(BTreeMap<String, Instant>);
+
+impl Silent {
+    /// Looks at something, for a limited time, unless the place did not answer a moment ago.
+    pub async fn look<T>(
+        &mut self,
+        place: &str,
+        pause: Duration,
+        look: impl Future<Output = Result<T, SinkError>>,
+    ) -> Result<T, SinkError> {
+        let silence = |problem: String| SinkError::NotRead { place: place.to_owned(), problem };
+        if self.is_silent(place) {
+            return Err(silence("it did not answer a moment ago".to_owned()));
+        }
+        let answer = tokio::time::timeout(LOOK, look).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(silence(format!("no answer within {} s", LOOK.as_secs()))));
+        if answer.as_ref().err().is_some_and(SinkError::is_silence) {
+            self.until(place.to_owned(), Instant::now() + pause);
+        }
+        answer
+    }
+
+    /// A place is not asked again before this.
+    pub fn until(&mut self, place: String, until: Instant) {
+        self.0.retain(|_, until| *until > Instant::now());
+        self.0.insert(place, until);
+    }
+
+    /// Whether a place did not answer a moment ago.
+    pub fn is_silent(&self, place: &str) -> bool {
+        self.0.get(place).is_some_and(|until| *until > Instant::now())
+    }
+}
+
+impl Rounds {
+    /// Whether any of these wishes is to be sent now.
+    pub fn is_due(&self, place: &Place, wishes: &[NodeWish]) -> bool {
+        let now = Instant::now();
+        wishes.iter().any(|wish| self.turn_of(place, wish, now).is_some())
+    }
+
+    /// In which round a wish is sent, if it is to be sent now.
+    fn turn_of(&self, place: &Place, wish: &NodeWish, now: Instant) -> Option<bool> {
+        let refused = self.refused.get(place).and_then(|nodes| nodes.get(&wish.config.node));
+        let due = refused.is_none_or(|it| it.again <= now || it.fingerprint != wish.fingerprint());
+        due.then_some(refused.is_some())
+    }
+
+    /// Sends what is to be sent now, unless a round is under way.
+    pub fn begin(&mut self, place: &Place, sink: &Sink, wishes: &[NodeWish]) {
+        let now = Instant::now();
+        for again in [false, true] {
+            let key = (place.clone(), again);
+            if self.errands.is_under_way(&key) {
+                continue;
+            }
+            let due = wishes.iter().filter(|it| self.turn_of(place, it, now) == Some(again) && !sink.has(it));
+            let wishes: Vec<NodeWish> = due.cloned().collect();
+            if !wishes.is_empty() {
+                let (sink, place) = (sink.clone(), place.clone());
+                self.errands.begin(key.clone(), key, async move { sink.deliver(&place, wishes).await });
+            }
+        }
+    }
+
+    /// What has come; waits a moment for the rest.
+    pub async fn collect(&mut self) -> Vec<(Place, Round)> {
+        let rounds = self.errands.collect(Some(TURN)).await;
+        rounds.into_iter().map(|((place, _), round)| (place, round)).collect()
+    }
+
+    /// What has come.
+    pub fn take(&mut self) -> Vec<(Place, Round)> {
+        self.errands.take().into_iter().map(|((place, _), round)| (place, round)).collect()
+    }
+
+    /// Returns when a round has come that nobody waited for.
+    pub async fn come(&mut self) {
+        self.errands.come().await;
+    }
+
+    /// Remembers what became of a round. `longest` bounds the time before what was refused is tried again.
+    pub fn settle(
+        &mut self,
+        place: &Place,
+        wishes: &[NodeWish],
+        results: &[(NodeName, Result<Delivery, SinkError>)],
+        longest: Duration,
+    ) {
+        let results: BTreeMap<&NodeName, &Result<Delivery, SinkError>> =
+            results.iter().map(|(node, result)| (node, result)).collect();
+        for wish in wishes {
+            match results.get(&wish.config.node) {
+                Some(Err(error)) => self.refuse(place, wish, error, longest),
+                Some(Ok(_)) | None => {
+                    if let Some(nodes) = self.refused.get_mut(place) {
+                        nodes.remove(&wish.config.node);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Remembers that a wish was refused.
+    pub fn refuse(&mut self, place: &Place, wish: &NodeWish, error: &SinkError, longest: Duration) {
+        let nodes = self.refused.entry(place.clone()).or_default();
+        let (node, fingerprint) = (&wish.config.node, wish.fingerprint());
+        let before = nodes.get(node).filter(|before| before.fingerprint == fingerprint);
+        let times = before.map_or(0, |before| before.times.saturating_add(1));
+        let wait = LEAST_RETRY.saturating_mul(1 << times.min(10)).min(longest.max(LEAST_RETRY));
+        let again = Instant::now() + wait;
+        nodes.insert(node.clone(), Refused { fingerprint, error: error.clone(), times, again });
+    }
+
+    /// Tries everything again at once that can succeed without anybody changing something.
+    pub fn hurry(&mut self) {
+        let now = Instant::now();
+        for refused in self.refused.values_mut().flat_map(BTreeMap::values_mut) {
+            if refused.error.retry() {
+                refused.again = now;
+            }
+        }
+    }
+
+    /// How a wish stands.
+    pub fn progress(&self, place: &Place, sink: Option<&Sink>, wish: &NodeWish) -> Progress<'_> {
+        if sink.is_some_and(|sink| sink.has(wish)) {
+            return Progress::Delivered;
+        }
+        let refused = self.refused.get(place).and_then(|nodes| nodes.get(&wish.config.node));
+        let under_way = self.errands.is_under_way(&(place.clone(), refused.is_some()));
+        match refused {
+            Some(it) if !under_way || it.fingerprint == wish.fingerprint() => {
+                Progress::Refused(&it.error, it.again)
+            }
+            _ if under_way => Progress::UnderWay,
+            _ => Progress::Delivered,
+        }
+    }
+
+    /// Forgets what was refused of nodes that are not to be delivered there any more.
+    pub fn retain(&mut self, wanted: &[(Place, Vec<NodeWish>)]) {
+        self.refused.retain(|place, nodes| {
+            let wishes = wanted.iter().filter(|(other, _)| other == place).flat_map(|(_, wishes)| wishes);
+            let wanted: BTreeSet<&NodeName> = wishes.map(|wish| &wish.config.node).collect();
+            nodes.retain(|node, _| wanted.contains(node));
+            !nodes.is_empty()
+        });
+    }
+}

@@ -1,0 +1,125 @@
+//! Clouds, clusters and Violas that do not answer: whoever has nothing to do with them does not wait.
+
+use multinic_core::ServerId;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::bench::{Bench, condition, until};
+use crate::sinks::names;
+
+/// Takes connections and never answers. Longer than any test waits.
+const FOREVER: &str = "1h";
+
+struct Silent {
+    url: String,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Silent {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let mut held: Vec<TcpStream> = Vec::new();
+            loop {
+                held.push(listener.accept().await.unwrap().0);
+            }
+        });
+        Self { url, task }
+    }
+}
+
+/// Gives a configuration one more node and waits until that is carried out.
+async fn grows(bench: &Bench, name: &str, nodes: &mut Vec<ServerId>) {
+    let node = &format!("{name}-{}", nodes.len());
+    nodes.push(bench.add_node(node));
+    bench.apply(name, bench.spec(&nodes.iter().collect::<Vec<_>>())).await;
+    bench.until_ready(name).await;
+    until("its node is delivered", async || names(bench, node).await.len() == 1).await;
+}
+
+fn reasons(bench_status: &multinic_api::OpenstackConfigStatus) -> [String; 2] {
+    ["Ready", "Reconciling"].map(|type_| condition(bench_status, type_).1)
+}
+
+#[tokio::test]
+async fn many_configurations_of_a_cloud_that_never_answers_hold_up_no_other() {
+    let Some(bench) = Bench::new().await else { return };
+    let silent = Silent::start().await;
+    let server = bench.add_node("worker-0");
+    // More than are read at once, and more than requests may be in flight.
+    for at in 0..12 {
+        let mut spec = bench.spec(&[&server]);
+        spec["credentials"]["authURL"] = json!(silent.url);
+        spec["settings"] = json!({ "openstackTimeout": FOREVER });
+        bench.apply(&format!("silent-{at}"), spec).await;
+    }
+    let controller = bench.start().await;
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        grows(&bench, "prompt", &mut nodes).await;
+    }
+    let status = bench.status("silent-0").await;
+    assert_eq!(reasons(&status), ["ReadingCloud", "ReadingCloud"], "it says what it waits for: {status:?}");
+    // The spec of one that waits can be mended.
+    bench.apply("silent-1", bench.spec(&[&server])).await;
+    bench.until_ready("silent-1").await;
+    bench.delete("silent-2").await;
+    bench.until_gone("silent-2").await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_viola_that_never_answers_holds_up_only_what_goes_there() {
+    let Some(bench) = Bench::new().await else { return };
+    let silent = Silent::start().await;
+    let server = bench.add_node("worker-0");
+    let mut spec = bench.spec(&[&server]);
+    spec["credentials"]["k8sProviderID"] = json!("cluster-1");
+    spec["sinks"] = json!(["viola"]);
+    spec["settings"] = json!({ "violaEndpoint": silent.url, "violaTimeout": FOREVER });
+    bench.apply("silent", spec).await;
+    let controller = bench.start().await;
+    let status = bench.until_reason("silent", &["Delivering"]).await;
+    assert_eq!(condition(&status, "Published").0, "False");
+    assert_eq!(condition(&status, "Degraded").0, "", "nothing failed: {status:?}");
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        grows(&bench, "prompt", &mut nodes).await;
+    }
+    assert_eq!(condition(&bench.status("silent").await, "Ready").1, "Delivering");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_never_answers_holds_up_only_what_goes_there() {
+    let Some(bench) = Bench::new().await else { return };
+    let silent = Silent::start().await;
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "silent",
+        "clusters": [{"name": "silent", "cluster": {"server": silent.url.replace("http", "https")}}],
+        "contexts": [{"name": "silent", "context": {"cluster": "silent", "user": "nobody"}}],
+        "users": [{"name": "nobody", "user": {"token": "none"}}],
+    });
+    bench.write_secret("silent", &[("kubeconfig", &kubeconfig.to_string())]).await;
+    let server = bench.add_node("worker-0");
+    let mut spec = bench.spec(&[&server]);
+    spec["target"] = json!({"kubeconfigSecretRef": {"name": "silent", "key": "kubeconfig"}});
+    let controller = bench.start().await;
+    let mut nodes = Vec::new();
+    grows(&bench, "prompt", &mut nodes).await;
+    bench.apply("silent", spec).await;
+    let status = bench.until_reason("silent", &["Delivering", "KubernetesApplyError"]).await;
+    for _ in 0..3 {
+        grows(&bench, "prompt", &mut nodes).await;
+    }
+    assert_eq!(condition(&status, "Published").0, "False");
+    controller.stop().await;
+}
