@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{OsStr, Resettable};
-use jiff::SignedDuration;
 use multinic_core::config::{Cadence, Defaults};
+use multinic_core::duration;
 use multinic_core::fleet::FleetLimits;
 use multinic_core::names::Slot;
 use multinic_openstack::{Key, KeyError};
@@ -23,13 +23,13 @@ pub struct CloudArgs {
     #[arg(long, env = "CONTRABASS_ENDPOINT")]
     pub contrabass_endpoint: Option<Url>,
     /// Time limit of a request to Contrabass.
-    #[arg(long, env = "CONTRABASS_TIMEOUT", value_parser = time_limit, default_value = "30s")]
+    #[arg(long, env = "CONTRABASS_TIMEOUT", value_parser = duration::parse_positive, default_value = "30s")]
     pub contrabass_timeout: Duration,
     /// Do not verify Contrabass' certificate.
     #[arg(long, env = "CONTRABASS_INSECURE_TLS", default_value_t = false, action = clap::ArgAction::Set)]
     pub contrabass_insecure_tls: bool,
     /// Time limit of a request to Keystone, Neutron or Nova.
-    #[arg(long, env = "OPENSTACK_TIMEOUT", value_parser = time_limit, default_value = "30s")]
+    #[arg(long, env = "OPENSTACK_TIMEOUT", value_parser = duration::parse_positive, default_value = "30s")]
     pub openstack_timeout: Duration,
     /// Do not verify the certificates of Keystone, Neutron and Nova.
     #[arg(long, env = "OPENSTACK_INSECURE_TLS", default_value_t = false, action = clap::ArgAction::Set)]
@@ -70,16 +70,16 @@ pub struct CloudArgs {
 #[command(next_help_heading = "Passes")]
 pub struct PassArgs {
     /// Interval of reads after a change.
-    #[arg(long, env = "POLL_FAST_INTERVAL", value_parser = time_limit, default_value = "20s")]
+    #[arg(long, env = "POLL_FAST_INTERVAL", value_parser = duration::parse_positive, default_value = "20s")]
     pub poll_fast_interval: Duration,
     /// Interval of reads when nothing has changed for a while.
-    #[arg(long, env = "POLL_SLOW_INTERVAL", value_parser = time_limit, default_value = "2m")]
+    #[arg(long, env = "POLL_SLOW_INTERVAL", value_parser = duration::parse_positive, default_value = "2m")]
     pub poll_slow_interval: Duration,
     /// Interval of reads after an error.
-    #[arg(long, env = "POLL_ERROR_INTERVAL", value_parser = time_limit, default_value = "30s")]
+    #[arg(long, env = "POLL_ERROR_INTERVAL", value_parser = duration::parse_positive, default_value = "30s")]
     pub poll_error_interval: Duration,
     /// How long after a change reads stay fast.
-    #[arg(long, env = "POLL_FAST_WINDOW", value_parser = duration, default_value = "3m")]
+    #[arg(long, env = "POLL_FAST_WINDOW", value_parser = duration::parse, default_value = "3m")]
     pub poll_fast_window: Duration,
     /// How many fast reads a set of DOWN ports earns.
     #[arg(long, env = "DOWN_PORT_FAST_RETRY_MAX", default_value_t = 5)]
@@ -88,7 +88,7 @@ pub struct PassArgs {
     #[arg(long, env = "MAX_INTERFACES", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=i64::from(Slot::MAX) + 1))]
     pub max_interfaces: u8,
     /// How long a tombstone is kept for nodes that were away.
-    #[arg(long, env = "TOMBSTONE_RETENTION", value_parser = time_limit, default_value = "168h")]
+    #[arg(long, env = "TOMBSTONE_RETENTION", value_parser = duration::parse_positive, default_value = "168h")]
     pub tombstone_retention: Duration,
 }
 
@@ -121,10 +121,10 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DB_POOL_SIZE")]
     pub db_pool_size: Option<u32>,
     /// Time limit of a connection. [default: 10s]
-    #[arg(long, env = "DB_CONNECT_TIMEOUT", value_parser = time_limit)]
+    #[arg(long, env = "DB_CONNECT_TIMEOUT", value_parser = duration::parse_positive)]
     pub db_connect_timeout: Option<Duration>,
     /// Time limit of a statement. [default: 30s]
-    #[arg(long, env = "DB_STATEMENT_TIMEOUT", value_parser = time_limit)]
+    #[arg(long, env = "DB_STATEMENT_TIMEOUT", value_parser = duration::parse_positive)]
     pub db_statement_timeout: Option<Duration>,
 }
 
@@ -245,20 +245,5 @@ impl PassArgs {
     /// The planner's limits.
     pub fn limits(&self) -> FleetLimits {
         FleetLimits { interfaces: self.max_interfaces }
-    }
-}
-
-/// Reads `30s`, `2m`, `1h30m`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let signed: SignedDuration =
-        text.trim().parse().map_err(|_| "not a duration of the form 30s, 2m or 1h30m".to_owned())?;
-    Duration::try_from(signed).map_err(|_| "a duration cannot be negative".to_owned())
-}
-
-/// A duration greater than zero.
-pub fn time_limit(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("must be greater than zero".to_owned()),
-        limit => Ok(limit),
     }
 }

@@ -9,11 +9,13 @@
 //! * [`fleet`]: the controller's planner, from the three above to a [`published::Publication`].
 //! * [`desired`]: what a node's agent reads, and what it reports back.
 //! * [`node`]: the agent's planner, from desired and observed state to steps.
+//! * [`duration`]: durations in texts.
 
 pub mod address;
 pub mod cloud;
 pub mod config;
 pub mod desired;
+pub mod duration;
 pub mod fleet;
 pub mod ids;
 pub mod interface;

@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::manifest::{Resolved, ViolaAccess};
-use crate::settings::time_limit;
 use crate::sinks::viola::ViolaArgs;
 use crate::sinks::{SinkError, ViolaSettings};
+use multinic_core::duration;
 
 /// The controller's own choice, for configurations that make none.
 #[derive(Debug, Clone)]
@@ -231,7 +231,7 @@ impl Defaults {
             wrong("spec.settings.violaEndpoint", format!("is required with the sink viola ({error})"))
         })?;
         if let Some(timeout) = own.timeout.as_deref().map(str::trim).filter(|timeout| !timeout.is_empty()) {
-            settings.timeout = time_limit(timeout)
+            settings.timeout = duration::parse_positive(timeout)
                 .map_err(|error| wrong("spec.settings.violaTimeout", format!("invalid duration: {error}")))?;
         }
         if let Some(insecure) = own.insecure {

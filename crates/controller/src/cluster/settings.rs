@@ -8,7 +8,7 @@ use clap::Args;
 use multinic_api::openstack_config::Sink;
 
 use super::triggers::{Mode, Times, TriggerError, Triggers};
-use crate::settings::time_limit;
+use multinic_core::duration;
 
 /// What the controller watches and who it is.
 #[derive(Debug, Clone, Args)]
@@ -46,7 +46,7 @@ pub struct ClusterArgs {
     #[arg(long, env = "RECONCILE_MODE", default_value = "immediate")]
     pub reconcile_mode: Mode,
     /// Interval of the mode scheduled, at least 1m.
-    #[arg(long, env = "RECONCILE_INTERVAL", value_parser = time_limit, default_value = "5m")]
+    #[arg(long, env = "RECONCILE_INTERVAL", value_parser = duration::parse_positive, default_value = "5m")]
     pub reconcile_interval: Duration,
     /// Cron expression of the mode scheduled, in place of the interval.
     #[arg(long, env = "RECONCILE_SCHEDULE")]
@@ -131,7 +131,7 @@ fn sink(text: &str) -> Result<Sink, String> {
 
 /// Shorter ones would be lost to any hiccup of an API server; client-go's is 15 s.
 fn lease_duration(text: &str) -> Result<Duration, String> {
-    let duration = time_limit(text)?;
+    let duration = duration::parse_positive(text)?;
     if duration < Duration::from_secs(3) {
         return Err("must be at least 3s".to_owned());
     }

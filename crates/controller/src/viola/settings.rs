@@ -9,7 +9,7 @@ use clap::Args;
 use secrecy::SecretString;
 
 use super::target::{Link, Token};
-use crate::settings::time_limit;
+use multinic_core::duration;
 
 /// Where Kubernetes puts a pod's credentials.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -27,7 +27,7 @@ pub struct ViolaServerArgs {
     #[arg(long, value_name = "FILE", env = "ROUTING_CONFIG")]
     pub routing_config: Option<PathBuf>,
     /// Time limit of all writes of one request.
-    #[arg(long, env = "KUBECTL_TIMEOUT", value_parser = time_limit, default_value = "30s")]
+    #[arg(long, env = "KUBECTL_TIMEOUT", value_parser = duration::parse_positive, default_value = "30s")]
     pub apply_timeout: Duration,
     /// API server of the local cluster. [default: that of the pod]
     #[arg(long, env = "KUBE_API_SERVER")]

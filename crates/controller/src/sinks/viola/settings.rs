@@ -7,8 +7,8 @@ use clap::Args;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::settings::time_limit;
 use crate::sinks::SinkError;
+use multinic_core::duration;
 
 /// The settings of one Viola.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub struct ViolaArgs {
     #[arg(long, env = "VIOLA_ENDPOINT")]
     pub viola_endpoint: Option<Url>,
     /// Time limit of a request to Viola.
-    #[arg(long, env = "VIOLA_TIMEOUT", value_parser = time_limit, default_value = "30s")]
+    #[arg(long, env = "VIOLA_TIMEOUT", value_parser = duration::parse_positive, default_value = "30s")]
     pub viola_timeout: Duration,
     /// Do not verify Viola's certificate.
     #[arg(long, env = "VIOLA_INSECURE_TLS", default_value_t = false, action = clap::ArgAction::Set)]
