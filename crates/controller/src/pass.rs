@@ -145,6 +145,8 @@ pub struct Controller {
     reads: Reads,
     patience: Option<Duration>,
     looks: Looks,
+    /// Whether what is published is delivered to somebody who does not read the ledger.
+    delivers: bool,
     states: BTreeMap<ConfigKey, State>,
     conclusions: Conclusions,
     /// How many reads of clouds there were that differed from the one before.
@@ -197,6 +199,7 @@ impl Controller {
             states: BTreeMap::new(),
             conclusions: Conclusions::default(),
             count: 0,
+            delivers: false,
             purged: None,
         }
     }
@@ -215,6 +218,11 @@ impl Controller {
     /// Returns when a cloud has answered that the last pass did not wait for: it is time for the next.
     pub async fn come(&mut self) {
         self.looks.come().await;
+    }
+
+    /// The same where removals are kept until the ledger says that they were delivered.
+    pub fn delivering(self) -> Self {
+        Self { delivers: true, ..self }
     }
 
     /// The database that is published to.
@@ -512,7 +520,7 @@ impl Controller {
         if self.purged.is_some_and(|at| at.elapsed() < PURGE_INTERVAL) {
             return;
         }
-        match self.timed("purge", self.store.purge(self.retention)).await {
+        match self.timed("purge", self.store.purge(self.retention, self.delivers)).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "purged tombstones that were kept long enough"),
             // The next hour tries again; old tombstones harm nobody.

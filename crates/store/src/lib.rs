@@ -32,6 +32,6 @@ pub use mark::Mark;
 pub use memory::RememberedNic;
 pub use places::PlaceRecord;
 pub use publish::PublishOutcome;
-pub use removed::Removed;
+pub use removed::{Reached, RemovalId, Removed, place_digest};
 pub use settings::{DatabaseParts, DatabaseSettings, SettingsError, Target, Tls};
 pub use store::Store;

@@ -3,7 +3,7 @@
 use multinic_core::ConfigKey;
 
 use crate::error::StoreError;
-use crate::inventory::node_hash;
+use crate::removed::place_digest;
 use crate::session::Arg;
 use crate::store::Store;
 
@@ -16,39 +16,52 @@ pub struct PlaceRecord {
     pub place: String,
     /// What the configuration itself said of places when it was last delivered there, as a hash of at most 64 letters.
     pub choice: String,
+    /// Rises with every call that records something.
+    pub number: u64,
 }
 
 impl Store {
     /// Every place that a configuration was delivered to and that is not forgotten.
     pub async fn places(&self) -> Result<Vec<PlaceRecord>, StoreError> {
         let mut places = Vec::new();
-        let sql = "SELECT cr_namespace, cr_name, place, choice FROM multi_place ORDER BY cr_namespace, cr_name, digest";
+        let sql = "SELECT cr_namespace, cr_name, place, choice, number FROM multi_place ORDER BY cr_namespace, cr_name, digest";
         let mut session = self.session().await?;
         session
             .each_row("reading multi_place", sql, Vec::new(), &mut |row| {
                 let text = |column| row.text(column).map(|text| text.unwrap_or_default().to_owned());
                 let owner = ConfigKey::new(text(0)?, text(1)?);
-                places.push(PlaceRecord { owner, place: text(2)?, choice: text(3)? });
+                let number = row.int(4)?.and_then(|number| u64::try_from(number).ok()).unwrap_or_default();
+                places.push(PlaceRecord { owner, place: text(2)?, choice: text(3)?, number });
                 Ok(())
             })
             .await?;
         Ok(places)
     }
 
-    /// Records places before something is delivered there.
-    pub async fn record_places(&self, places: &[PlaceRecord]) -> Result<(), StoreError> {
+    /// Records places before something is delivered there: each configuration's place with its choice. Returns their number.
+    pub async fn record_places(&self, places: &[(ConfigKey, String, String)]) -> Result<u64, StoreError> {
         let mut session = self.session().await?;
         session.begin_write().await?;
-        let instead = session.dialect().on_duplicate("cr_namespace, cr_name, digest", &["choice"]);
+        let mut number = 1;
+        let latest = format!("SELECT MAX(number) FROM multi_place{}", session.dialect().for_update());
+        session
+            .each_row("reading multi_place", &latest, Vec::new(), &mut |row| {
+                number = row.int(0)?.unwrap_or_default() + 1;
+                Ok(())
+            })
+            .await?;
+        let instead = session.dialect().on_duplicate("cr_namespace, cr_name, digest", &["choice", "number"]);
         let sql = format!(
-            "INSERT INTO multi_place (cr_namespace, cr_name, digest, place, choice) VALUES (?, ?, ?, ?, ?) {instead}"
+            "INSERT INTO multi_place (cr_namespace, cr_name, digest, place, choice, number) \
+             VALUES (?, ?, ?, ?, ?, ?) {instead}"
         );
-        for PlaceRecord { owner, place, choice } in places {
+        for (owner, place, choice) in places {
             let mut args = key(owner, place);
-            args.extend([Arg::text(place), Arg::text(choice)]);
+            args.extend([Arg::text(place), Arg::text(choice), Arg::Int(number)]);
             session.execute("recording a place", &sql, args).await?;
         }
-        session.commit().await
+        session.commit().await?;
+        Ok(u64::try_from(number).unwrap_or_default())
     }
 
     /// Forgets a place at which a configuration has nothing any more.
@@ -58,7 +71,6 @@ impl Store {
     }
 }
 
-/// A place can be longer than a key.
 fn key(owner: &ConfigKey, place: &str) -> Vec<Arg> {
-    vec![Arg::text(&owner.namespace), Arg::text(&owner.name), Arg::text(&node_hash(place))]
+    vec![Arg::text(&owner.namespace), Arg::text(&owner.name), Arg::Text(place_digest(place))]
 }

@@ -121,9 +121,23 @@ const TABLES: &[Table] = &[
             column("revision", BigInt, Required),
             column("created_at", Time, Optional),
             column("released_at", Time, Optional),
+            // Whose it was, since its port may be published elsewhere by now.
+            column("cr_namespace", VarChar(255), Optional),
+            column("cr_name", VarChar(255), Optional),
+            column("device_id", VarChar(36), Optional),
+            column("project_id", VarChar(64), Optional),
+            // When it had reached every place that it has to reach.
+            column("delivered_at", Time, Optional),
         ],
         constraints: &[],
         lookups: &["node_name"],
+    },
+    // The places that a removal has reached which has not reached all.
+    Table {
+        name: "multi_removal_place",
+        columns: &[column("removal_id", Int, Required), column("digest", VarChar(64), Required)],
+        constraints: &["PRIMARY KEY (removal_id, digest)"],
+        lookups: &[],
     },
     Table {
         name: "multi_slot",
@@ -200,6 +214,8 @@ const TABLES: &[Table] = &[
             column("digest", VarChar(64), Required),
             column("place", LongText, Required),
             column("choice", VarChar(64), Required),
+            // Rises with every record.
+            column("number", BigInt, Required),
         ],
         constraints: &["PRIMARY KEY (cr_namespace, cr_name, digest)"],
         lookups: &[],

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use multinic_core::ConfigKey;
 use multinic_core::published::{Publication, Published};
-use multinic_core::{ConfigKey, MacAddr, NodeName};
 
 use crate::error::{Place, StoreError};
 use crate::mark::{Mark, Marker};
 use crate::migrate::migrate;
 use crate::publish::{PublishOutcome, publish};
 use crate::purge::purge;
-use crate::removed::Removed;
 use crate::schema::SHARED;
 use crate::session::{Arg, Connector, Pool, Session};
 use crate::settings::{DatabaseSettings, Target};
@@ -75,26 +74,12 @@ impl Store {
         }
     }
 
-    /// Reads what was taken away from nodes and is still remembered, released or not.
-    pub async fn removed(&self) -> Result<Vec<Removed>, StoreError> {
-        crate::removed::read(&mut self.session().await?).await
-    }
-
-    /// Frees the slots of NICs that nodes were seen to have let go, in place of the nodes' own reports. Returns how many.
-    pub async fn release(&self, done: &[(NodeName, MacAddr)]) -> Result<u64, StoreError> {
+    /// Deletes tombstones and removals that are older than this, and nodes and subnets that nothing names any more. Where
+    /// removals have to be delivered, those stay that are not. Returns how many tombstones and removals went.
+    pub async fn purge(&self, older_than: Duration, delivered: bool) -> Result<u64, StoreError> {
         let mut session = self.session().await?;
         session.begin_write().await?;
-        let count = crate::removed::release(&mut session, done).await?;
-        session.commit().await?;
-        Ok(count)
-    }
-
-    /// Deletes tombstones and removals that are older than this, and nodes and subnets that nothing names any more.
-    /// Returns how many tombstones and removals went.
-    pub async fn purge(&self, older_than: Duration) -> Result<u64, StoreError> {
-        let mut session = self.session().await?;
-        session.begin_write().await?;
-        let count = purge(&mut session, older_than).await?;
+        let count = purge(&mut session, older_than, delivered).await?;
         session.commit().await?;
         Ok(count)
     }

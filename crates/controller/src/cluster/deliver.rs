@@ -19,9 +19,10 @@ use super::gone::Waiting;
 use super::ledger::Trust;
 use super::metrics::ClusterMetrics;
 use super::moves::{Places, Standing};
-use super::placement::{Defaults, Placement, Target, Viola};
-use super::project::{self, Projection, project, tombstone};
+use super::placement::{Defaults, Location, Placement, Target, Viola};
+use super::project::{Projection, project};
 use super::reconciler::sooner;
+use super::removals::Removals;
 use super::report::MANAGER;
 use super::rounds::{LEAST_RETRY, Place, Progress, Round, Rounds, Silent, Sink};
 use super::secrets::Secrets;
@@ -38,6 +39,8 @@ const UNCLAIMED: Duration = Duration::from_secs(600);
 const MOST_ALIKE: usize = 16;
 /// When nodes that are cleaning up are looked at again.
 const RELEASING: Duration = Duration::from_secs(5);
+/// The same behind a Viola, which has to be asked.
+const VIOLA_RELEASING: Duration = Duration::from_secs(15);
 
 /// Looks a variable up that is secret and so no flag.
 pub(super) type Environment = fn(&str) -> Option<String>;
@@ -57,6 +60,9 @@ pub(super) struct Deliverer {
     pub placements: BTreeMap<ConfigKey, Placement>,
     /// Configurations that are there and whose placement was never known.
     pub unplaced: BTreeSet<ConfigKey>,
+    /// The recorded placements of configurations that are not there and own something; none where what is recorded cannot be
+    /// spoken to.
+    pub absent: BTreeMap<ConfigKey, Option<Placement>>,
     pub(super) memory: Memory,
 }
 
@@ -131,6 +137,10 @@ pub(super) struct Delivered {
     pub written: Vec<(NodeName, usize)>,
     /// When to deliver again although nothing changes.
     pub again: Option<Instant>,
+    /// The places that were told that nodes have nothing left, and know it.
+    pub buried: BTreeSet<(Location, NodeName)>,
+    /// Nodes of which a Viola says that they have no object any more.
+    pub gone: BTreeSet<NodeName>,
     /// Configurations that moved and of which something is still at the old place, with its name.
     pub leaving: BTreeMap<ConfigKey, String>,
 }
@@ -169,14 +179,12 @@ impl Deliverer {
             owners.entry(node.clone()).or_default().extend(owner.clone());
         }
         let unsettled = standing.live.iter().find(|key| !published.spec_hashes.contains_key(*key));
-        let mut projection = {
-            let known = self.placements.values().filter_map(|placement| placement.kubernetes.as_ref());
-            let targets: BTreeSet<&Target> = known.chain(&unknown.kubernetes).collect();
-            project(&published, &removed, targets, |key| match self.placements.get(key) {
-                Some(placement) => project::Place::Known(placement),
-                None if self.unplaced.contains(key) => project::Place::Unknown,
-                None => project::Place::Known(&unknown),
-            })
+        self.place_absent(store, &published, &removed).await?;
+        let (mut projection, removals) = {
+            let targets = self.places().chain([&unknown]).filter_map(|it| it.kubernetes.as_ref());
+            let targets: BTreeSet<&Target> = targets.collect();
+            let place = |key: &ConfigKey| self.place_of(key, &unknown);
+            (project(&published, &removed, targets, place), Removals::new(&removed, place))
         };
         let mut departures = self.departures(store, &published, &removed, standing, &mut done).await?;
         let mut failures = skipped(&projection, &published);
@@ -186,7 +194,7 @@ impl Deliverer {
         hold(&mut projection, unclaimed, unsettled, &owners, &mut failures);
         departures.set_aside(&mut projection);
         let mut batches = wishes_of(std::mem::take(&mut projection.kubernetes));
-        batches.extend(self.news_for_violas(&projection, &unknown));
+        batches.extend(self.news_for_violas(&projection, &removals));
         self.post((store, &position), &batches, &removed, &owners, &mut done, &mut failures).await?;
         let late = departures.due(&failures);
         if !late.is_empty() {
@@ -195,6 +203,7 @@ impl Deliverer {
         }
         self.memory.rounds.retain(&batches);
         self.take_leave((store, &position), departures, &projection, &failures, &mut done).await?;
+        self.note_removals((store, &position), &removals, &projection, &batches, &mut done).await?;
         self.wait_for_leave(standing, &mut done);
         // What was delivered is delivered, whatever becomes of the inventory.
         if let Err(error) = self.keep_records(&projection, &failures).await {
@@ -277,6 +286,9 @@ impl Deliverer {
                         continue;
                     }
                 };
+                if wish.is_tombstone() && delivery != Delivery::Releasing {
+                    done.buried.extend(self.location(&place).map(|location| (location, node.clone())));
+                }
                 match &place {
                     Place::Kubernetes(target) => {
                         let releasing = (target.clone(), node.clone());
@@ -294,7 +306,15 @@ impl Deliverer {
                             continue;
                         }
                     }
+                    // Nothing says when that ends but asking again.
+                    Place::Viola { .. } if delivery == Delivery::Releasing => {
+                        sooner(&mut done.again, Instant::now() + VIOLA_RELEASING);
+                        continue;
+                    }
                     Place::Viola { id, provider } => {
+                        if wish.is_tombstone() && delivery == Delivery::Removed {
+                            done.gone.insert(node.clone());
+                        }
                         let key = (id.clone(), provider.clone(), node.clone());
                         match wish.is_tombstone() {
                             true => drop(self.memory.posted.remove(&key)),
@@ -346,8 +366,20 @@ impl Deliverer {
     /// Every Viola that something may be delivered to.
     fn violas(&self) -> impl Iterator<Item = Viola> {
         let unknown = self.defaults.place_unknown(&self.environment).viola;
-        let known = self.placements.values().filter_map(|placement| placement.viola.clone());
-        known.chain(unknown)
+        let known = self.places().filter_map(|placement| placement.viola.clone()).collect::<Vec<_>>();
+        known.into_iter().chain(unknown)
+    }
+
+    /// A place in the words of the ledger.
+    pub(super) fn location(&self, place: &Place) -> Option<Location> {
+        match place {
+            Place::Kubernetes(target) => Some(Location::Kubernetes(target.clone())),
+            Place::Viola { id, provider } => {
+                let viola = self.violas().find(|viola| viola.id == *id)?;
+                let endpoint = viola.settings.endpoint.to_string();
+                Some(Location::Viola { endpoint, provider: provider.clone() })
+            }
+        }
     }
 
     /// The sink of a target, made anew where its kubeconfig is another one now.
@@ -403,53 +435,29 @@ impl Deliverer {
         self.cluster(target).await
     }
 
-    /// What Violas are to be sent: what changed since they were, and a tombstone for what lost its last NIC since.
-    fn news_for_violas(&self, projection: &Projection, unknown: &Placement) -> Vec<(Place, Vec<NodeWish>)> {
-        let mut violas: BTreeMap<&str, &Viola> = BTreeMap::new();
-        let mut at: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for placement in self.placements.values().chain([unknown]) {
-            let Some(viola) = &placement.viola else { continue };
-            violas.insert(&viola.id, viola);
-            at.entry(placement.provider.as_deref().unwrap_or_default()).or_default().insert(&viola.id);
-        }
-        let mut batches: BTreeMap<(String, String), Vec<NodeWish>> = BTreeMap::new();
+    /// What Violas are to be sent: what changed since they were, and what removals have not reached them.
+    fn news_for_violas(&self, projection: &Projection, removals: &Removals) -> Vec<(Place, Vec<NodeWish>)> {
+        let mut batches = removals.tombstones(projection, |owner| self.memory.trust.may_bury(owner));
         for ((id, provider), wishes) in &projection.viola {
-            let Some(viola) = violas.get(id.as_str()) else { continue };
-            let endpoint = viola.settings.endpoint.as_str();
-            let news = wishes.iter().filter(|wish| !self.has(id, endpoint, provider, wish));
+            let place = Place::Viola { id: id.clone(), provider: provider.clone() };
+            let news = wishes.iter().filter(|wish| !self.has(&place, wish));
             batches.entry((id.clone(), provider.clone())).or_default().extend(news.cloned());
-        }
-        // What was sent before, and lost its last NIC since.
-        let mut sent: BTreeSet<(String, String, NodeName)> = self.memory.posted.keys().cloned().collect();
-        for key in self.memory.records.iter().flat_map(BTreeMap::keys) {
-            let ids = at.get(key.provider_id.as_str()).into_iter().flatten().copied();
-            let Ok(node) = key.node_name.parse::<NodeName>() else { continue };
-            sent.extend(ids.map(|id| (id.to_owned(), key.provider_id.clone(), node.clone())));
-        }
-        for (id, provider, node) in sent {
-            let Some(loss) = projection.losses.get(&node).filter(|loss| loss.concerns_viola(&id)) else {
-                continue;
-            };
-            if projection.skipped.contains(&node) || !violas.contains_key(id.as_str()) {
-                continue;
-            }
-            let wished = projection.viola.get(&(id.clone(), provider.clone()));
-            if !wished.is_some_and(|wishes| wishes.iter().any(|wish| wish.config.node == node)) {
-                let tombstone = tombstone(&node, loss.server.as_ref(), Some(&provider));
-                batches.entry((id, provider)).or_default().push(tombstone);
-            }
         }
         let place = |((id, provider), wishes)| (Place::Viola { id, provider }, wishes);
         batches.into_iter().map(place).collect()
     }
 
     /// Whether a Viola has a node as it is to be, as far as that is remembered.
-    fn has(&self, id: &str, endpoint: &str, provider: &str, wish: &NodeWish) -> bool {
+    pub(super) fn has(&self, place: &Place, wish: &NodeWish) -> bool {
+        let Place::Viola { id, provider } = place else { return false };
         let node = wish.config.node.clone();
-        match self.memory.posted.get(&(id.to_owned(), provider.to_owned(), node)) {
+        match self.memory.posted.get(&(id.clone(), provider.clone(), node)) {
             Some(posted) => *posted == wish.fingerprint(),
             // What another sink was sent is in the records too.
-            None => self.delivered_before(wish, endpoint, provider) && self.is_recorded(provider, wish),
+            None => {
+                self.is_recorded(provider, wish)
+                    && self.location(place).is_some_and(|location| self.delivered_before(wish, &location))
+            }
         }
     }
 

@@ -129,7 +129,7 @@ impl Reconciler {
 /// The nodes that lost something, with their servers.
 fn lost(removed: Vec<Removed>) -> BTreeMap<NodeName, Lost> {
     let mut nodes = BTreeMap::new();
-    for Removed { node, mac: _, owner, server, project, released } in removed {
+    for Removed { node, owner, server, project, released, .. } in removed {
         if let (Some(owner), Some(server), Some(project), false) = (owner, server, project, released) {
             nodes.insert(node, Lost { server, project, owner });
         }

@@ -35,6 +35,8 @@ pub(super) struct Trust {
     fresh: BTreeSet<ConfigKey>,
     /// Targets whose objects were compared with it since.
     compared: BTreeSet<Target>,
+    /// Whether something showed that it may be an old copy.
+    suspect: bool,
 }
 
 impl Trust {
@@ -44,6 +46,7 @@ impl Trust {
         let back = before
             .is_some_and(|before| before.epoch != position.epoch || before.revision > position.revision);
         if back {
+            self.suspect = true;
             self.fresh.clear();
             self.compared.clear();
         }
@@ -64,6 +67,11 @@ impl Trust {
     /// The objects of a target have been compared with the ledger, and it knows what they know.
     pub fn compared(&mut self, target: &Target) {
         self.compared.insert(target.clone());
+    }
+
+    /// Whether a removal of a configuration's that the ledger knows may be told where nothing shows how old it is.
+    pub fn may_bury(&self, owner: &ConfigKey) -> bool {
+        !self.suspect || self.fresh.contains(owner)
     }
 
     /// The ledger for a delivery to a target.
@@ -92,6 +100,7 @@ impl Reconciler {
             .filter_map(|(target, cluster)| Some((target.clone(), cluster.sink.ahead_of(&position)?.len())));
         for (target, ahead) in ahead.collect::<Vec<_>>() {
             if ahead > 0 {
+                self.deliverer.memory.trust.suspect = true;
                 tracing::error!(
                     place = target.name(),
                     objects = ahead,

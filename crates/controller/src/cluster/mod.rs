@@ -7,7 +7,8 @@
 //! * [`manifest`], [`secrets`], [`clouds_yaml`]: from an object and its Secrets to the planner's value.
 //! * [`finalizer`]: a deleted configuration stays until what it published is gone.
 //! * `moves`: what configurations leave behind that are published elsewhere now. `gone`: nodes that will never clean up.
-//! * [`placement`], [`project`], `publish`, `deliver`, `rounds`, `records`: what is published, to the sinks of each configuration and the inventory.
+//! * [`placement`], [`project`], `publish`, `deliver`, `rounds`, `removals`, `records`: what is published, to the sinks of each
+//!   configuration and the inventory. `absent`: where what belongs to a configuration goes that is not there.
 //! * [`rabbitmq`]: what Contrabass says of a message broker, as a Secret.
 //! * [`restore`]: a ledger that was lost. `ledger`: one that may be an old copy.
 //! * [`triggers`], [`webhook`]: when a configuration is carried out.
@@ -33,6 +34,7 @@
 //! nodes; get, create, update of leases in its own namespace; get, list, watch, create, patch, delete of multinicnodeconfigs
 //! in the namespaces that it publishes to; create of tokenreviews and subjectaccessreviews for RECONCILE_TOKEN_REVIEW.
 
+mod absent;
 pub mod clouds_yaml;
 pub mod conditions;
 mod deliver;
@@ -51,6 +53,7 @@ mod publish;
 pub mod rabbitmq;
 mod reconciler;
 mod records;
+mod removals;
 mod report;
 pub mod restore;
 mod rounds;
@@ -298,7 +301,8 @@ impl Cluster {
             cluster_metrics,
         } = &self.setup;
         let controller = Controller::new(store.clone(), gate.clone(), *limits, *retention, metrics.clone())
-            .reading(reads(self.triggers.mode));
+            .reading(reads(self.triggers.mode))
+            .delivering();
         let deliverer = Deliverer {
             client: client.clone(),
             defaults: placement::Defaults {
@@ -313,6 +317,7 @@ impl Cluster {
             drift: Arc::default(),
             placements: BTreeMap::new(),
             unplaced: BTreeSet::new(),
+            absent: BTreeMap::new(),
             memory: deliver::Memory::default(),
         };
         Reconciler {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use multinic_core::desired::Position;
 use multinic_core::published::Published;
 use multinic_core::{ConfigKey, NodeName};
-use multinic_store::{PlaceRecord, Removed, Store, StoreError};
+use multinic_store::{PlaceRecord, Reached, Removed, Store, StoreError};
 
 use super::conditions::Undelivered;
 use super::deliver::{Delivered, Deliverer, Failure};
@@ -34,12 +34,21 @@ pub(super) struct Standing {
 /// What is remembered of places.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Each place with the configuration's choice when it was last delivered there.
-    known: BTreeMap<(ConfigKey, Location), String>,
+    /// Each place with what was said when it was last delivered there.
+    known: BTreeMap<(ConfigKey, Location), Said>,
     /// The places that an earlier process delivered to.
     earlier: BTreeSet<(ConfigKey, Location)>,
     /// Places that a setting of the controller left; told once.
     told: BTreeSet<(ConfigKey, Location)>,
+}
+
+/// What a record of a place says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Said {
+    /// The configuration's choice.
+    choice: String,
+    /// Rises from record to record.
+    number: u64,
 }
 
 /// Places that were left, with what may be there.
@@ -79,7 +88,7 @@ impl Deliverer {
         standing: &Standing,
         done: &mut Delivered,
     ) -> Result<Departures, StoreError> {
-        let left = self.places_left(store, published, standing).await?;
+        let left = self.places_left(store, published, removed, standing).await?;
         let mut departures = Departures::default();
         if left.is_empty() {
             return Ok(departures);
@@ -126,6 +135,7 @@ impl Deliverer {
         &mut self,
         store: &Store,
         published: &Published,
+        removed: &[Removed],
         standing: &Standing,
     ) -> Result<Vec<(ConfigKey, Location)>, StoreError> {
         let mut places = match self.memory.places.take() {
@@ -136,20 +146,21 @@ impl Deliverer {
         for (owner, placement) in &self.placements {
             for location in placement.locations() {
                 let key = (owner.clone(), location);
-                if places.known.get(&key) != Some(&placement.choice) {
-                    news.push(record(&key, &placement.choice));
-                    places.known.insert(key, placement.choice.clone());
+                if places.known.get(&key).is_none_or(|said| said.choice != placement.choice) {
+                    news.push((key, placement.choice.clone()));
                 }
             }
         }
-        if !news.is_empty() {
-            store.record_places(&news).await?;
-        }
+        places.record(store, news).await?;
         let (mut left, mut forgotten) = (Vec::new(), Vec::new());
-        for (key, choice) in &places.known {
+        for (key, Said { choice, .. }) in &places.known {
             let (owner, location) = key;
             let Some(placement) = self.placements.get(owner) else {
-                let has_nothing = || !published.interfaces.iter().any(|row| row.owner == *owner);
+                let due =
+                    |it: &Removed| it.owner.as_ref() == Some(owner) && it.delivered != Reached::Everything;
+                let has_nothing = || {
+                    !published.interfaces.iter().any(|row| row.owner == *owner) && !removed.iter().any(due)
+                };
                 if !self.unplaced.contains(owner) && has_nothing() {
                     forgotten.push(key.clone());
                 }
@@ -398,8 +409,9 @@ impl Deliverer {
             return Vec::new();
         }
         let access = self.placements.get(owner).map(|placement| placement.access.clone()).unwrap_or_default();
-        let settings = self.defaults.left_viola(endpoint, &access, &self.environment);
-        let settings = settings
+        let viola = self.defaults.left_viola(endpoint, &access, &self.environment);
+        let settings = viola
+            .map(|viola| viola.settings)
             .map_err(|error| SinkError::Setting { setting: "VIOLA_ENDPOINT", problem: error.problem });
         let sink = match settings.and_then(ViolaSink::new) {
             Ok(sink) => Arc::new(sink),
@@ -428,9 +440,8 @@ impl Deliverer {
 
     /// Whether an earlier process delivered these configurations to a Viola: only then do the inventory's records say what
     /// it has.
-    pub(super) fn delivered_before(&self, wish: &NodeWish, endpoint: &str, provider: &str) -> bool {
+    pub(super) fn delivered_before(&self, wish: &NodeWish, location: &Location) -> bool {
         let Some(places) = &self.memory.places else { return false };
-        let location = Location::Viola { endpoint: endpoint.to_owned(), provider: provider.to_owned() };
         wish.owners.values().all(|owner| places.earlier.contains(&(owner.clone(), location.clone())))
     }
 }
@@ -476,11 +487,11 @@ impl Delivered {
 }
 
 impl Places {
-    async fn read(store: &Store) -> Result<Self, StoreError> {
+    pub(super) async fn read(store: &Store) -> Result<Self, StoreError> {
         let mut known = BTreeMap::new();
-        for PlaceRecord { owner, place, choice } in store.places().await? {
+        for PlaceRecord { owner, place, choice, number } in store.places().await? {
             match serde_json::from_str(&place) {
-                Ok(location) => drop(known.insert((owner, location), choice)),
+                Ok(location) => drop(known.insert((owner, location), Said { choice, number })),
                 // Of a newer version of this project: it knows what to do with it.
                 Err(error) => {
                     tracing::warn!(config = %owner, place, error = %error, "a place is not understood");
@@ -489,8 +500,30 @@ impl Places {
         }
         Ok(Self { earlier: known.keys().cloned().collect(), known, told: BTreeSet::new() })
     }
-}
 
-fn record((owner, location): &(ConfigKey, Location), choice: &str) -> PlaceRecord {
-    PlaceRecord { owner: owner.clone(), place: location.text(), choice: choice.to_owned() }
+    async fn record(
+        &mut self,
+        store: &Store,
+        news: Vec<((ConfigKey, Location), String)>,
+    ) -> Result<(), StoreError> {
+        if news.is_empty() {
+            return Ok(());
+        }
+        let record = |((owner, location), choice): &((ConfigKey, Location), String)| {
+            (owner.clone(), location.text(), choice.clone())
+        };
+        let number = store.record_places(&news.iter().map(record).collect::<Vec<_>>()).await?;
+        self.known.extend(news.into_iter().map(|(key, choice)| (key, Said { choice, number })));
+        Ok(())
+    }
+
+    /// Where a configuration was delivered last: one place of each kind, of its last choice.
+    pub(super) fn last_of(&self, owner: &ConfigKey) -> Vec<&Location> {
+        let mut all: Vec<_> = self.known.iter().filter(|((of, _), _)| of == owner).collect();
+        all.sort_by_key(|(_, said)| said.number);
+        let Some((_, last)) = all.last() else { return Vec::new() };
+        let chosen = all.iter().filter(|(_, said)| said.choice == last.choice);
+        let kinds = chosen.map(|((_, location), _)| (matches!(location, Location::Viola { .. }), location));
+        kinds.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
 }

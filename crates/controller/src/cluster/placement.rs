@@ -209,9 +209,9 @@ impl Defaults {
         endpoint: &str,
         access: &ViolaAccess,
         environment: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<ViolaSettings, FieldError> {
+    ) -> Result<Viola, FieldError> {
         let access = ViolaAccess { endpoint: Some(endpoint.to_owned()), ..access.clone() };
-        Ok(self.viola(&access, environment)?.settings)
+        self.viola(&access, environment)
     }
 
     fn viola(

@@ -24,7 +24,7 @@ pub enum Place<'a> {
 pub struct Projection {
     /// Objects, with a tombstone for each node that has nothing there any more and of which something was taken away.
     pub kubernetes: BTreeMap<Target, Vec<NodeWish>>,
-    /// By Viola and provider. Its tombstones need to know what was delivered before.
+    /// By Viola and provider. Its tombstones depend on what it was told.
     pub viola: BTreeMap<(String, String), Vec<NodeWish>>,
     /// By provider, empty where a configuration names none, wherever it is delivered.
     pub providers: BTreeMap<String, Vec<NodeWish>>,
@@ -43,7 +43,6 @@ pub struct Loss {
     pub everything: bool,
     /// Where the configurations publish that it lost something of.
     targets: BTreeSet<Target>,
-    violas: BTreeSet<String>,
     providers: BTreeSet<String>,
 }
 
@@ -51,11 +50,6 @@ impl Loss {
     /// Whether it lost something that is there.
     pub fn concerns_target(&self, target: &Target) -> bool {
         self.everything || self.targets.contains(target)
-    }
-
-    /// The same for a Viola.
-    pub fn concerns_viola(&self, id: &str) -> bool {
-        self.everything || self.violas.contains(id)
     }
 
     /// The same for the records of a provider.
@@ -78,11 +72,10 @@ pub fn project<'a>(
     for Removed { node, owner, server, .. } in removed {
         let loss = projection.losses.entry(node.clone()).or_default();
         loss.server = loss.server.take().or_else(|| server.clone());
-        if let Some(Place::Known(Placement { provider, kubernetes, viola, assumed, .. })) =
+        if let Some(Place::Known(Placement { provider, kubernetes, assumed, .. })) =
             owner.as_ref().map(&place)
         {
             loss.targets.extend(kubernetes.clone());
-            loss.violas.extend(viola.as_ref().map(|viola| viola.id.clone()));
             loss.providers.extend((!assumed).then(|| provider.clone().unwrap_or_default()));
         }
     }
@@ -191,6 +184,7 @@ fn wish(node: &NodeName, rows: &[&PublishedInterface], provider: Option<&str>) -
 #[cfg(test)]
 mod tests {
     use multinic_core::{Addresses, Interface, MacAddr, Mtu, Slot};
+    use multinic_store::{Reached, RemovalId};
 
     use super::*;
 
@@ -227,12 +221,14 @@ mod tests {
 
     fn removed(node: &str, owner: &str) -> Removed {
         Removed {
+            id: RemovalId::default(),
             node: node.parse().unwrap(),
             mac: MacAddr::from_bytes([0xfa, 0x16, 0x3e, 1, 0, 0]).unwrap(),
             owner: Some(ConfigKey::new("default", owner)),
             server: Some("server-gone".into()),
             project: None,
             released: false,
+            delivered: Reached::Places(BTreeSet::new()),
         }
     }
 

@@ -8,6 +8,7 @@ mod faults;
 mod gone;
 mod leaders;
 mod moves;
+mod removals;
 mod restoring;
 mod sinks;
 mod slow;

@@ -144,6 +144,8 @@ async fn a_configuration_may_name_another_namespace() {
 pub struct Viola {
     pub requests: Arc<Mutex<Vec<(String, Value)>>>,
     pub refuses: Arc<Mutex<Option<&'static str>>>,
+    /// The status of each node in an answer; one of older programs has none.
+    pub says: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Viola {
@@ -180,8 +182,12 @@ async fn answer(
         return (StatusCode::BAD_REQUEST, "no such node here".to_owned());
     }
     let provider = headers.get("x-provider-id").map(|value| value.to_str().unwrap().to_owned());
+    let says = *viola.says.lock().unwrap();
+    let result = |node: &Value| json!({"nodeName": node["nodeName"], "status": says});
+    let results = nodes.as_array().unwrap().iter().map(result).collect::<Vec<_>>();
+    let answer = if says.is_some() { json!({ "results": results }) } else { json!({}) };
     viola.requests.lock().unwrap().push((provider.unwrap_or_default(), nodes));
-    (StatusCode::OK, "{}".to_owned())
+    (StatusCode::OK, answer.to_string())
 }
 
 #[tokio::test]

@@ -198,6 +198,9 @@ impl<'a> Found<'a> {
             // What the node has to free is what it has: a name that it verified wins over the published one.
             slot: observed.map(|name| name.slot().number().into()).or(self.slot),
             reason,
+            owner: [self.namespace.to_owned(), self.name.to_owned()],
+            device: self.device.map(str::to_owned),
+            project: self.project.map(str::to_owned),
         })
     }
 }

@@ -73,7 +73,7 @@ pub(crate) async fn publish(
 
 /// How many values a statement is given at most: below SQLite's 32 766 and MySQL's 65 535, and small enough that a
 /// statement stays far below MySQL's smallest packet limit.
-const MAX_ARGS: usize = 4_000;
+pub(crate) const MAX_ARGS: usize = 4_000;
 
 /// `?, ?, ?`
 pub(crate) fn placeholders(count: usize) -> String {

@@ -15,7 +15,24 @@ pub(super) struct Leaving {
     pub(super) port: String,
     pub(super) slot: Option<i64>,
     pub(super) reason: &'static str,
+    /// Namespace and name of the configuration.
+    pub(super) owner: [String; 2],
+    pub(super) device: Option<String>,
+    pub(super) project: Option<String>,
 }
+
+const COLUMNS: [&str; 10] = [
+    "node_name",
+    "macaddress",
+    "port_id",
+    "slot",
+    "reason",
+    "revision",
+    "cr_namespace",
+    "cr_name",
+    "device_id",
+    "project_id",
+];
 
 /// Records what leaves, unless another row gives the same MAC to the same node; withdraws removals whose MAC is wanted
 /// on the node again. The interfaces have been written by now.
@@ -58,21 +75,21 @@ pub(super) async fn write(
             !wanted.contains(&key) && !open.contains_key(&key) && seen.insert(key)
         })
         .collect();
-    for part in new.chunks(MAX_ARGS / 6) {
-        let rows = vec!["(?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP)"; part.len()].join(", ");
+    for part in new.chunks(MAX_ARGS / COLUMNS.len()) {
+        let row = format!("({}, CURRENT_TIMESTAMP)", placeholders(COLUMNS.len()));
         let sql = format!(
-            "INSERT INTO multi_removal (node_name, macaddress, port_id, slot, reason, revision, created_at) VALUES {rows}"
+            "INSERT INTO multi_removal ({}, created_at) VALUES {}",
+            COLUMNS.join(", "),
+            vec![row; part.len()].join(", ")
         );
-        let args = part.iter().flat_map(|Leaving { node, mac, port, slot, reason }| {
+        let args = part.iter().flat_map(|leaving| {
+            let Leaving { node, mac, port, slot, reason, owner: [namespace, name], device, project } =
+                leaving;
             let revision = Arg::Int(i64::try_from(revision).unwrap_or(i64::MAX));
-            [
-                Arg::text(node),
-                Arg::text(mac),
-                Arg::text(port),
-                Arg::optional_int(*slot),
-                Arg::text(*reason),
-                revision,
-            ]
+            let texts = [node, mac, port].map(Arg::text);
+            let whose = [Arg::text(namespace), Arg::text(name), Arg::optional(device.as_deref())];
+            let rest = [Arg::optional_int(*slot), Arg::text(*reason), revision];
+            texts.into_iter().chain(rest).chain(whose).chain([Arg::optional(project.as_deref())])
         });
         writes += session.execute("recording removals", &sql, args.collect()).await?;
     }

@@ -1,9 +1,10 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use multinic_core::published::{DesiredInterface, Publication, Published, Releasing};
 use multinic_core::{ConfigKey, Mtu, Slot};
-use multinic_store::{PlaceRecord, PublishOutcome, RememberedNic, Removed, Store, StoreError};
+use multinic_store::{PlaceRecord, PublishOutcome, Reached, RememberedNic, Removed, Store, StoreError};
 
 use crate::database::{Database, TABLES};
 use crate::on_both;
@@ -152,9 +153,9 @@ on_both! {
         let (kept, gone) = (nic_of("node-a", 1, 0, 1), nic_of("node-b", 2, 0, 2));
         store.publish(&publication([kept.clone(), gone.clone()])).await.unwrap();
         store.publish(&without(publication([kept]), &[&gone])).await.unwrap();
-        assert_eq!(store.purge(Duration::from_secs(3600)).await.unwrap(), 0);
+        assert_eq!(store.purge(Duration::from_secs(3600), false).await.unwrap(), 0);
         assert_eq!(store.published().await.unwrap().releasing.len(), 1);
-        assert_eq!(store.purge(Duration::ZERO).await.unwrap(), 2);
+        assert_eq!(store.purge(Duration::ZERO, false).await.unwrap(), 2);
         let published = store.published().await.unwrap();
         assert_eq!((published.releasing.len(), published.interfaces.len()), (0, 1));
         assert_eq!(db.sql("SELECT attached_node_name FROM node_table").await, "node-a");
@@ -187,7 +188,7 @@ on_both! {
         store.publish(&publication([nic("node-a", 0, 1), nic("node-a", 3, 2)])).await.unwrap();
         assert!(store.unclaimed(None).await.unwrap().is_empty());
         assert_eq!(store.published().await.unwrap().releasing.len(), 1);
-        store.purge(Duration::ZERO).await.unwrap();
+        store.purge(Duration::ZERO, false).await.unwrap();
         assert!(store.published().await.unwrap().releasing.is_empty());
         store.set_restoring(false).await.unwrap();
         assert!(!store.is_restoring().await.unwrap());
@@ -195,19 +196,22 @@ on_both! {
 
     async fn places_are_kept_by_configuration_until_they_are_forgotten(db) {
         let store = db.store().await;
-        let record = |name: &str, place: &str, choice: &str| PlaceRecord {
-            owner: ConfigKey::new("default", name),
+        let owner = |name: &str| ConfigKey::new("default", name);
+        let place = |name: &str, place: &str, choice: &str| (owner(name), place.to_owned(), choice.to_owned());
+        let record = |name: &str, place: &str, choice: &str, number| PlaceRecord {
+            owner: owner(name),
             place: place.to_owned(),
             choice: choice.to_owned(),
+            number,
         };
         let long = "p".repeat(3000);
-        store.record_places(&[record("a", "one", "1"), record("b", &long, "1")]).await.unwrap();
-        store.record_places(&[record("a", "one", "2"), record("a", "two", "2")]).await.unwrap();
+        assert_eq!(store.record_places(&[place("a", "one", "1"), place("b", &long, "1")]).await.unwrap(), 1);
+        assert_eq!(store.record_places(&[place("a", "one", "2"), place("a", "two", "2")]).await.unwrap(), 2);
         let mut places = store.places().await.unwrap();
         places.sort();
-        assert_eq!(places, [record("a", "one", "2"), record("a", "two", "2"), record("b", &long, "1")]);
+        assert_eq!(places, [record("a", "one", "2", 2), record("a", "two", "2", 2), record("b", &long, "1", 1)]);
         store.forget_place(&ConfigKey::new("default", "a"), "one").await.unwrap();
-        assert_eq!(store.places().await.unwrap(), [record("a", "two", "2"), record("b", &long, "1")]);
+        assert_eq!(store.places().await.unwrap(), [record("a", "two", "2", 2), record("b", &long, "1", 1)]);
     }
 
     async fn what_was_taken_away_is_read_without_the_node_and_released_in_its_place(db) {
@@ -218,12 +222,14 @@ on_both! {
         store.publish(&without(publication([stays]), &[&gone])).await.unwrap();
         let removed = store.removed().await.unwrap();
         let expected = Removed {
+            id: removed[0].id,
             node: gone.node.clone(),
             mac: gone.interface.mac,
             owner: Some(gone.owner.clone()),
             server: Some(gone.interface.device.clone()),
             project: Some(gone.project.clone()),
             released: false,
+            delivered: Reached::Places(BTreeSet::new()),
         };
         assert_eq!(removed, [expected]);
         let done = [(gone.node.clone(), gone.interface.mac)];
@@ -231,6 +237,39 @@ on_both! {
         assert_eq!(store.release(&done).await.unwrap(), 0);
         assert!(store.removed().await.unwrap()[0].released);
         assert!(store.published().await.unwrap().releasing.is_empty(), "its slot is free");
+    }
+
+    async fn a_removal_stays_until_it_has_reached_every_place(db) {
+        let store = db.store().await;
+        let [one, two] = [nic("node-a", 0, 1), nic("node-a", 1, 2)];
+        store.publish(&publication([one.clone(), two.clone()])).await.unwrap();
+        store.publish(&without(publication([]), &[&one, &two])).await.unwrap();
+        let ids: Vec<_> = store.removed().await.unwrap().iter().map(|it| it.id).collect();
+        store.note_delivered(&[(ids[0], "here".to_owned()), (ids[1], "here".to_owned())], &[ids[1]]).await.unwrap();
+        let removed = store.removed().await.unwrap();
+        assert!(removed[0].delivered.has("here") && !removed[0].delivered.has("there"));
+        assert_eq!(removed[1].delivered, Reached::Everything);
+        assert_eq!(store.release_delivered(&ids, Duration::from_secs(60)).await.unwrap(), 0, "it is too soon");
+        assert_eq!(store.release_delivered(&ids, Duration::ZERO).await.unwrap(), 1);
+        store.purge(Duration::ZERO, true).await.unwrap();
+        let left = store.removed().await.unwrap();
+        // The tombstone of its interface is gone: it knows itself whose it was.
+        assert_eq!((left.len(), &left[0]), (1, &removed[0]));
+        store.purge(Duration::ZERO, false).await.unwrap();
+        assert!(store.removed().await.unwrap().is_empty());
+        assert_eq!(db.sql("SELECT COUNT(*) FROM multi_removal_place").await, "0");
+    }
+
+    async fn a_removal_knows_whose_it_was_when_its_port_is_elsewhere(db) {
+        let store = db.store().await;
+        let before = nic_of("node-a", 1, 3, 1);
+        store.publish(&publication([before.clone()])).await.unwrap();
+        let mut after = nic_of("node-b", 2, 0, 1);
+        after.owner = ConfigKey::new("default", "another");
+        store.publish(&publication([after])).await.unwrap();
+        let removed = store.removed().await.unwrap();
+        assert_eq!(removed[0].owner, Some(before.owner));
+        assert_eq!(removed[0].server, Some(before.interface.device.clone()));
     }
 
     async fn a_port_that_moves_leaves_a_removal_behind(db) {
@@ -411,11 +450,11 @@ on_both! {
         while !writer.is_finished() || reads == 0 {
             let state = db.read("node-a").await;
             let position = state.position.unwrap().revision;
-            let revisions: std::collections::BTreeSet<_> = state.nics.iter().map(|nic| (nic.mtu, nic.revision)).collect();
+            let revisions: BTreeSet<_> = state.nics.iter().map(|nic| (nic.mtu, nic.revision)).collect();
             assert_eq!((state.nics.len(), revisions.len()), (200, 1), "{revisions:?}");
             assert_eq!(revisions.first().unwrap().1, position);
             let published = store.published().await.unwrap();
-            let mtus: std::collections::BTreeSet<_> = published.interfaces.iter().map(|i| i.interface.as_ref().unwrap().mtu).collect();
+            let mtus: BTreeSet<_> = published.interfaces.iter().map(|i| i.interface.as_ref().unwrap().mtu).collect();
             assert_eq!(mtus.len(), 1);
             reads += 1;
         }

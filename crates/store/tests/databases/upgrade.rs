@@ -229,7 +229,7 @@ on_both! {
         let tombstones = db.read("node-a").await.tombstones;
         assert_eq!(tombstones[0].mac.to_string(), mac(1));
         assert!(tombstones[0].entry.is_some());
-        assert_eq!(store.purge(std::time::Duration::ZERO).await.unwrap(), 1);
+        assert_eq!(store.purge(std::time::Duration::ZERO, false).await.unwrap(), 1);
     }
 
     async fn a_node_name_that_no_node_can_have_does_not_stop_the_controller(db) {

@@ -171,7 +171,8 @@ impl ViolaSink {
         let json = format!("[{}]", item.json);
         match self.exchange.post(provider, token, &json).await {
             Ok(accepted) => match accepted.outcome(item.node.as_str()) {
-                None | Some(Ok(Delivery::Applied)) => Ok(Delivery::Removed),
+                // It was taken; whether the node's object is gone is not said.
+                None => Ok(Delivery::Applied),
                 Some(Ok(delivery)) => Ok(delivery),
                 Some(Err((code, message))) => Err(kept(format!("{code}: {message}"), None)),
             },
