@@ -48,7 +48,7 @@ pub(crate) fn roll_back(ground: Ground<'_>, entry: &Entry) -> Result<(), Vec<Str
     failures.take(faults::point(Point::RollbackBegun));
     let link = failures.take(changed_link(ground, entry)).flatten();
     if let Some((before, state)) = link {
-        live(ground.netlink, entry, before, &state, &mut failures);
+        live(ground, entry, before, &state, &mut failures);
     }
     failures.take(faults::point(Point::RollbackLive));
     for file in &entry.files {
@@ -81,7 +81,8 @@ pub(crate) fn is_of(link: &Link, mac: MacAddr) -> bool {
     link.mac == Some(mac) || link.permanent_mac == Some(mac)
 }
 
-fn live(netlink: &Netlink, entry: &Entry, before: &LinkBefore, now: &LinkState, failures: &mut Failures) {
+fn live(ground: Ground<'_>, entry: &Entry, before: &LinkBefore, now: &LinkState, failures: &mut Failures) {
+    let netlink = ground.netlink;
     let mut link = LinkRef::from(&now.link);
     let rename = now.link.name != before.name;
     let mut up = now.link.up;
@@ -103,8 +104,8 @@ fn live(netlink: &Netlink, entry: &Entry, before: &LinkBefore, now: &LinkState, 
         failures.take(netlink.set_mtu(&link, before.mtu));
     }
     if let Some(value) = &before.accept_ra
-        && sysctl::read_accept_ra(&link.name).as_ref() != Some(value)
-        && let Err(error) = sysctl::write_accept_ra(&link.name, value)
+        && sysctl::read_accept_ra(ground.root, &link.name).as_ref() != Some(value)
+        && let Err(error) = sysctl::write_accept_ra(ground.root, &link.name, value)
     {
         // As when it was set: a container may not be allowed to, and the link works without.
         tracing::warn!(link = link.name, %error, "cannot set accept_ra back to {value}");

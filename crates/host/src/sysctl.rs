@@ -1,22 +1,29 @@
-//! Settings of a link below `/proc/sys`, in the network namespace of this thread. They are the process' own, and so never
-//! below the node's root.
+//! Settings of a link below `/proc/sys`, in the network namespace of this thread.
+//!
+//! The kernel takes a link's IPv6 settings nowhere else, and a container's own `/proc/sys` is read-only. So where the node's
+//! `/proc/sys/net` is mounted below its root, that is the one; it belongs to the network namespace of whoever mounted it,
+//! which is the node's, as ours is.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::files::HostRoot;
 
 /// Stands for the links to come.
 pub const DEFAULT: &str = "default";
 
-fn accept_ra(link: &str) -> PathBuf {
-    ["/proc/sys/net/ipv6/conf", link, "accept_ra"].iter().collect()
+fn accept_ra(root: &HostRoot, link: &str) -> PathBuf {
+    let mounted = root.path().join("proc/sys/net");
+    let folder = if mounted.is_dir() { mounted.as_path() } else { Path::new("/proc/sys/net") };
+    folder.join("ipv6/conf").join(link).join("accept_ra")
 }
 
 /// Whether and how the link takes up what routers advertise; none where there is no IPv6.
-pub fn read_accept_ra(link: &str) -> Option<String> {
-    std::fs::read_to_string(accept_ra(link)).ok().map(|text| text.trim().to_owned())
+pub fn read_accept_ra(root: &HostRoot, link: &str) -> Option<String> {
+    std::fs::read_to_string(accept_ra(root, link)).ok().map(|text| text.trim().to_owned())
 }
 
 /// Sets it.
-pub fn write_accept_ra(link: &str, value: &str) -> io::Result<()> {
-    std::fs::write(accept_ra(link), value)
+pub fn write_accept_ra(root: &HostRoot, link: &str, value: &str) -> io::Result<()> {
+    std::fs::write(accept_ra(root, link), value)
 }

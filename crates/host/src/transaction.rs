@@ -71,7 +71,7 @@ impl Host {
         if let Some(index) = change.link {
             let state = self.netlink.link_state(index)?.filter(|state| is_of(&state.link, mac));
             let state = state.ok_or(Cause::Gone { mac })?;
-            let accept_ra = sysctl::read_accept_ra(&state.link.name);
+            let accept_ra = sysctl::read_accept_ra(&self.root, &state.link.name);
             // A change that leaves the link up is none of its manager's business, if that has the NIC as it is to be.
             let stays_up = |step: &Step| !matches!(step, Step::SetDown | Step::Rename(_) | Step::SetUp);
             let stays_with = change.target.as_ref().filter(|_| change.steps.iter().all(stays_up));
@@ -197,17 +197,17 @@ impl Host {
                 Point::SetMtu
             }
             Step::IgnoreRouterAdvertisements => {
-                if let Err(error) = sysctl::write_accept_ra(&link.name, "0") {
-                    // Read-only below /proc/sys, as in most containers, or no IPv6 at all. The addresses that a router
+                if let Err(error) = sysctl::write_accept_ra(&self.root, &link.name, "0") {
+                    // Read-only, in a container without the node's own /proc/sys/net, or no IPv6 at all. The addresses that a router
                     // adds are drift, which is repaired.
                     tracing::warn!(link = link.name, %error, "cannot make the link ignore router advertisements");
                 }
                 Point::IgnoreRouterAdvertisements
             }
             Step::HeedRouterAdvertisements => {
-                if let Some(value) = sysctl::read_accept_ra(sysctl::DEFAULT)
-                    && sysctl::read_accept_ra(&link.name).as_ref() != Some(&value)
-                    && let Err(error) = sysctl::write_accept_ra(&link.name, &value)
+                if let Some(value) = sysctl::read_accept_ra(&self.root, sysctl::DEFAULT)
+                    && sysctl::read_accept_ra(&self.root, &link.name).as_ref() != Some(&value)
+                    && let Err(error) = sysctl::write_accept_ra(&self.root, &link.name, &value)
                 {
                     // For the same reasons.
                     tracing::warn!(link = link.name, %error, "cannot make the link heed router advertisements");
