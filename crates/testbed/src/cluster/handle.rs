@@ -74,8 +74,9 @@ impl Cluster {
             let rootfs = Rootfs::get(spec.release, spec.network)?;
             let mut guest = Guest::new(&rootfs, &format!("node-{number}"), &switch)?;
             guest.plug(network::nic(number)?)?;
-            let netplan = network::netplan(number, count, spec.network.renderer())?;
-            guest.write("/etc/netplan/50-cloud-init.yaml", &netplan, 0o600)?;
+            for (path, content, mode) in network::files(number, count, spec.network)? {
+                guest.write(path, &content, mode)?;
+            }
             kubelet::install(&mut guest, number, &control_plane)?;
             nodes.push(guest);
         }

@@ -8,7 +8,7 @@ use multinic_core::MacAddr;
 use rtnetlink::packet_route::route::RouteProtocol;
 
 use super::ClusterError;
-use crate::guest::Nic;
+use crate::guest::{NetworkManagement, Nic};
 use crate::node::{NetNs, NewRoute, NodeError, Switch};
 
 /// The network of the nodes, as the switch calls it.
@@ -32,6 +32,9 @@ pub(super) fn pod_network(number: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(10, 244, number, 0), 24)
 }
 
+/// NetworkManager would ask for a lease on the pods' links.
+const LEAVES_PODS: &str = "[keyfile]\nunmanaged-devices=interface-name:cni0;interface-name:veth*\n";
+
 /// All pods.
 pub(super) const ALL_PODS: &str = "10.244.0.0/16";
 
@@ -46,19 +49,76 @@ pub(super) fn nic(number: u8) -> Result<Nic, ClusterError> {
     Ok(Nic { mac, name: LINK.to_owned(), mtu: MTU, network: NAME.to_owned() })
 }
 
-/// What cloud-init would have written on a node: its address, the way out, and the ways to the other nodes' pods.
-pub(super) fn netplan(number: u8, nodes: u8, renderer: &str) -> Result<String, ClusterError> {
-    let mut text = format!(
-        "network:\n  version: 2\n  renderer: {renderer}\n  ethernets:\n    {LINK}:\n      match: {{macaddress: \"{}\"}}\n      \
-         set-name: {LINK}\n      addresses: [{}/{PREFIX}]\n      routes:\n      - {{to: default, via: {CONTROL_PLANE}}}\n",
-        mac(10 + number)?,
-        node_address(number)
-    );
-    for other in (1..=nodes).filter(|other| *other != number) {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "      - {{to: {}, via: {}}}", pod_network(other), node_address(other));
+/// A file of a node, and its mode.
+pub(super) type NodeFile = (&'static str, String, u32);
+
+/// What whoever set a node up has written for its network manager: its address, the way out, and the ways to the other
+/// nodes' pods.
+pub(super) fn files(
+    number: u8,
+    nodes: u8,
+    network: NetworkManagement,
+) -> Result<Vec<NodeFile>, ClusterError> {
+    let (mac, address) = (mac(10 + number)?, node_address(number));
+    let others = (1..=nodes).filter(|other| *other != number);
+    let routes: Vec<_> = others.map(|other| (pod_network(other), node_address(other))).collect();
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    match network {
+        NetworkManagement::Netplan | NetworkManagement::NetplanOverNetworkManager => {
+            let _ = writeln!(
+                text,
+                "network:\n  version: 2\n  renderer: {}\n  ethernets:\n    {LINK}:\n      match: {{macaddress: \"{mac}\"}}\n      \
+                 set-name: {LINK}\n      addresses: [{address}/{PREFIX}]\n      routes:\n      \
+                 - {{to: default, via: {CONTROL_PLANE}}}",
+                network.renderer()
+            );
+            for (to, via) in routes {
+                let _ = writeln!(text, "      - {{to: {to}, via: {via}}}");
+            }
+            Ok(vec![("/etc/netplan/50-cloud-init.yaml", text, 0o600)])
+        }
+        NetworkManagement::Networkd => {
+            let _ = writeln!(
+                text,
+                "[Match]\nName={LINK}\n[Network]\nAddress={address}/{PREFIX}\nGateway={CONTROL_PLANE}"
+            );
+            for (to, via) in routes {
+                let _ = writeln!(text, "[Route]\nDestination={to}\nGateway={via}");
+            }
+            Ok(vec![("/etc/systemd/network/50-eth0.network", text, 0o644)])
+        }
+        NetworkManagement::NetworkManager => {
+            let _ = writeln!(
+                text,
+                "[connection]\nid={LINK}\ntype=ethernet\ninterface-name={LINK}\n[ipv6]\nmethod=link-local\n\
+                 [ipv4]\nmethod=manual\naddress1={address}/{PREFIX},{CONTROL_PLANE}"
+            );
+            for (place, (to, via)) in (1..).zip(routes) {
+                let _ = writeln!(text, "route{place}={to},{via}");
+            }
+            Ok(vec![
+                ("/etc/NetworkManager/system-connections/eth0.nmconnection", text, 0o600),
+                ("/etc/NetworkManager/conf.d/50-pods.conf", LEAVES_PODS.to_owned(), 0o644),
+            ])
+        }
+        NetworkManagement::Ifcfg => {
+            let _ = writeln!(
+                text,
+                "DEVICE={LINK}\nTYPE=Ethernet\nONBOOT=yes\nBOOTPROTO=none\nIPADDR={address}\nPREFIX={PREFIX}\n\
+                 GATEWAY={CONTROL_PLANE}"
+            );
+            let mut ways = String::new();
+            for (to, via) in routes {
+                let _ = writeln!(ways, "{to} via {via}");
+            }
+            Ok(vec![
+                ("/etc/sysconfig/network-scripts/ifcfg-eth0", text, 0o644),
+                ("/etc/sysconfig/network-scripts/route-eth0", ways, 0o644),
+                ("/etc/NetworkManager/conf.d/50-pods.conf", LEAVES_PODS.to_owned(), 0o644),
+            ])
+        }
     }
-    Ok(text)
 }
 
 /// Plugs the control plane's namespace in.

@@ -8,12 +8,14 @@
 //! (mounts, processes, network) is in namespaces of its own, and ends with the process that started it, however that one
 //! ends; nothing stays on the machine but the cache of file systems.
 
+mod agreement;
 mod boot;
 mod cache;
 mod error;
 mod handle;
 mod rootfs;
 
+pub use agreement::Asked;
 pub use error::GuestError;
 pub use handle::{Guest, Nic};
 pub use rootfs::{NetworkManagement, Release, Rootfs};

@@ -27,7 +27,7 @@ fn comes_back(kind: &'static Kind, boot: impl FnOnce(&mut Node)) {
     boot(&mut node);
     node.add_what_others_have();
     for wanted in &nics {
-        node.until("a NIC without any agent", || node.kernel_fault(wanted));
+        node.until_booted_with(wanted);
     }
     before.assert_same(&node.lasting());
     // The agent finds nothing to do.

@@ -62,7 +62,7 @@ pub fn a_nic_with_a_lease_becomes_ours_and_the_nodes_own_never_does(kind: &'stat
     node.guest.reboot().unwrap();
     node.add_what_others_have();
     for wanted in &nics {
-        node.until("a NIC without any agent", || node.kernel_fault(wanted));
+        node.until_booted_with(wanted);
     }
     before.assert_same(&node.lasting());
 }

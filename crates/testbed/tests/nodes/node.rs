@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use multinic_core::MacAddr;
-use multinic_testbed::guest::{Guest, Nic, Rootfs};
+use multinic_testbed::guest::{Asked, Guest, Nic, Rootfs};
 use multinic_testbed::node::{ForeignState, NetlinkWatch, NewRoute, Switch};
 use multinic_testbed::program::find;
 use serde_json::Value;
@@ -228,15 +229,23 @@ impl Node {
         });
     }
 
-    /// Runs the agent's program to its end, and returns what it printed.
+    /// The agent's program, with what it has to know of its node.
+    pub fn agent_command(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
+        let mut command = self.guest.command(AGENT).unwrap();
+        command
+            .env("LOG_FORMAT", "text")
+            .env("NODE_NAME", self.name())
+            .env("DATABASE_URL", Source::url(SOURCE));
+        command.envs(variables.iter().copied()).args(arguments);
+        command
+    }
+
+    /// Runs it to its end, and returns what it printed.
     pub fn run_agent(&self, variables: &[(&str, &str)], arguments: &[&str]) -> String {
-        let mut words = vec!["LOG_FORMAT=text".to_owned(), format!("NODE_NAME={}", self.name())];
-        words.push(format!("DATABASE_URL={}", Source::url(SOURCE)));
-        words.extend(variables.iter().map(|(name, value)| format!("{name}={value}")));
-        words.push(AGENT.to_owned());
-        words.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.guest.run("env", &words).unwrap()
+        let output = self.agent_command(variables, arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{}: {arguments:?}: {}: {said}", self.name(), output.status);
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn links(&self) -> Vec<Value> {
@@ -276,12 +285,26 @@ impl Node {
         (!missing.is_empty()).then(|| format!("{missing:?} not in:\n{all}"))
     }
 
-    /// Waits until kernel, files and report agree.
+    /// What the node's network manager says of it that is not so.
+    pub fn disagreement(&self, wanted: &Wanted, booted: bool) -> Option<String> {
+        let Wanted { mac, addresses, .. } = wanted;
+        self.guest.disagreement(Asked { mac: *mac, name: wanted.name(), addresses, booted })
+    }
+
+    /// Waits until kernel, files and report agree, and then the network manager.
     pub fn until_configured(&self, wanted: &Wanted) {
         self.until(&wanted.name().to_string(), || {
             let reported = self.source.verified(self.name(), wanted.mac);
             let unreported = || (reported != Some(wanted.slot)).then(|| format!("reported: {reported:?}"));
-            self.kernel_fault(wanted).or_else(|| self.file_fault(wanted)).or_else(unreported)
+            let kernel = self.kernel_fault(wanted).or_else(|| self.file_fault(wanted));
+            kernel.or_else(unreported).or_else(|| self.disagreement(wanted, false))
+        });
+    }
+
+    /// Waits until a node that has booted has a NIC as its files say, with no agent.
+    pub fn until_booted_with(&self, wanted: &Wanted) {
+        self.until("a NIC without any agent", || {
+            self.kernel_fault(wanted).or_else(|| self.disagreement(wanted, true))
         });
     }
 

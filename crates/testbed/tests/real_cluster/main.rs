@@ -14,7 +14,7 @@ use multinic_testbed::node::NetNs;
 
 use feed::Feed;
 use nics::Wanted;
-use scene::{Scene, Source, kill_agent};
+use scene::{Scene, Source, Without, kill_agent};
 
 /// What happens to pods and nodes while NICs come and go, whoever says which NICs there are to be. One NIC of each node is
 /// left.
@@ -28,10 +28,16 @@ async fn nics_outlive_pods_nodes_and_versions(scene: &mut Scene, feed: &mut Feed
     scene.wait_configured(1, "multinic0", &second).await;
     scene.wait_reported(0, &[&first]).await;
     scene.wait_reported(1, &[&second]).await;
+    let on_third = feed.attach(scene, 2).await;
+    scene.plug(2, &on_third, "ens4");
+    scene.wait_configured(2, "multinic0", &on_third).await;
+    scene.wait_reported(2, &[&on_third]).await;
     scene.assert_reaches(0, &second);
+    scene.assert_reaches(1, &on_third);
+    scene.assert_reaches(2, &first);
 
-    // From here on these two never lose an address, but for the moment in which their node is off.
-    let mut watches = [scene.watch(0, &[&first]), scene.watch(1, &[&second])];
+    // From here on these never lose an address, but for the moment in which their node is off.
+    let mut watches = [scene.watch(0, &[&first]), scene.watch(1, &[&second]), scene.watch(2, &[&on_third])];
     for how in [scene::Kill::Gracefully, scene::Kill::AtOnce, scene::Kill::Process] {
         kill_agent(scene, 0, how).await;
         scene.wait_agents().await;
@@ -59,7 +65,11 @@ async fn nics_outlive_pods_nodes_and_versions(scene: &mut Scene, feed: &mut Feed
     scene.cluster.reset(0).unwrap();
     scene.wait_configured(0, "multinic0", &first).await;
     scene.cluster.start_kubelet(0).unwrap();
+    scene.cluster.reboot(2).unwrap();
+    scene.wait_configured(2, "multinic0", &on_third).await;
+    scene.cluster.start_kubelet(2).unwrap();
     scene.wait_agents().await;
+    scene.wait_reported(2, &[&on_third]).await;
     scene.wait_reported(0, &[&first]).await;
     scene.wait_reported(1, &[&second, &third]).await;
     rebooted.assert_kept();
@@ -73,6 +83,24 @@ async fn nics_outlive_pods_nodes_and_versions(scene: &mut Scene, feed: &mut Feed
     (first, second)
 }
 
+/// What the documentation says of a pod that lacks one of its rights.
+async fn a_pod_that_lacks_a_right_says_so(scene: &mut Scene, feed: &mut Feed) {
+    scene.deployed.without = Some(Without::NetAdmin);
+    scene.deploy().await;
+    let nic = feed.attach(scene, 0).await;
+    scene.plug(0, &nic, "ens6");
+    scene.wait_status(0, "Operation not permitted").await;
+    assert!(!nic.is_addressed(scene.cluster.guest(0).unwrap()));
+
+    // It does without the other, and without what that is for.
+    scene.deployed.without = Some(Without::Sysctls);
+    scene.deploy().await;
+    let guest = scene.cluster.guest(0).unwrap();
+    scene.until("an address", async || (!nic.is_addressed(guest)).then(|| "none".to_owned())).await;
+    assert_ne!(nics::accept_ra(guest, "multinic1"), "0");
+    scene.wait_logged(0, "cannot make the link ignore router advertisements").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and a Kubernetes of its own: make test-cluster"]
 async fn agents_keep_the_nics_of_their_objects_over_dead_pods_reboots_and_updates() {
@@ -81,7 +109,9 @@ async fn agents_keep_the_nics_of_their_objects_over_dead_pods_reboots_and_update
     }
     let mut scene = Scene::start("agent");
     scene.deploy().await;
-    nics_outlive_pods_nodes_and_versions(&mut scene, &mut Feed::objects()).await;
+    let mut feed = Feed::objects();
+    nics_outlive_pods_nodes_and_versions(&mut scene, &mut feed).await;
+    a_pod_that_lacks_a_right_says_so(&mut scene, &mut feed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

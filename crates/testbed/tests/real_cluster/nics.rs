@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use multinic_core::MacAddr;
-use multinic_testbed::guest::Guest;
+use multinic_testbed::guest::{Asked, Guest};
 use multinic_testbed::node::{NetNs, NetlinkWatch};
 use serde_json::Value;
 
@@ -31,13 +31,25 @@ impl Wanted {
             info["local"] == self.address.addr().to_string() && info["prefixlen"] == self.address.prefix_len()
         });
         let right = link["ifname"] == name && link["mtu"] == self.mtu && up && address;
-        (!right).then(|| format!("{name} with {self:?} is {link}"))
+        let asked =
+            Asked { mac: self.mac, name: name.parse().unwrap(), addresses: &[self.address], booted: false };
+        let kernel = (!right).then(|| format!("{name} with {self:?} is {link}"));
+        let listens = || {
+            let router = accept_ra(guest, name);
+            (router != "0").then(|| format!("accept_ra of {name} is {router}"))
+        };
+        kernel.or_else(listens).or_else(|| guest.disagreement(asked))
     }
 
     /// Whether a node has the address.
     pub fn is_addressed(&self, guest: &Guest) -> bool {
         guest.run("ip", &["-oneline", "address", "show"]).unwrap().contains(&self.address.to_string())
     }
+}
+
+/// Whether a NIC heeds what routers say.
+pub fn accept_ra(guest: &Guest, name: &str) -> String {
+    guest.run("sysctl", &["-n", &format!("net.ipv6.conf.{name}.accept_ra")]).unwrap().trim().to_owned()
 }
 
 /// Everything that a kernel says about NICs from now on.

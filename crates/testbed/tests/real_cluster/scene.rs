@@ -20,8 +20,7 @@ use crate::nics::{Wanted, Watch};
 
 pub const NAMESPACE: &str = "multinic-system";
 /// Changes the DaemonSet as the documentation says.
-const AGENTS_ON_DATABASE: &str = "patches:
-- patch: |-
+const AGENTS_ON_DATABASE: &str = "- patch: |-
     apiVersion: apps/v1
     kind: DaemonSet
     metadata:
@@ -40,14 +39,49 @@ const AGENTS_ON_DATABASE: &str = "patches:
             - name: DATABASE_URL
               valueFrom: {secretKeyRef: {name: operator-secret, key: DATABASE_URL}}
 ";
+/// A pod without one of its rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Without {
+    NetAdmin,
+    Sysctls,
+}
+
+impl Without {
+    fn patch(self) -> &'static str {
+        match self {
+            Self::NetAdmin => {
+                "- target: {kind: DaemonSet}
+  patch: |-
+    - op: remove
+      path: /spec/template/spec/containers/0/securityContext/capabilities/add
+"
+            }
+            Self::Sysctls => {
+                "- patch: |-
+    apiVersion: apps/v1
+    kind: DaemonSet
+    metadata: {name: multinic-agent, namespace: multinic-system}
+    spec:
+      template:
+        spec:
+          containers:
+          - name: agent
+            volumeMounts: [{mountPath: /host/proc/sys/net, $patch: delete}]
+"
+            }
+        }
+    }
+}
+
 /// The label that all keys of ours on a `Node` share.
 const KEY: &str = "multinic.io/interfaces";
 const AGENTS: &str = "app.kubernetes.io/name=multinic-agent";
 /// A pod takes ten seconds while the machine compiles something else.
 const PATIENCE: Duration = Duration::from_secs(120);
-pub const NODES: [NodeSpec; 2] = [
+pub const NODES: [NodeSpec; 3] = [
     NodeSpec { release: Release::Bookworm, network: NetworkManagement::Netplan },
-    NodeSpec { release: Release::Trixie, network: NetworkManagement::Netplan },
+    NodeSpec { release: Release::Trixie, network: NetworkManagement::Networkd },
+    NodeSpec { release: Release::Trixie, network: NetworkManagement::NetworkManager },
 ];
 
 pub fn node_name(node: usize) -> String {
@@ -79,6 +113,7 @@ pub struct Deployed {
     pub what: &'static str,
     pub agent_tag: &'static str,
     pub source: Source,
+    pub without: Option<Without>,
 }
 
 pub struct Scene {
@@ -92,10 +127,10 @@ pub struct Scene {
 const DATABASE: &str = "multinic";
 
 impl Scene {
-    /// Two nodes, and the definitions.
+    /// Nodes with three network managers, and the definitions.
     pub fn start(what: &'static str) -> Self {
         let cluster = Cluster::start(&NODES).unwrap();
-        let deployed = Deployed { what, agent_tag: "1", source: Source::Object };
+        let deployed = Deployed { what, agent_tag: "1", source: Source::Object, without: None };
         let scene = Self { client: cluster.client().unwrap(), cluster, deployed, database: None };
         for (program, tag) in [("multinic", "1"), ("multinic-agent", "1"), ("multinic-agent", "2")] {
             let archive = scene.cluster.folder().join(format!("{program}-{tag}.tar"));
@@ -131,15 +166,17 @@ impl Scene {
     /// Brings what is deployed up to date, as a user does: with a kustomization over the one that is shipped. Waits until
     /// its agents are ready.
     pub async fn deploy(&self) {
-        let Deployed { what, agent_tag, source } = self.deployed;
+        let Deployed { what, agent_tag, source, without } = self.deployed;
         let folder = tempfile::tempdir_in(self.cluster.folder()).unwrap();
         let way_up = "../".repeat(folder.path().canonicalize().unwrap().components().count() - 1);
         let base = format!("{way_up}{}", deploy(what).trim_start_matches('/'));
         let mut kustomization = format!(
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{base}]\nimages:\n\
              - {{name: multinic, newName: localhost/multinic, newTag: \"1\"}}\n\
-             - {{name: multinic-agent, newName: localhost/multinic-agent, newTag: \"{agent_tag}\"}}\n"
+             - {{name: multinic-agent, newName: localhost/multinic-agent, newTag: \"{agent_tag}\"}}\n\
+             patches:\n"
         );
+        kustomization += without.map_or("", Without::patch);
         if source == Source::Database {
             kustomization += AGENTS_ON_DATABASE;
         }
@@ -263,6 +300,27 @@ impl Scene {
                     && macs.iter().all(|mac| annotation.contains(mac)));
             (reported.as_ref() != Ok(&macs) || !on_node)
                 .then(|| format!("{reported:?}, label {label:?}, annotation {annotation}"))
+        })
+        .await;
+    }
+
+    /// Waits until the node's object says something in its status.
+    pub async fn wait_status(&self, node: usize, words: &str) {
+        let name = node_name(node);
+        self.until(words, async || {
+            let text = self.kubectl(&["get", "mnnc", &name, "--namespace", NAMESPACE, "--output=json"]);
+            let object: Value = serde_json::from_str(&text).unwrap();
+            let status = object["status"].to_string();
+            (!status.contains(words)).then_some(status)
+        })
+        .await;
+    }
+
+    /// Waits until the agent of a node says something in its log.
+    pub async fn wait_logged(&self, node: usize, words: &str) {
+        self.until(words, async || {
+            let logs = self.cluster.logs(node, NAMESPACE, "multinic-agent").unwrap();
+            (!logs.contains(words)).then(|| "not yet".to_owned())
         })
         .await;
     }
