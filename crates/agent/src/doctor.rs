@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use multinic_core::Slot;
+use multinic_core::desired::DesiredNic;
 use multinic_core::node::doctor::{Finding, Severity, examine};
-use multinic_core::node::{NicTarget, NodePlan, plan};
+use multinic_core::node::{NicTarget, NodePlan, Refusal, RefusalReason, plan};
 use multinic_host::Access;
 use multinic_host::backend::detect::Detected;
 use multinic_host::survey::{DROP_IN, install_drop_in};
@@ -73,7 +75,7 @@ async fn look(settings: &Settings) -> anyhow::Result<Seen> {
     Ok(Seen { node: settings.node.to_string(), backend: host.backend().clone(), findings, unread })
 }
 
-/// The NICs that the node is to have, as far as they are there.
+/// The NICs that the node is to have, as far as they are there, once or more often.
 async fn desired(settings: &Settings) -> anyhow::Result<(crate::node::Node, Vec<NicTarget>)> {
     let source = open_source(settings, true).await?;
     let mut agent = Parts::new(settings, Access::Read).await?.agent(settings, source, true);
@@ -81,10 +83,23 @@ async fn desired(settings: &Settings) -> anyhow::Result<(crate::node::Node, Vec<
     let wishes = wishes.ok_or_else(|| anyhow::anyhow!("the source is older than what was read before"))?;
     let host = &agent.node.host;
     let observed = host.observe().await?;
-    let NodePlan { changes, settled, .. } =
+    let NodePlan { changes, settled, refused, .. } =
         plan(&wishes.nics, &wishes.releases(), host.owned(), &observed, settings.max_interfaces);
     let changed = changes.into_iter().filter_map(|change| change.target);
-    let targets = changed.chain(settled.into_iter().map(|settled| settled.target)).collect();
+    let mut targets: Vec<NicTarget> =
+        changed.chain(settled.into_iter().map(|settled| settled.target)).collect();
+    // The plan knows not which of several links is meant, and so has no target for them.
+    let ambiguous = |nic: &&DesiredNic| {
+        let is = |refusal: &Refusal| {
+            refusal.mac == nic.mac && matches!(refusal.reason, RefusalReason::AmbiguousMac(_))
+        };
+        refused.iter().any(is)
+    };
+    targets.extend(wishes.nics.iter().filter(ambiguous).filter_map(|nic| {
+        let slot = nic.slot.or_else(|| Slot::first(settings.max_interfaces).next())?;
+        let DesiredNic { mac, addresses, mtu, .. } = nic.clone();
+        Some(NicTarget { mac, name: slot.interface(), addresses, mtu })
+    }));
     Ok((agent.node, targets))
 }
 

@@ -8,6 +8,7 @@
 mod boots;
 mod cleanup;
 mod deaths;
+mod findings;
 mod fleet;
 mod kinds;
 mod life;
