@@ -1,7 +1,11 @@
 //! A turn's deliveries: where each configuration's interfaces go, and when.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
+use kube::api::DynamicObject;
+use multinic_core::ConfigKey;
 use multinic_core::config::ConfigErrors;
 
 use super::conditions::Undelivered;
@@ -17,7 +21,6 @@ use crate::pass::{Configs, Report};
 impl Reconciler {
     /// Delivers what is published, if something of it changed or is not delivered yet.
     pub(super) async fn deliver(&mut self, configs: &Configs, report: &Report, retry: &mut Option<Instant>) {
-        let placed = self.place(configs);
         let now = Instant::now();
         let due = match &self.undelivered {
             None => true,
@@ -27,7 +30,7 @@ impl Reconciler {
         if self.undelivered.is_none() || heard || configs.asked.values().any(|request| !request.is_empty()) {
             self.deliverer.memory.rounds.hurry();
         }
-        if placed || due || heard || report.written.anything() {
+        if due || heard || report.written.anything() {
             let standing = self.standing(configs);
             match self.deliverer.deliver(&self.store, &standing).await {
                 Ok(done) => {
@@ -65,27 +68,30 @@ impl Reconciler {
         Standing { live: configs.by_key.keys().cloned().collect(), forsaking: forsaking.collect() }
     }
 
-    /// Works out where each configuration's interfaces are delivered to. Returns whether that changed.
-    fn place(&mut self, configs: &Configs) -> bool {
+    /// Works out where each configuration's interfaces are delivered to. One that names no place where that could be is wrong
+    /// as one that cannot be read; what waits is told so too, and stays where it is.
+    pub(super) fn place(
+        &mut self,
+        waiting: &BTreeSet<ConfigKey>,
+        deleted: &BTreeMap<ConfigKey, Arc<DynamicObject>>,
+    ) {
         let Deliverer { defaults, environment, placements, unplaced, .. } = &mut self.deliverer;
         let before = placements.len();
         placements.retain(|key, _| self.entries.contains_key(key));
         let mut changed = before != placements.len();
-        unplaced.clear();
-        for (key, entry) in self.entries.iter_mut().filter(|(key, _)| !configs.waiting.contains(*key)) {
-            if let Some(Ok(resolved)) = &entry.resolved {
-                match defaults.place(key, resolved, environment) {
-                    Ok(placement) => {
-                        let same = placements.get(key).is_some_and(|before| before.is_same(&placement));
-                        changed |= !same;
-                        if !same {
-                            placements.insert(key.clone(), placement);
-                        }
+        for (key, entry) in &mut self.entries {
+            let Some(Ok(resolved)) = &entry.resolved else { continue };
+            match defaults.place(key, resolved, environment) {
+                Ok(_) if waiting.contains(key) => {}
+                Ok(placement) => {
+                    if !placements.get(key).is_some_and(|before| before.is_same(&placement)) {
+                        placements.insert(key.clone(), placement);
+                        changed = true;
                     }
-                    Err(error) => {
-                        let errors = ConfigErrors(vec![error]);
-                        entry.resolved = Some(Err(Unresolved { errors, passing: false, trouble: false }));
-                    }
+                }
+                Err(error) => {
+                    let errors = ConfigErrors(vec![error]);
+                    entry.resolved = Some(Err(Unresolved { errors, passing: false, trouble: false }));
                 }
             }
         }
@@ -99,8 +105,12 @@ impl Reconciler {
                 changed = true;
             }
         }
-        unplaced.extend(self.entries.keys().filter(|key| !placements.contains_key(*key)).cloned());
-        changed
+        // One that is deleted is delivered to nowhere new: what the ledger says of it is all that there is.
+        let unknown = |key: &&ConfigKey| !placements.contains_key(*key) && !deleted.contains_key(*key);
+        *unplaced = self.entries.keys().filter(unknown).cloned().collect();
+        if changed {
+            self.undelivered = None;
+        }
     }
 
     /// Writes what Contrabass says of message brokers.

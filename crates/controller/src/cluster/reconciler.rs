@@ -268,6 +268,7 @@ impl Reconciler {
         let all =
             live.iter().chain(&deleted).map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
         self.resolve(&all, &configs, now).await;
+        self.place(&configs.waiting, &deleted);
         self.remember_others(&mut retry).await;
         for key in live.into_keys() {
             let Some(entry) = self.entries.get(&key) else { continue };

@@ -63,7 +63,14 @@ impl Reporter {
             if configs.deleted.contains(key) || !configs.by_key.contains_key(key) {
                 continue;
             }
-            let status = if configs.waiting.contains(key) {
+            let wrong = configs.by_key.get(key).and_then(|config| config.as_ref().err());
+            let status = if let Some(errors) = wrong.filter(|_| configs.waiting.contains(key)) {
+                // That needs no time to come. What is carried out is that of before.
+                let outcome = Outcome::Failed { reason: "ConfigError", message: errors.to_string() };
+                let generation = entry.carried;
+                let findings = Findings { generation, outcome: Some(&outcome), ..Findings::default() };
+                conditions::after_pass(&entry.status, &findings, now)
+            } else if configs.waiting.contains(key) {
                 let message =
                     "a change waits until a reconciliation is asked for, or the schedule's time comes";
                 conditions::waiting(&entry.status, "WaitingForTrigger", message, now)

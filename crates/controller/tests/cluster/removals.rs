@@ -137,3 +137,38 @@ async fn what_belongs_to_a_configuration_that_is_not_there_stays_where_it_was_de
     assert!(objects(&bench).get_opt("worker-1").await.unwrap().is_none(), "and not here");
     controller.stop().await;
 }
+
+#[tokio::test]
+async fn a_configuration_that_can_be_delivered_nowhere_says_so_at_once_and_goes_from_where_it_was() {
+    let Some(bench) = Bench::new().await else { return };
+    let server = bench.add_node("worker-1");
+    let mut nowhere = bench.spec(&[&server]);
+    nowhere["sinks"] = json!(["viola"]);
+    nowhere["credentials"]["k8sProviderID"] = json!("provider-1");
+    bench.apply("new", nowhere.clone()).await;
+    bench.apply("old", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    bench.until_ready("old").await;
+    let status = bench.until_reason("new", &["ConfigError"]).await;
+    assert!(status.last_error.unwrap().contains("spec.settings.violaEndpoint"));
+    assert!(!bench.event_reasons("new").await.contains(&"Synced".to_owned()), "it never said otherwise");
+    bench.delete("new").await;
+    bench.until_gone("new").await;
+    assert_eq!(names(&bench, "worker-1").await.len(), 1);
+    controller.stop().await;
+    // Nobody asks for it to be carried out.
+    bench.apply("old", nowhere).await;
+    let manual =
+        ["--leader-elect=false", "--reconcile-mode=manual", "--reconcile-immediate-on-cr-change=false"];
+    let controller = bench.start_with(&manual).await;
+    until("it says so all the same", async || {
+        let (_, reason, message) = condition(&bench.status("old").await, "Ready");
+        reason == "ConfigError" && message.contains("spec.settings.violaEndpoint")
+    })
+    .await;
+    assert_eq!(names(&bench, "worker-1").await.len(), 1, "what was published stays");
+    bench.delete("old").await;
+    bench.until_gone("old").await;
+    assert!(objects(&bench).get_opt("worker-1").await.unwrap().is_none());
+    controller.stop().await;
+}
