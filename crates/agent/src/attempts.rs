@@ -119,9 +119,8 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use multinic_core::{Addresses, Mtu};
+    use multinic_core::node::Former;
+    use multinic_core::{Addresses, Mtu, NicOptions};
 
     use super::*;
 
@@ -132,6 +131,7 @@ mod tests {
             name: "multinic0".parse().unwrap(),
             addresses: Addresses::default(),
             mtu: Mtu::new(mtu).unwrap(),
+            options: NicOptions::default(),
         };
         Change {
             mac,
@@ -139,7 +139,7 @@ mod tests {
             link: Some(2),
             original_name: "eth1".to_owned(),
             target: Some(target),
-            former: BTreeSet::new(),
+            former: Former::default(),
             steps: Vec::new(),
             name_conflict: None,
         }

@@ -21,7 +21,7 @@ use crate::node::{Node, Passed};
 use crate::node_resource::NodeResource;
 use crate::pages::PageServers;
 use crate::service::Service;
-use crate::source::Source;
+use crate::source::{Place, Source};
 use crate::status::StatusBoard;
 use crate::watch::Watch;
 use crate::wishes::Wishes;
@@ -134,15 +134,16 @@ pub(crate) async fn source(settings: &Settings) -> anyhow::Result<Source> {
 
 /// `silent`: nothing is reported to it.
 pub(crate) async fn open_source(settings: &Settings, silent: bool) -> anyhow::Result<Source> {
-    Ok(match settings.data_source {
+    let place = match settings.data_source {
         DataSource::Db => {
-            Source::Database(Box::new(AgentSource::new(&settings.database()?, settings.node.clone())))
+            Place::Database(Box::new(AgentSource::new(&settings.database()?, settings.node.clone())))
         }
         DataSource::Nodecr => {
             let resource = NodeResource::start(&settings.resource, &settings.node, silent).await?;
-            Source::Resource(Box::new(resource))
+            Place::Resource(Box::new(resource))
         }
-    })
+    };
+    Ok(Source::new(place, settings.options.clone()))
 }
 
 /// Until SIGTERM.

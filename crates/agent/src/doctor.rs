@@ -97,8 +97,9 @@ async fn desired(settings: &Settings) -> anyhow::Result<(crate::node::Node, Vec<
     };
     targets.extend(wishes.nics.iter().filter(ambiguous).filter_map(|nic| {
         let slot = nic.slot.or_else(|| Slot::first(settings.max_interfaces).next())?;
-        let DesiredNic { mac, addresses, mtu, .. } = nic.clone();
-        Some(NicTarget { mac, name: slot.interface(), addresses, mtu })
+        let DesiredNic { mac, addresses, mtu, options, .. } = nic.clone();
+        let options = options.resolve(slot);
+        Some(NicTarget { mac, name: slot.interface(), addresses, mtu, options })
     }));
     Ok((agent.node, targets))
 }

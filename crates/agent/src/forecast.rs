@@ -30,6 +30,20 @@ pub fn drift(drift: &Drift) -> String {
         Drift::ForeignRoute(route) => {
             format!("a lease or a router put the route to {} there", route.destination)
         }
+        Drift::MissingRoute(route) => {
+            format!("the route to {} in table {} is missing", route.destination, route.table)
+        }
+        Drift::ExtraRoute(route) => {
+            format!("the route to {} in table {} is one too many", route.destination, route.table)
+        }
+        Drift::PrefixRoute(net) => {
+            format!("the main table's route to the network of {net} is not as asked for")
+        }
+        Drift::MissingRule(rule) => format!("the rule {} from {} is missing", rule.priority, rule.from),
+        Drift::ExtraRule(rule) => {
+            format!("the rule {} to table {} is one too many", rule.priority, rule.table)
+        }
+        Drift::Setting(setting, value) => format!("its {} is {value}", setting.key()),
         Drift::Down => "it is down".to_owned(),
         Drift::File => "its file is missing or another".to_owned(),
     }
@@ -51,6 +65,12 @@ fn step(step: &Step) -> String {
         Step::SetMtu(mtu) => format!("set MTU {mtu}"),
         Step::IgnoreRouterAdvertisements => "ignore router advertisements".to_owned(),
         Step::HeedRouterAdvertisements => "heed router advertisements as a new link does".to_owned(),
+        Step::Set(setting, value) => format!("set {} to {value}", setting.key()),
+        Step::RemoveRule(rule) => format!("remove the rule {} from {}", rule.priority, rule.from),
+        Step::AddRoute(route) => format!("add the route to {} in table {}", route.destination, route.table),
+        Step::AddRule(rule) => {
+            format!("add the rule {} from {} to table {}", rule.priority, rule.from, rule.table)
+        }
         Step::RemoveRoute(route) => format!("remove the route to {}", route.destination),
         Step::RemoveAddress(net) => format!("remove {net}"),
         Step::AddAddress(net) => format!("add {net}"),

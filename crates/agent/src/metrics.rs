@@ -19,8 +19,8 @@ use prometheus_client::registry::Registry;
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// All labels of drift; `cidr` is an address with another prefix length, as the older agents had it.
-const DRIFT_LABELS: [&str; 8] =
-    ["name", "mtu", "missing_address", "ip_address", "cidr", "route", "link_down", "file"];
+const DRIFT_LABELS: [&str; 10] =
+    ["name", "mtu", "missing_address", "ip_address", "cidr", "route", "rule", "sysctl", "link_down", "file"];
 
 /// How a change, or a report of it, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -349,6 +349,9 @@ mod tests {
             "multinic_configuration_drifts_total{drift_type=\"ip_address\"} 0",
             "multinic_configuration_drifts_total{drift_type=\"cidr\"} 0",
             "multinic_configuration_drifts_total{drift_type=\"mtu\"} 0",
+            "multinic_configuration_drifts_total{drift_type=\"route\"} 0",
+            "multinic_configuration_drifts_total{drift_type=\"rule\"} 0",
+            "multinic_configuration_drifts_total{drift_type=\"sysctl\"} 0",
             "multinic_orphaned_interfaces_deleted_total 0",
             "multinic_errors_total{error_type=\"validation\"} 0",
             "multinic_agent_info{version=",

@@ -144,7 +144,7 @@ impl ReportBook {
 #[cfg(test)]
 mod tests {
     use multinic_core::node::{NicTarget, Refusal, RefusalReason};
-    use multinic_core::{Addresses, Mtu, Slot};
+    use multinic_core::{Addresses, InterfaceOptions, Mtu, NicOptions, Slot};
 
     use super::*;
 
@@ -157,6 +157,7 @@ mod tests {
             port: None,
             addresses: Addresses::default(),
             mtu: Mtu::new(1500).unwrap(),
+            options: InterfaceOptions::default(),
             reported,
         }
     }
@@ -167,6 +168,7 @@ mod tests {
             name: "multinic0".parse().unwrap(),
             addresses: Addresses::default(),
             mtu: Mtu::new(1500).unwrap(),
+            options: NicOptions::default(),
         };
         let duplicates = duplicates.iter().map(|text| text.parse().unwrap()).collect();
         NodePlan { settled: vec![Settled { target, name_conflict, duplicates }], ..NodePlan::default() }

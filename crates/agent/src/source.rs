@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use multinic_core::InterfaceOptions;
 use multinic_core::desired::{DesiredState, EntryId, NicReport};
 use multinic_store::{AgentSource, StoreError};
 
@@ -12,7 +13,15 @@ use crate::node_resource::{NodeResource, ResourceError};
 
 /// The source.
 #[derive(Debug)]
-pub enum Source {
+pub struct Source {
+    place: Place,
+    /// What the node says of every interface of which the source does not.
+    options: InterfaceOptions,
+}
+
+/// Where it is.
+#[derive(Debug)]
+pub enum Place {
     /// A database.
     Database(Box<AgentSource>),
     /// The node's object.
@@ -45,71 +54,77 @@ impl SourceNews {
 }
 
 impl Source {
+    /// A source, with what the node says of every interface of which the source does not.
+    pub fn new(place: Place, options: InterfaceOptions) -> Self {
+        Self { place, options }
+    }
+
     /// The addresses by which it is reached.
     pub async fn addresses(&self) -> Result<Vec<IpAddr>, SourceError> {
-        Ok(match self {
-            Self::Database(database) => database.database_addresses().await?,
-            Self::Resource(resource) => resource.addresses().await?,
+        Ok(match &self.place {
+            Place::Database(database) => database.database_addresses().await?,
+            Place::Resource(resource) => resource.addresses().await?,
         })
     }
 
     /// This node's desired state as of one moment.
     pub async fn read(&mut self) -> Result<DesiredState, SourceError> {
-        Ok(match self {
-            Self::Database(database) => database.read().await?,
-            Self::Resource(resource) => resource.read().await?,
-        })
+        let read = match &mut self.place {
+            Place::Database(database) => database.read().await?,
+            Place::Resource(resource) => resource.read().await?,
+        };
+        Ok(read.with_options(&self.options))
     }
 
     /// The last read is used.
     pub fn agree(&mut self) {
-        if let Self::Resource(resource) = self {
+        if let Place::Resource(resource) = &mut self.place {
             resource.agree();
         }
     }
 
     /// What tells of changes after this moment.
     pub fn news(&self) -> SourceNews {
-        match self {
-            Self::Database(_) => SourceNews(None),
-            Self::Resource(resource) => SourceNews(Some(resource.news())),
+        match &self.place {
+            Place::Database(_) => SourceNews(None),
+            Place::Resource(resource) => SourceNews(Some(resource.news())),
         }
     }
 
     /// Writes what a database is to know, entry by entry. An object is told by [`Self::passed`].
     pub async fn report(&self, reports: &[NicReport], released: &[EntryId]) -> Result<(), SourceError> {
-        match self {
-            Self::Database(database) => Ok(database.report(reports, released).await?),
-            Self::Resource(_) => Ok(()),
+        match &self.place {
+            Place::Database(database) => Ok(database.report(reports, released).await?),
+            Place::Resource(_) => Ok(()),
         }
     }
 
     /// Tells an object what a pass found.
     pub fn passed(&self, facts: impl FnOnce() -> Facts, nothing_left: bool) {
-        if let Self::Resource(resource) = self {
+        if let Place::Resource(resource) = &self.place {
             resource.passed(facts(), nothing_left);
         }
     }
 
     /// Tells an object that it is not used.
     pub fn refused(&mut self, refusal: Refusal, nothing_ours: bool) {
-        if let Self::Resource(resource) = self {
+        if let Place::Resource(resource) = &mut self.place {
             resource.refused(refusal, nothing_ours);
         }
     }
 
     /// Waits until everything that was told is written.
     pub async fn finish(self) {
-        if let Self::Resource(resource) = self {
+        if let Place::Resource(resource) = self.place {
             resource.finish().await;
         }
     }
 
     /// Its name for logs.
     pub fn place(&self) -> String {
-        match self {
-            Self::Database(database) => database.place().to_string(),
-            Self::Resource(resource) => resource.place(),
+        match &self.place {
+            Place::Database(database) => database.place().to_string(),
+            Place::Resource(resource) => resource.place(),
         }
     }
 }

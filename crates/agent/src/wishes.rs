@@ -67,7 +67,7 @@ impl Wishes {
 #[cfg(test)]
 mod tests {
     use multinic_core::desired::{EntryId, Reported};
-    use multinic_core::{Addresses, Mtu};
+    use multinic_core::{Addresses, InterfaceOptions, Mtu};
 
     use super::*;
 
@@ -80,6 +80,7 @@ mod tests {
             port: None,
             addresses: Addresses::default(),
             mtu: Mtu::new(1500).unwrap(),
+            options: InterfaceOptions::default(),
             reported: Reported::default(),
         }
     }

@@ -10,6 +10,7 @@
 
 pub mod condition;
 pub mod definitions;
+pub mod interface_options;
 pub mod node_config;
 pub mod openstack_config;
 pub mod operator;
@@ -17,6 +18,7 @@ mod schema;
 pub mod secret_ref;
 
 pub use condition::Condition;
+pub use interface_options::OptionsSpec;
 pub use node_config::{MultiNicNodeConfig, MultiNicNodeConfigSpec, MultiNicNodeConfigStatus};
 pub use openstack_config::{OpenstackConfig, OpenstackConfigSpec, OpenstackConfigStatus};
 pub use operator::{MultiNicOperator, MultiNicOperatorSpec, MultiNicOperatorStatus};

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, schema};
+use crate::{Condition, OptionsSpec, schema};
 
 /// What one node is to have.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -103,6 +103,9 @@ pub struct InterfaceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     pub device_id: Option<String>,
+    /// What it is to be like beyond its addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<OptionsSpec>,
 }
 
 /// The agent of a node reads the object of the node's name. Objects that disobeyed before the rule was there can still be

@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, SecretKeyRef, schema};
+use crate::{Condition, OptionsSpec, SecretKeyRef, schema};
 
 /// What a user declares.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -94,6 +94,29 @@ pub struct OpenstackConfigSpec {
     /// Another cluster, or another namespace, for the sink `kubernetes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetSpec>,
+    /// Options of every NIC of this configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<OptionsSpec>,
+    /// Options of some of them, which go before those of all. Of several that mean a NIC, the first counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
+    pub interface_options: Option<Vec<InterfaceOptionsSpec>>,
+}
+
+/// Options of the NICs of a port, or of a subnet.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InterfaceOptionsSpec {
+    /// The subnet of the NIC's first address.
+    #[serde(rename = "subnetID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
+    pub subnet_id: Option<String>,
+    /// The NIC's port.
+    #[serde(rename = "portID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
+    pub port_id: Option<String>,
+    /// The options.
+    pub options: OptionsSpec,
 }
 
 /// A place to publish to.
@@ -197,6 +220,8 @@ impl std::fmt::Debug for OpenstackConfigSpec {
             .field("vm_names", &self.vm_names)
             .field("sinks", &self.sinks)
             .field("target", &self.target)
+            .field("options", &self.options)
+            .field("interface_options", &self.interface_options)
             .finish_non_exhaustive()
     }
 }

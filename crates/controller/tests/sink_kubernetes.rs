@@ -107,7 +107,7 @@ fn wish(node: &str, nics: &[u8]) -> NodeWish {
     let owner = ConfigKey::new("default", "config-a");
     let owners = nics.iter().map(|n| (PortId::from(format!("port-{n}")), owner.clone())).collect();
     let config = NodeConfig { node: node.parse().unwrap(), instance: "server-a".into(), interfaces };
-    NodeWish { provider: Some("provider-a".to_owned()), config, owners }
+    NodeWish { provider: Some("provider-a".to_owned()), config, owners, options: BTreeMap::new() }
 }
 
 fn macs(object: &MultiNicNodeConfig) -> Vec<&str> {

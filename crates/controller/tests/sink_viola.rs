@@ -34,7 +34,12 @@ fn wish(node: &str, nics: &[u8]) -> NodeWish {
         })
         .collect();
     let config = NodeConfig { node: node.parse().unwrap(), instance: "server-a".into(), interfaces };
-    NodeWish { provider: Some("provider-a".to_owned()), config, owners: BTreeMap::new() }
+    NodeWish {
+        provider: Some("provider-a".to_owned()),
+        config,
+        owners: BTreeMap::new(),
+        options: BTreeMap::new(),
+    }
 }
 
 fn settings(url: &str) -> ViolaSettings {

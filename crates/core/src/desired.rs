@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Addresses, InterfaceName, MacAddr, Mtu, PortId, Slot};
+use crate::{Addresses, InterfaceName, InterfaceOptions, MacAddr, Mtu, PortId, Slot};
 
 /// One read of a node's desired state: complete, or an error. What is wrong with single entries is in
 /// [`Self::invalid`]; such a read supports no conclusion from absence.
@@ -20,6 +20,30 @@ pub struct DesiredState {
     pub tombstones: Vec<Tombstone>,
     /// What it means that a NIC is not named.
     pub silence: Silence,
+}
+
+impl DesiredState {
+    /// Fills what the source leaves open with what the node says of all its interfaces. An entry whose options do not go
+    /// together then, or not with its addresses, cannot be used.
+    #[must_use]
+    pub fn with_options(mut self, node: &InterfaceOptions) -> Self {
+        let mut kept = Vec::new();
+        for nic in std::mem::take(&mut self.nics) {
+            let options = nic.options.or(node);
+            match options.check_for(&nic.addresses) {
+                Ok(()) => kept.push(DesiredNic { options, ..nic }),
+                Err(error) => self.invalid.push(InvalidEntry {
+                    entry: nic.entry,
+                    revision: nic.revision,
+                    mac: Some(nic.mac),
+                    reason: error.to_string(),
+                    reported: nic.reported,
+                }),
+            }
+        }
+        self.nics = kept;
+        self
+    }
 }
 
 /// What it means that a source does not name a NIC that it could name.
@@ -78,6 +102,8 @@ pub struct DesiredNic {
     pub addresses: Addresses,
     /// Its MTU.
     pub mtu: Mtu,
+    /// What is said of it beyond that; they go together, and with the addresses.
+    pub options: InterfaceOptions,
     /// What the source holds of our last report, so that nothing is reported twice.
     pub reported: Reported,
 }

@@ -8,6 +8,7 @@
 //! * [`published`]: what the controller published earlier, and what it wants to publish now.
 //! * [`fleet`]: the controller's planner, from the three above to a [`published::Publication`].
 //! * [`desired`]: what a node's agent reads, and what it reports back.
+//! * [`options`]: what is said of an interface beyond its addresses.
 //! * [`node`]: the agent's planner, from desired and observed state to steps.
 //! * [`duration`]: durations in texts.
 
@@ -22,6 +23,7 @@ pub mod interface;
 pub mod mac;
 pub mod names;
 pub mod node;
+pub mod options;
 pub mod published;
 
 pub use address::{AddressError, Addresses, Mtu, MtuError};
@@ -29,3 +31,4 @@ pub use ids::{ConfigKey, NetworkId, PortId, ProjectId, ServerId, SubnetId};
 pub use interface::{Interface, NodeConfig};
 pub use mac::{MacAddr, ParseMacError};
 pub use names::{InterfaceName, NameError, NodeName, Slot};
+pub use options::{InterfaceOptions, NicOptions};

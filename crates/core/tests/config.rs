@@ -121,6 +121,11 @@ fn with_settings(settings: &str) -> String {
     but(V1B, "  subnetName:", &format!("  settings: {{{settings}}}\n  subnetName:"))
 }
 
+/// V1b with these further lines of the spec.
+fn with_spec(lines: &str) -> String {
+    but(V1B, "  subnetName:", &format!("  {lines}  subnetName:"))
+}
+
 fn wrong_fields(yaml: &str) -> Vec<String> {
     let errors = read_with(yaml, &Defaults::default()).unwrap_err();
     errors.0.into_iter().map(|error| error.field).collect()
@@ -593,5 +598,48 @@ fn a_password_of_digits_is_a_password() {
         let yaml = V1B.replace("secret-password", text);
         let Credentials::Password { password, .. } = read(&yaml).cloud.credentials else { panic!("{text}") };
         assert_eq!(password.expose_secret(), text.trim_matches('\''));
+    }
+}
+
+#[test]
+fn options_of_a_port_go_before_those_of_a_subnet_and_those_of_all_fill_the_rest() {
+    let text = with_spec(
+        "options: {rpFilter: loose, sourceRouting: {enabled: true}}\n  interfaceOptions:\n  \
+         - {portID: port-a, subnetID: sub-a, options: {noPrefixRoute: true}}\n  \
+         - {subnetID: sub-a, options: {strictArp: false, routes: [{to: 10.8.0.0/16, via: 10.0.0.1}]}}\n",
+    );
+    let config = read(&text);
+    let nic = |port: &str, subnet: &str| multinic_core::Interface {
+        mac: "fa:16:3e:00:00:01".parse().unwrap(),
+        port: port.into(),
+        network: "net".into(),
+        subnet: subnet.into(),
+        device: "server".into(),
+        addresses: multinic_core::Addresses::default(),
+        cidr: "10.0.0.0/24".parse().unwrap(),
+        mtu: multinic_core::Mtu::new(1500).unwrap(),
+    };
+    let all = &config.options.all;
+    let said = |port, subnet| config.options.of(&nic(port, subnet)).clone();
+    assert_eq!(said("port-z", "sub-z"), *all);
+    assert_eq!(said("port-a", "sub-a").no_prefix_route, Some(true));
+    assert!(said("port-a", "sub-a").routes.is_empty());
+    assert_eq!(said("port-z", "sub-a").routes.len(), 1);
+    assert_eq!(said("port-a", "sub-z"), *all);
+    assert_eq!(said("port-z", "sub-a").source_routing, all.source_routing);
+    assert_eq!(config.spec_hash, read(&with_spec("options: {}\n")).spec_hash, "they select nothing");
+}
+
+#[test]
+fn options_that_do_not_go_together_name_their_field() {
+    for (spec, field) in [
+        ("options: {noPrefixRoute: true}\n", "spec.options.noPrefixRoute"),
+        ("interfaceOptions: [{options: {}}]\n", "spec.interfaceOptions[0]"),
+        (
+            "interfaceOptions: [{subnetID: a, options: {routes: [{to: 0.0.0.0/0}]}}]\n",
+            "spec.interfaceOptions[0].options.routes[0].to",
+        ),
+    ] {
+        assert_eq!(wrong_fields(&with_spec(spec)), [field], "{spec}");
     }
 }

@@ -238,7 +238,7 @@ fn check_result(case: &Case, plan: &NodePlan, after: &Node) -> Result<(), TestCa
         }
         for held in before.seen.addresses_of(index) {
             let wrong_prefix = target.addresses.iter().any(|net| net.addr() == held.net.addr());
-            let theirs = !held.dynamic && !change.former.contains(&held.net) && !wrong_prefix;
+            let theirs = !held.dynamic && !change.former.addresses.contains(&held.net) && !wrong_prefix;
             let stays = after.seen.addresses_of(index).any(|other| other.net == held.net);
             prop_assert!(!theirs || stays, "{} was somebody else's", held.net);
         }

@@ -45,10 +45,14 @@ points! {
     SetMtu = "step.set_mtu", "The MTU is set.";
     IgnoreRouterAdvertisements = "step.ignore_ra", "Router advertisements are ignored.";
     HeedRouterAdvertisements = "step.heed_ra", "Router advertisements are heeded again.";
+    Set = "step.set", "A setting has its new value.";
     RemoveRoute = "step.remove_route", "A route is removed.";
+    RemoveRule = "step.remove_rule", "A rule is removed.";
     RemoveAddress = "step.remove_address", "An address is removed.";
     AddAddress = "step.add_address", "An address is added.";
     SetUp = "step.set_up", "The link is up.";
+    AddRoute = "step.add_route", "A route is added.";
+    AddRule = "step.add_rule", "A rule is added.";
     Backup = "backup.written", "The file that is about to be replaced or removed has been copied.";
     FileTemporary = "file.temporary", "A file for the next boot is written under its temporary name.";
     WriteFile = "step.write_file", "A file for the next boot is in place.";
@@ -61,6 +65,7 @@ points! {
     RollbackBegun = "rollback.begun", "Rolling back is about to begin.";
     RollbackName = "rollback.name", "Name and MTU are as before.";
     RollbackAddresses = "rollback.addresses", "The addresses are as before.";
+    RollbackRules = "rollback.rules", "Routes and rules are as before.";
     RollbackLive = "rollback.live", "The link is as before.";
     RollbackFiles = "rollback.files", "The files are as before.";
     RollbackVerified = "rollback.verified", "Everything was found to be as before.";

@@ -22,6 +22,7 @@ use crate::netlink::Netlink;
 use crate::netlink::events::Events;
 use crate::rollback::Ground;
 use crate::state::{self, State};
+use crate::sysctl;
 
 const LOCK: &str = "var/lib/multinic/lock";
 
@@ -154,10 +155,14 @@ impl Host {
         for address in source_addresses {
             source_links.extend(self.netlink.route_to(*address)?);
         }
+        let (routes, other_tables) = self.netlink.routes()?;
         Ok(Observed {
             links: self.netlink.links()?,
             addresses: self.netlink.addresses()?,
-            routes: self.netlink.routes()?,
+            routes,
+            other_tables,
+            rules: self.netlink.rules()?,
+            default_settings: sysctl::defaults(),
             files: held::all(&self.root, self.backend)?,
             lifelines: Lifelines { node_addresses: node_addresses.clone(), source_links },
         })

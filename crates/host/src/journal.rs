@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use multinic_core::MacAddr;
+use multinic_core::node::observed::Settings;
+use multinic_core::node::routing::{RouteTarget, RuleTarget};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Point;
@@ -51,6 +53,12 @@ pub struct Entry {
     pub link: Option<LinkBefore>,
     /// The addresses that the change may add or remove.
     pub touched: Vec<IpNet>,
+    /// The routes that the change may add.
+    #[serde(default)]
+    pub touched_routes: Vec<RouteTarget>,
+    /// The rules that the change may add or remove.
+    #[serde(default)]
+    pub touched_rules: Vec<RuleBefore>,
     /// The files before.
     pub files: Vec<FileBefore>,
     /// Whether the network manager was made to let go of the link.
@@ -77,6 +85,18 @@ pub struct LinkBefore {
     pub routes: Vec<RouteBefore>,
     /// The value of `accept_ra`, where there was one.
     pub accept_ra: Option<String>,
+    /// Its settings.
+    #[serde(default)]
+    pub settings: Option<Settings>,
+}
+
+/// A rule that a change touches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleBefore {
+    /// The rule.
+    pub rule: RuleTarget,
+    /// Whether it was there.
+    pub was_there: bool,
 }
 
 /// An address as it was before.
@@ -162,6 +182,7 @@ impl LinkBefore {
                 .map(|(route, saved)| RouteBefore { destination: route.destination, saved: saved.to_text() })
                 .collect(),
             accept_ra,
+            settings: Some(link.settings),
         }
     }
 }
@@ -195,6 +216,8 @@ impl Entry {
             boot,
             link: None,
             touched: Vec::new(),
+            touched_routes: Vec::new(),
+            touched_rules: Vec::new(),
             files: Vec::new(),
             held: false,
         }

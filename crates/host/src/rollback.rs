@@ -6,12 +6,12 @@
 use std::time::SystemTime;
 
 use multinic_core::MacAddr;
-use multinic_core::node::observed::{Link, LinkAddress, RouteOrigin};
+use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin, Setting};
 
 use crate::faults::{self, Point};
 use crate::files::{FileError, HostRoot};
-use crate::journal::{self, Entry, FileBefore, LinkBefore};
-use crate::netlink::{LinkRef, LinkState, Netlink};
+use crate::journal::{self, Entry, FileBefore, LinkBefore, RuleBefore};
+use crate::netlink::{LinkRef, LinkState, Netlink, Saved};
 use crate::{backups, sysctl};
 
 /// What rolling back works on.
@@ -50,6 +50,8 @@ pub(crate) fn roll_back(ground: Ground<'_>, entry: &Entry) -> Result<(), Vec<Str
     if let Some((before, state)) = link {
         live(ground, entry, before, &state, &mut failures);
     }
+    rules(ground, entry, &mut failures);
+    failures.take(faults::point(Point::RollbackRules));
     failures.take(faults::point(Point::RollbackLive));
     for file in &entry.files {
         failures.take(restore_file(ground, file));
@@ -110,12 +112,19 @@ fn live(ground: Ground<'_>, entry: &Entry, before: &LinkBefore, now: &LinkState,
         // As when it was set: a container may not be allowed to, and the link works without.
         tracing::warn!(link = link.name, %error, "cannot set accept_ra back to {value}");
     }
+    for setting in Setting::ALL {
+        let value = before.settings.map(|settings| settings.get(setting));
+        if let Some(value) = value.filter(|value| *value != now.link.settings.get(setting)) {
+            failures.take(netlink.set(&link, setting, value));
+        }
+    }
     failures.take(faults::point(Point::RollbackName));
     addresses(netlink, entry, before, &link, failures);
     failures.take(faults::point(Point::RollbackAddresses));
     if before.up && !up {
         failures.take(netlink.set_up(&link, true));
     }
+    added_routes(netlink, entry, before, &link, failures);
     // They need the link to be up.
     routes(netlink, before, &link, failures);
 }
@@ -164,6 +173,49 @@ fn addresses_of(netlink: &Netlink, link: &LinkRef) -> Result<Vec<LinkAddress>, c
     let mut addresses = netlink.addresses()?;
     addresses.retain(|address| address.link == link.index);
     Ok(addresses)
+}
+
+/// The routes that the change added, as far as they are there.
+fn added<'a>(entry: &Entry, before: &LinkBefore, now: &'a LinkState) -> Vec<&'a Route> {
+    let was_there = |saved: &Saved| before.routes.iter().any(|old| saved.is_same_route(&old.saved));
+    let added = now.routes.iter().filter(|(route, saved)| {
+        entry.touched_routes.iter().any(|touched| touched.is(route)) && !was_there(saved)
+    });
+    added.map(|(route, _)| route).collect()
+}
+
+fn added_routes(
+    netlink: &Netlink,
+    entry: &Entry,
+    before: &LinkBefore,
+    link: &LinkRef,
+    failures: &mut Failures,
+) {
+    let Some(Some(now)) = failures.take(netlink.link_state(link.index)) else { return };
+    for route in added(entry, before, &now) {
+        failures.take(netlink.remove_route(link, route));
+    }
+}
+
+/// Rules belong to no link: they are there without it too, as long as the kernel is the same.
+fn rules(ground: Ground<'_>, entry: &Entry, failures: &mut Failures) {
+    if entry.touched_rules.is_empty() || failures.take(journal::boot()).is_none_or(|boot| boot != entry.boot)
+    {
+        return;
+    }
+    for RuleBefore { rule, was_there } in &entry.touched_rules {
+        failures.take(if *was_there {
+            ground.netlink.add_rule(rule)
+        } else {
+            ground.netlink.remove_rule(rule)
+        });
+    }
+    let Some(now) = failures.take(ground.netlink.rules()) else { return };
+    for RuleBefore { rule, was_there } in &entry.touched_rules {
+        if now.iter().any(|found| rule.is(found)) != *was_there {
+            failures.0.push(format!("the rule {} from {} is not as before", rule.priority, rule.from));
+        }
+    }
 }
 
 fn routes(netlink: &Netlink, before: &LinkBefore, link: &LinkRef, failures: &mut Failures) {
@@ -220,6 +272,9 @@ fn verify(ground: Ground<'_>, entry: &Entry, failures: &mut Failures) {
         }
     }
     let Some(Some((before, now))) = failures.take(changed_link(ground, entry)) else { return };
+    for route in added(entry, before, &now) {
+        failures.0.push(format!("{}: the route to {} is still there", before.name, route.destination));
+    }
     let LinkState { link, addresses, routes } = now;
     let mut differ = |what: String| failures.0.push(format!("{}: {what}", before.name));
     if link.name != before.name {
@@ -230,6 +285,9 @@ fn verify(ground: Ground<'_>, entry: &Entry, failures: &mut Failures) {
     }
     if link.up != before.up {
         differ(format!("it is {}", if link.up { "up" } else { "down" }));
+    }
+    if before.settings.is_some_and(|settings| settings != link.settings) {
+        differ("its settings are not as before".to_owned());
     }
     for old in &before.addresses {
         if !addresses.iter().any(|(found, _)| found.net == old.net && found.dynamic == old.dynamic) {

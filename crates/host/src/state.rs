@@ -101,7 +101,7 @@ impl State {
 mod tests {
     use multinic_core::desired::Position;
     use multinic_core::node::NicTarget;
-    use multinic_core::{Addresses, Mtu};
+    use multinic_core::{Addresses, InterfaceOptions, Mtu, Slot};
 
     use super::*;
 
@@ -116,6 +116,7 @@ mod tests {
             name: "multinic3".parse().unwrap(),
             addresses: Addresses::parse(["192.0.2.10/24", "2001:db8::10/64"]).unwrap(),
             mtu: Mtu::new(1450).unwrap(),
+            options: InterfaceOptions::default().resolve(Slot::new(3).unwrap()),
         };
         let nic = OwnedNic { target, original_name: "ens7".to_owned() };
         let position = Position { epoch: "e".to_owned(), revision: 7 };

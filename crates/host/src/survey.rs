@@ -47,7 +47,7 @@ impl Host {
         Ok(Survey {
             networkd: there("run/systemd/netif/state").then(|| networkd(&self.root)),
             network_manager: there("run/NetworkManager").then(|| network_manager(&self.root)),
-            rules: self.netlink.rules()?,
+            rules: self.netlink.foreign_rules()?,
             claims: claims(&self.root),
             strict_reverse_path: reverse_path(),
             kubelet: kubelet(&self.root),

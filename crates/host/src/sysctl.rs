@@ -7,6 +7,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use multinic_core::node::observed::{Setting, Settings};
+
 use crate::files::HostRoot;
 
 /// Stands for the links to come.
@@ -26,4 +28,16 @@ pub fn read_accept_ra(root: &HostRoot, link: &str) -> Option<String> {
 /// Sets it.
 pub fn write_accept_ra(root: &HostRoot, link: &str, value: &str) -> io::Result<()> {
     std::fs::write(accept_ra(root, link), value)
+}
+
+/// The IPv4 settings of links to come, which the kernel tells in no other way. Where one cannot be read, it is taken to be
+/// what the kernel has by itself.
+pub fn defaults() -> Settings {
+    let mut found = Settings::default();
+    for setting in Setting::ALL {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{DEFAULT}/{}", setting.key()));
+        let value = text.ok().and_then(|text| text.trim().parse().ok());
+        found.set(setting, value.unwrap_or_default());
+    }
+    found
 }

@@ -7,10 +7,11 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use multinic_core::node::observed::Observed;
+use multinic_core::node::routing::surplus_rules;
 use multinic_core::node::{Change, Drift, NicTarget, OwnedNic, Step, drift};
 
 use crate::backend::{Backend, Rendered, held};
@@ -18,11 +19,18 @@ use crate::error::{ApplyError, Cause, Rollback};
 use crate::faults::{self, Point};
 use crate::files::FileCopy;
 use crate::host::Host;
-use crate::journal::{self, Entry, FileBefore, LinkBefore};
+use crate::journal::{self, Entry, FileBefore, LinkBefore, RuleBefore};
 use crate::manager::{self, Told};
 use crate::netlink::LinkRef;
 use crate::rollback::{is_of, restore_lost, roll_back};
 use crate::{backups, sysctl};
+
+/// How long the kernel may take to find out whether another host has an address: it asks after up to one second and waits
+/// for one more (RFC 4862).
+const LONGEST_PROBING: Duration = Duration::from_secs(5);
+
+/// How often it is asked meanwhile.
+const PROBING_PAUSE: Duration = Duration::from_millis(25);
 
 impl Host {
     /// Makes a change, or leaves everything as it was and says why.
@@ -79,8 +87,9 @@ impl Host {
                 manager::has_a_hand_on(self.backend, &self.root, &state.link.name, stays_with).await?;
             entry.link = Some(LinkBefore::new(state, accept_ra));
         }
-        let mut touched: BTreeSet<IpNet> = change.former.clone();
+        let mut touched: BTreeSet<IpNet> = change.former.addresses.clone();
         touched.extend(change.target.iter().flat_map(|target| target.addresses.iter()));
+        let rules = self.netlink.rules()?;
         for step in &change.steps {
             match step {
                 Step::WriteFile(target) => {
@@ -100,7 +109,13 @@ impl Host {
                 Step::AddAddress(net) | Step::RemoveAddress(net) => {
                     touched.insert(*net);
                 }
-                Step::SetDown
+                Step::AddRoute(route) => entry.touched_routes.push(route.clone()),
+                Step::AddRule(rule) | Step::RemoveRule(rule) => {
+                    let was_there = rules.iter().any(|found| rule.is(found));
+                    entry.touched_rules.push(RuleBefore { rule: rule.clone(), was_there });
+                }
+                Step::Set(..)
+                | Step::SetDown
                 | Step::DropAltName(_)
                 | Step::Rename(_)
                 | Step::SetMtu(_)
@@ -134,6 +149,7 @@ impl Host {
             faults::point(Point::ManagerHeld)?;
         }
         self.take_steps(change).await?;
+        self.wait_for_addresses(change).await?;
         self.tell_manager(change, entry).await?;
         faults::point(Point::ManagerAgrees)?;
         self.finish(change, entry)
@@ -154,9 +170,24 @@ impl Host {
                         self.remove_file(&path)?;
                     }
                 }
-                (step, Some(link)) => self.take_link_step(step, link)?,
+                (Step::RemoveRule(rule), _) => {
+                    self.netlink.remove_rule(rule)?;
+                    faults::point(Point::RemoveRule)?;
+                }
+                (step, Some(link)) => self.take_link_step(change, step, link)?,
                 (_, None) => return Err(Cause::Gone { mac: change.mac }),
             }
+        }
+        Ok(())
+    }
+
+    /// An IPv6 address is none before the kernel has found no other host that has it. Where that fails, it is reported as a
+    /// duplicate of a NIC that is otherwise as it should be.
+    async fn wait_for_addresses(&self, change: &Change) -> Result<(), Cause> {
+        let (Some(target), Some(index)) = (&change.target, change.link) else { return Ok(()) };
+        let deadline = Instant::now() + LONGEST_PROBING;
+        while self.netlink.is_probing(index, &target.addresses)? && Instant::now() < deadline {
+            tokio::time::sleep(PROBING_PAUSE).await;
         }
         Ok(())
     }
@@ -177,7 +208,7 @@ impl Host {
         Ok(())
     }
 
-    fn take_link_step(&self, step: &Step, link: &mut LinkRef) -> Result<(), Cause> {
+    fn take_link_step(&self, change: &Change, step: &Step, link: &mut LinkRef) -> Result<(), Cause> {
         let point = match step {
             Step::SetDown => {
                 self.netlink.set_up(link, false)?;
@@ -222,8 +253,23 @@ impl Host {
                 self.netlink.remove_address(link, *net)?;
                 Point::RemoveAddress
             }
+            Step::Set(setting, value) => {
+                self.netlink.set(link, *setting, *value)?;
+                Point::Set
+            }
+            Step::AddRoute(route) => {
+                self.netlink.add_route(link, route)?;
+                Point::AddRoute
+            }
+            Step::AddRule(rule) => {
+                self.netlink.add_rule(rule)?;
+                Point::AddRule
+            }
             Step::AddAddress(net) => {
-                self.netlink.add_address(link, *net)?;
+                let without =
+                    |target: &&NicTarget| target.options.no_prefix_route && target.addresses.contains(*net);
+                let prefix_route = change.target.as_ref().filter(without).is_none();
+                self.netlink.add_address(link, *net, prefix_route)?;
                 Point::AddAddress
             }
             Step::SetUp => {
@@ -231,7 +277,7 @@ impl Host {
                 Point::SetUp
             }
             // Taken by who calls.
-            Step::WriteFile(_) | Step::RemoveFile(_) => return Ok(()),
+            Step::WriteFile(_) | Step::RemoveFile(_) | Step::RemoveRule(_) => return Ok(()),
         };
         Ok(faults::point(point)?)
     }
@@ -242,9 +288,12 @@ impl Host {
         }
         let others = self.others(target)?;
         for Rendered { path, text, mode } in self.backend.render(target) {
+            let copy = FileCopy { bytes: text.into_bytes(), mode, owner: None };
+            if self.root.read(&path)?.is_some_and(|held| (&held.bytes, held.mode) == (&copy.bytes, mode)) {
+                continue;
+            }
             self.back_up(&path)?;
             self.root.make_directory(path.parent().unwrap_or(Path::new("")), 0o755)?;
-            let copy = FileCopy { bytes: text.into_bytes(), mode, owner: None };
             self.root.write(&path, &copy, Some(Point::FileTemporary))?;
             faults::point(Point::WriteFile)?;
         }
@@ -345,9 +394,13 @@ fn remains(observed: &Observed, change: &Change) -> Vec<String> {
         if link.up {
             found.push("it is up".to_owned());
         }
-        let left = observed.addresses_of(link.index).filter(|present| change.former.contains(&present.net));
+        let left = observed
+            .addresses_of(link.index)
+            .filter(|present| change.former.addresses.contains(&present.net));
         found.extend(left.map(|present| format!("{} is still there", present.net)));
     }
+    let rules = surplus_rules(observed, None, &change.former);
+    found.extend(rules.into_iter().map(|rule| format!("the rule {} is still there", rule.priority)));
     let files = observed.files.iter().filter(|file| file.mac() == Some(change.mac));
     found.extend(files.map(|file| format!("a file of {} is still there", file.slot.interface())));
     found
@@ -359,7 +412,14 @@ fn words(drift: &Drift) -> String {
         Drift::Mtu(mtu) => format!("its MTU is {mtu}"),
         Drift::MissingAddress(net) => format!("{net} is missing"),
         Drift::ExtraAddress(net) => format!("{net} is still there"),
-        Drift::ForeignRoute(route) => format!("the route to {} is still there", route.destination),
+        Drift::ForeignRoute(route) | Drift::ExtraRoute(route) => {
+            format!("the route to {} is still there", route.destination)
+        }
+        Drift::MissingRoute(route) => format!("the route to {} is missing", route.destination),
+        Drift::PrefixRoute(net) => format!("the route to the network of {net} is not as asked for"),
+        Drift::MissingRule(rule) => format!("the rule {} from {} is missing", rule.priority, rule.from),
+        Drift::ExtraRule(rule) => format!("the rule {} is still there", rule.priority),
+        Drift::Setting(setting, value) => format!("its {} is {value}", setting.key()),
         Drift::Down => "it is down".to_owned(),
         Drift::File => "its files are not as written".to_owned(),
     }

@@ -132,7 +132,7 @@ fn a_nic_that_is_taken_away_is_down_under_its_first_name() {
         assert!(world.addresses(NIC).is_empty());
         assert_eq!(world.read(FILE), None);
         assert!(world.host(async |host| host.owned().is_empty()));
-        assert_eq!(world.backups().len(), 1);
+        assert_eq!(world.backups().len(), 2);
     });
 }
 
@@ -195,7 +195,7 @@ fn each_backend_configures_changes_repairs_and_takes_away_and_leaves_no_file() {
                 paths.filter(|path| world.root.path().join(path).exists()).collect::<Vec<_>>()
             };
             world.converge(&[nic(NIC, 0, &["2001:db8::10/64", "192.0.2.10/24"], 1450)], &[]);
-            assert_eq!(files(world).len(), 2);
+            assert_eq!(files(world).len(), 3);
             let wanted = [nic(NIC, 0, &["192.0.2.11/24"], 1400)];
             world.converge(&wanted, &[]);
             assert_eq!(world.addresses(NIC), ["192.0.2.11/24"]);

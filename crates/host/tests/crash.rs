@@ -24,7 +24,7 @@ use multinic_host::backend::Backend;
 use multinic_host::faults::{self, Point};
 use multinic_host::{Host, Recovery};
 use multinic_testbed::node::NewRoute;
-use support::{NIC, World, block_on, mac, net, nic, options, pass};
+use support::{NIC, World, block_on, mac, net, nic, nic_with, options, pass};
 
 /// What the program that may die is to do: a [`Scenario`], or `recover`.
 const JOB: &str = "MULTINIC_TEST_JOB";
@@ -58,8 +58,15 @@ impl Scenario {
 
     fn wanted(self) -> Vec<DesiredNic> {
         match self {
-            Self::Create => vec![nic(NIC, 0, &["192.0.2.10/24", "2001:db8::10/64"], 1450)],
-            Self::Change => vec![nic(NIC, 0, &["192.0.2.11/24", "2001:db8::11/64", "2001:db8::10/64"], 1400)],
+            Self::Create => {
+                let routed = r#"{"sourceRouting": {"enabled": true, "tableBase": 300}, "routes": [{"to": "0.0.0.0/0", "via": "192.0.2.1"}]}"#;
+                vec![nic_with(routed, nic(NIC, 0, &["192.0.2.10/24", "2001:db8::10/64"], 1450))]
+            }
+            Self::Change => {
+                let routed = r#"{"rpFilter": "loose", "sourceRouting": {"enabled": true, "tableBase": 400}}"#;
+                let addresses = ["192.0.2.11/24", "2001:db8::11/64", "2001:db8::10/64"];
+                vec![nic_with(routed, nic(NIC, 0, &addresses, 1400))]
+            }
             Self::Release => Vec::new(),
         }
     }

@@ -106,6 +106,7 @@ fn the_real_netplan_understands_every_shape_where_it_is_installed() {
         let wanted = nic(NIC, 12, addresses, 1450);
         let target = NicTarget {
             mac: wanted.mac,
+            options: wanted.options.resolve(wanted.slot.unwrap()),
             name: wanted.slot.unwrap().interface(),
             addresses: wanted.addresses,
             mtu: wanted.mtu,

@@ -15,7 +15,7 @@ const ALIASES: [(&str, &str); 6] = [
 ];
 
 /// Variables of the older programs that meant something for their way of working only.
-const WITHOUT_EFFECT: [&str; 25] = [
+const WITHOUT_EFFECT: [&str; 19] = [
     "AGENT_RETRY_COUNT",
     "AGENT_RETRY_INTERVAL",
     "BACKUP_DIR",
@@ -32,12 +32,6 @@ const WITHOUT_EFFECT: [&str; 25] = [
     "MAX_RETRIES",
     "NETPLAN_BACKUP_PATH",
     "NETPLAN_CONFIG_PATH",
-    "NETWORK_NOPREFIXROUTE",
-    "NETWORK_POLICY_ROUTING_ENABLED",
-    "NETWORK_ROUTE_METRIC",
-    "NETWORK_ROUTING_TABLE_BASE",
-    "NETWORK_SET_ARP_SYSCTLS",
-    "NETWORK_SET_RP_FILTER_LOOSE",
     "PREFLIGHT_ALLOW_UP",
     "PRIVILEGED_MODE",
     "RETRY_DELAY",

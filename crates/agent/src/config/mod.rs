@@ -45,6 +45,14 @@ pub enum ConfigError {
     /// An action without the mode that it belongs to.
     #[error("AGENT_ACTION=cleanup takes everything away and ends, so it needs RUN_MODE=job")]
     ActionOfService,
+    /// Options of interfaces do not go together.
+    #[error("{variable}: {problem}")]
+    Options {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
     /// The database's settings are wrong.
     #[error(transparent)]
     Database(#[from] multinic_store::SettingsError),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use multinic_core::NodeName;
+use multinic_core::options::{METRIC_BASE, TABLE_BASE};
 use multinic_host::backend::Backend;
 use multinic_telemetry::logs::{LogError, LogFormat, LogLevels};
 
@@ -173,6 +174,26 @@ pub struct Options {
     /// Plan and log, but change nothing and report nothing
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Node")]
     pub dry_run: bool,
+
+    /// Whether ARP stays with the interface that has the address: arp_ignore=1 and arp_announce=2. This and the following
+    /// hold for interfaces of which the source says nothing else; the database says nothing of them at all
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Interfaces")]
+    pub network_set_arp_sysctls: bool,
+    /// Whether packets are dropped only if they could not be answered at all: rp_filter=2. Otherwise it is left as it is
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Interfaces")]
+    pub network_set_rp_filter_loose: bool,
+    /// Whether what is sent from an interface's address leaves by it, by a table and a rule of its own
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Interfaces")]
+    pub network_policy_routing_enabled: bool,
+    /// The table of multinicN is this plus N
+    #[arg(long, global = true, default_value_t = TABLE_BASE, help_heading = "Interfaces")]
+    pub network_routing_table_base: u32,
+    /// The metric of routes of multinicN is this plus N; 0 is 100
+    #[arg(long, global = true, default_value_t = METRIC_BASE, help_heading = "Interfaces")]
+    pub network_route_metric: u32,
+    /// Whether the main table has no route to the interface's own network; needs NETWORK_POLICY_ROUTING_ENABLED
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Interfaces")]
+    pub network_noprefixroute: bool,
 
     /// Where the desired state is read: db, a database; nodecr, the object MultiNicNodeConfig/NODE_NAME
     #[arg(long, global = true, value_enum, default_value_t = DataSource::Db, help_heading = "Source")]

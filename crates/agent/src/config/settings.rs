@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use multinic_core::NodeName;
 use multinic_core::node::absence::AbsenceRules;
 use multinic_core::node::poll::PollRules;
+use multinic_core::options::{ReversePath, SourceRoutingOptions};
+use multinic_core::{InterfaceOptions, NodeName};
 use multinic_host::backend::Backend;
 use multinic_store::{DatabaseParts, DatabaseSettings};
 use multinic_telemetry::logs::{LogFormat, LogLevels};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub network_backend: Option<Backend>,
     /// How many slots the node may use where the source leaves the choice to it.
     pub max_interfaces: u8,
+    /// What is said of every interface of which the source does not.
+    pub options: InterfaceOptions,
     /// How many copies are kept of each file.
     pub backup_keep: usize,
     /// Plan and log only.
@@ -107,6 +110,12 @@ impl Settings {
             max_interfaces,
             backup_keep,
             dry_run,
+            network_set_arp_sysctls,
+            network_set_rp_filter_loose,
+            network_policy_routing_enabled,
+            network_routing_table_base,
+            network_route_metric,
+            network_noprefixroute,
             data_source,
             node_cr_namespace,
             kubeconfig,
@@ -143,6 +152,25 @@ impl Settings {
         if agent_action.is_some() && run_mode != RunMode::Job {
             return Err(ConfigError::ActionOfService);
         }
+        let options = InterfaceOptions {
+            strict_arp: Some(network_set_arp_sysctls),
+            rp_filter: network_set_rp_filter_loose.then_some(ReversePath::Loose),
+            source_routing: SourceRoutingOptions {
+                enabled: Some(network_policy_routing_enabled),
+                table_base: Some(network_routing_table_base),
+                metric: Some(network_route_metric),
+            },
+            no_prefix_route: Some(network_noprefixroute),
+            routes: Vec::new(),
+        };
+        options.check().map_err(|error| ConfigError::Options {
+            variable: match error.field.as_str() {
+                "options.noPrefixRoute" => "NETWORK_NOPREFIXROUTE",
+                "options.sourceRouting.tableBase" => "NETWORK_ROUTING_TABLE_BASE",
+                _ => "NETWORK_ROUTE_METRIC",
+            },
+            problem: error.problem.replace("options.sourceRouting.enabled", "NETWORK_POLICY_ROUTING_ENABLED"),
+        })?;
         let password = match (password, db_password_file) {
             (Some(_), Some(_)) => return Err(ConfigError::TwoPasswords),
             (password, None) => password,
@@ -163,6 +191,7 @@ impl Settings {
             host_root,
             network_backend: network_backend.backend(),
             max_interfaces,
+            options,
             backup_keep,
             dry_run,
             data_source,

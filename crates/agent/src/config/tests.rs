@@ -203,3 +203,38 @@ fn the_help_names_the_exit_codes_and_teaches_by_example() {
         assert!(help.contains(text), "{text}");
     }
 }
+
+#[test]
+fn options_of_interfaces_are_those_of_the_second_agent_with_defaults_of_their_own() {
+    let options = |variables: &[(&str, &str)]| load_from(&[], variables).unwrap().settings.options;
+    let slot = multinic_core::Slot::new(3).unwrap();
+    let resolved = options(&[]).resolve(slot);
+    assert_eq!(resolved, multinic_core::NicOptions { strict_arp: true, ..Default::default() });
+    let all = options(&[
+        ("NETWORK_SET_ARP_SYSCTLS", "false"),
+        ("NETWORK_SET_RP_FILTER_LOOSE", "true"),
+        ("NETWORK_POLICY_ROUTING_ENABLED", "true"),
+        ("NETWORK_ROUTING_TABLE_BASE", "500"),
+        ("NETWORK_ROUTE_METRIC", "0"),
+        ("NETWORK_NOPREFIXROUTE", "true"),
+    ]);
+    let resolved = all.resolve(slot);
+    let source_routing = resolved.source_routing.unwrap();
+    assert_eq!((source_routing.table, source_routing.metric, source_routing.priority()), (503, 103, 10_503));
+    assert!(resolved.no_prefix_route && !resolved.strict_arp);
+    assert_eq!(resolved.rp_filter, Some(multinic_core::options::ReversePath::Loose));
+}
+
+#[test]
+fn options_that_do_not_go_together_name_their_variables() {
+    for (variables, name) in [
+        (&[("NETWORK_NOPREFIXROUTE", "true")][..], "NETWORK_NOPREFIXROUTE"),
+        (&[("NETWORK_ROUTING_TABLE_BASE", "253")], "NETWORK_ROUTING_TABLE_BASE"),
+        (&[("NETWORK_ROUTE_METRIC", "4000000000")], "NETWORK_ROUTE_METRIC"),
+    ] {
+        let error = load_from(&[], variables).unwrap_err().to_string();
+        assert!(error.starts_with(name), "{error}");
+    }
+    let error = load_from(&[], &[("NETWORK_NOPREFIXROUTE", "true")]).unwrap_err().to_string();
+    assert!(error.contains("NETWORK_POLICY_ROUTING_ENABLED") && !error.contains("options."), "{error}");
+}

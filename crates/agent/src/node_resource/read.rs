@@ -2,7 +2,7 @@
 
 use multinic_api::node_config::InterfaceSpec;
 use multinic_core::desired::{DesiredNic, DesiredState, EntryId, InvalidEntry, Position, Reported, Silence};
-use multinic_core::{Addresses, InterfaceName, MacAddr, Mtu, NodeName, PortId, Slot};
+use multinic_core::{Addresses, InterfaceName, InterfaceOptions, MacAddr, Mtu, NodeName, PortId, Slot};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -104,6 +104,7 @@ fn nic(entry: EntryId, revision: u64, value: &Value) -> Result<DesiredNic, Strin
         network_id: _,
         subnet_id: _,
         device_id: _,
+        options,
     } = spec;
     let mac = mac_address.trim().parse().map_err(|error| format!("macAddress: {error}"))?;
     let slot = slot(entry, id, name.as_deref().filter(|name| !name.is_empty()))?;
@@ -116,8 +117,10 @@ fn nic(entry: EntryId, revision: u64, value: &Value) -> Result<DesiredNic, Strin
     let mtu = Mtu::new(mtu.ok_or("mtu: there is none")?).map_err(|error| error.to_string())?;
     mtu.carries(&addresses).map_err(|error| error.to_string())?;
     let port = port_id.filter(|port| !port.is_empty()).map(PortId::from);
+    let options = options.as_ref().map(InterfaceOptions::try_from).transpose();
+    let options = options.map_err(|error| error.to_string())?.unwrap_or_default();
     let reported = Reported::default();
-    Ok(DesiredNic { entry, revision, mac, slot: Some(slot), port, addresses, mtu, reported })
+    Ok(DesiredNic { entry, revision, mac, slot: Some(slot), port, addresses, mtu, options, reported })
 }
 
 /// The name says the slot; without one it is the id; and id 0 without a name, which is also what the older programs made
@@ -180,6 +183,18 @@ mod tests {
         let list = json!({"macAddress": MAC, "mtu": 1450, "addresses": ["10.0.0.5/24", "fd00::5/64"]});
         assert_eq!(addresses(&list), "10.0.0.5/24, fd00::5/64");
         assert_eq!(addresses(&json!({"macAddress": MAC, "mtu": 1450, "cidr": "10.0.0.0/24"})), "");
+    }
+
+    #[test]
+    fn options_are_read_and_a_wrong_one_names_its_field() {
+        let options = json!({"rpFilter": "loose", "sourceRouting": {"enabled": true}, "routes": [{"to": "10.8.0.0/16"}]});
+        let nic = json!({"macAddress": MAC, "mtu": 1450, "addresses": ["10.0.0.5/24"], "options": options});
+        let read = read(&json!([nic])).nics[0].options.clone();
+        assert_eq!(read, serde_json::from_value(options).unwrap());
+        let nic = json!({"macAddress": MAC, "mtu": 1450, "options": {"routes": [{"to": "x"}]}});
+        assert!(reason(&nic).starts_with("options.routes[0].to: "), "{}", reason(&nic));
+        let nic = json!({"macAddress": MAC, "mtu": 1450, "options": {"rpFilter": "tight"}});
+        assert!(reason(&nic).contains("tight"), "{}", reason(&nic));
     }
 
     #[test]

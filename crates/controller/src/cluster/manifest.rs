@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use kube::api::DynamicObject;
 use kube::{Client, ResourceExt};
 use multinic_api::openstack_config::{
-    CredentialsSpec, OpenstackConfigSpec, SecretsSpec, SettingsSpec, Sink, TargetSpec,
+    CredentialsSpec, InterfaceOptionsSpec, OpenstackConfigSpec, SecretsSpec, SettingsSpec, Sink, TargetSpec,
 };
-use multinic_api::{OpenstackConfigStatus, SecretKeyRef};
+use multinic_api::{OpenstackConfigStatus, OptionsSpec, SecretKeyRef};
+use multinic_core::InterfaceOptions;
 use multinic_core::config::{
-    self, ConfigErrors, Defaults, FieldError, Manifest, Metadata, OpenstackConfig, Settings, Spec,
-    SpecCredentials, parse,
+    self, ConfigErrors, Defaults, FieldError, Manifest, Metadata, OpenstackConfig, OptionRules, Settings,
+    SomeOptions, Spec, SpecCredentials, parse,
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -163,6 +164,8 @@ async fn take(
         secrets: references,
         sinks,
         target,
+        options,
+        interface_options,
     } = spec;
     let SecretsSpec {
         contrabass_encrypt_key_secret_ref,
@@ -241,6 +244,7 @@ async fn take(
         }
         None => {}
     }
+    let (options, interface_options) = take_options(options.as_ref(), interface_options.as_deref(), errors);
     let spec = Spec {
         subnet_ids: subnet_ids.unwrap_or_default(),
         subnet_id,
@@ -250,8 +254,38 @@ async fn take(
         credentials,
         settings,
         secrets: config::SecretRefs::default(),
+        options,
+        interface_options,
     };
     Taken { spec, defaults, sinks, target, viola, inline_secrets }
+}
+
+/// Which NIC gets which options, by a spec alone; none where something is wrong with them.
+pub fn options_of(spec: &OpenstackConfigSpec) -> Option<OptionRules> {
+    let mut errors = Vec::new();
+    let (options, some) = take_options(spec.options.as_ref(), spec.interface_options.as_deref(), &mut errors);
+    let spec = Spec { options, interface_options: some, ..Spec::default() };
+    OptionRules::parse(&spec).ok().filter(|_| errors.is_empty())
+}
+
+fn take_options(
+    all: Option<&OptionsSpec>,
+    some: Option<&[InterfaceOptionsSpec]>,
+    errors: &mut Vec<FieldError>,
+) -> (InterfaceOptions, Vec<SomeOptions>) {
+    let mut take = |place: &str, spec: &OptionsSpec| {
+        InterfaceOptions::try_from(spec).unwrap_or_else(|error| {
+            errors.push(FieldError { field: format!("{place}.{}", error.field), problem: error.problem });
+            InterfaceOptions::default()
+        })
+    };
+    let all = all.map(|spec| take("spec", spec)).unwrap_or_default();
+    let some = some.unwrap_or_default().iter().enumerate().map(|(at, spec)| {
+        let InterfaceOptionsSpec { subnet_id, port_id, options } = spec;
+        let options = take(&format!("spec.interfaceOptions[{at}]"), options);
+        SomeOptions { subnet_id: subnet_id.clone(), port_id: port_id.clone(), options }
+    });
+    (all, some.collect())
 }
 
 /// A password may begin or end with a blank, but a file made by an editor ends with a line end.

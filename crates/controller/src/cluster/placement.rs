@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use multinic_api::openstack_config::{OpenstackConfigSpec, Sink, TargetSpec};
 use multinic_core::ConfigKey;
-use multinic_core::config::FieldError;
+use multinic_core::config::{FieldError, OptionRules};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::manifest::{Resolved, ViolaAccess};
+use super::manifest::{Resolved, ViolaAccess, options_of};
 use crate::sinks::viola::ViolaArgs;
 use crate::sinks::{SinkError, ViolaSettings};
 use multinic_core::duration;
@@ -69,6 +69,8 @@ pub struct Placement {
     pub choice: String,
     /// What the configuration itself says of how to speak to Viola.
     pub access: ViolaAccess,
+    /// Which NIC gets which options there.
+    pub options: OptionRules,
     /// It stands in for that of a configuration which is not there, whose provider nobody knows.
     pub assumed: bool,
 }
@@ -141,12 +143,14 @@ impl Defaults {
         let endpoint = endpoint.filter(|endpoint| !endpoint.trim().is_empty());
         let sinks = self.sinks(spec.sinks.as_deref(), endpoint.is_some());
         let provider = spec.credentials.k8s_provider_id.as_deref().map(str::trim);
+        let options = options_of(spec)?;
         (!sinks.contains(&Sink::Viola)).then(|| Placement {
             provider: provider.filter(|provider| !provider.is_empty()).map(str::to_owned),
             kubernetes: self.target_of(key, spec.sinks.as_deref(), spec.target.as_ref()),
             viola: None,
             choice: choice(spec.sinks.as_deref(), spec.target.as_ref(), endpoint.map(String::as_str)),
             access: ViolaAccess::default(),
+            options,
             assumed: false,
         })
     }
@@ -168,7 +172,8 @@ impl Defaults {
         let Resolved { sinks, target, viola: access, .. } = resolved;
         let choice = choice(sinks.as_deref(), target.as_ref(), access.endpoint.as_deref());
         let (provider, access) = (resolved.config.k8s_provider_id.clone(), access.clone());
-        Ok(Placement { provider, kubernetes, viola, choice, access, assumed: false })
+        let options = resolved.config.options.clone();
+        Ok(Placement { provider, kubernetes, viola, choice, access, options, assumed: false })
     }
 
     /// For what was published from a configuration that is not there any more and of which nothing is known.

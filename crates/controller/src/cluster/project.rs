@@ -58,6 +58,9 @@ impl Loss {
     }
 }
 
+/// A row, and where its configuration delivers to.
+type Row<'a> = (&'a PublishedInterface, &'a Placement);
+
 /// Works out what each sink is to have. `targets` are all that are known, also those without a node.
 pub fn project<'a>(
     published: &Published,
@@ -87,7 +90,7 @@ pub fn project<'a>(
         loss.everything = !nodes.contains_key(node);
     }
     for (node, rows) in nodes {
-        let placed: Option<Vec<(&PublishedInterface, &Placement)>> = rows
+        let placed: Option<Vec<Row<'_>>> = rows
             .iter()
             .map(|row| match place(&row.owner) {
                 // A row of an older program that lacks a part: without it the node would seem to have lost a NIC.
@@ -101,11 +104,12 @@ pub fn project<'a>(
             projection.skipped.insert(node.clone());
             continue;
         };
-        let mut targets: BTreeMap<&Target, Vec<&PublishedInterface>> = BTreeMap::new();
-        let mut violas: BTreeMap<(&str, &str), Vec<&PublishedInterface>> = BTreeMap::new();
-        let mut providers: BTreeMap<&str, Vec<&PublishedInterface>> = BTreeMap::new();
+        let mut targets: BTreeMap<&Target, Vec<Row<'_>>> = BTreeMap::new();
+        let mut violas: BTreeMap<(&str, &str), Vec<Row<'_>>> = BTreeMap::new();
+        let mut providers: BTreeMap<&str, Vec<Row<'_>>> = BTreeMap::new();
         let mut provider_of: BTreeMap<&Target, &str> = BTreeMap::new();
-        for (row, Placement { provider, kubernetes, viola, assumed, .. }) in placed {
+        for row in placed {
+            let Placement { provider, kubernetes, viola, assumed, .. } = row.1;
             let provider = provider.as_deref();
             if let Some(target) = kubernetes {
                 targets.entry(target).or_default().push(row);
@@ -157,14 +161,20 @@ pub fn tombstone(node: &NodeName, server: Option<&ServerId>, provider: Option<&s
             interfaces: BTreeMap::new(),
         },
         owners: BTreeMap::new(),
+        options: BTreeMap::new(),
     }
 }
 
-fn wish(node: &NodeName, rows: &[&PublishedInterface], provider: Option<&str>) -> NodeWish {
+fn wish(node: &NodeName, rows: &[Row<'_>], provider: Option<&str>) -> NodeWish {
+    let mut options = BTreeMap::new();
     let mut interfaces = BTreeMap::new();
     let mut owners = BTreeMap::new();
-    for row in rows {
+    for (row, placement) in rows {
         if let (Some(slot), Some(interface)) = (row.slot, &row.interface) {
+            let said = placement.options.of(interface);
+            if !said.is_empty() {
+                options.insert(row.port.clone(), said.clone());
+            }
             interfaces.insert(slot, Arc::clone(interface));
             owners.insert(row.port.clone(), row.owner.clone());
         }
@@ -178,6 +188,7 @@ fn wish(node: &NodeName, rows: &[&PublishedInterface], provider: Option<&str>) -
             interfaces,
         },
         owners,
+        options,
     }
 }
 
@@ -260,6 +271,24 @@ mod tests {
     fn each_sink_has_what_its_configurations_publish() {
         let rows = vec![row("w1", "one", 1, true), row("w1", "two", 2, true), row("w2", "one", 3, true)];
         assert_eq!(of(rows, &[]), [line("one", "w1", 1), line("one", "w2", 1), line("two", "w1", 1)]);
+    }
+
+    #[test]
+    fn options_of_a_configuration_go_with_its_nics_and_make_another_wish() {
+        let wished = |options: &str| {
+            let all = serde_json::from_str(options).unwrap();
+            let options = multinic_core::config::OptionRules { all, some: Vec::new() };
+            let one = Placement { kubernetes: Some(target("one")), options, ..Placement::default() };
+            let two = Placement { kubernetes: Some(target("one")), ..Placement::default() };
+            let rows = vec![row("w1", "one", 1, true), row("w1", "two", 2, true)];
+            let published = Published { interfaces: rows, ..Published::default() };
+            let place = |key: &ConfigKey| Place::Known(if &*key.name == "one" { &one } else { &two });
+            project(&published, &[], &[], place).kubernetes.remove(&target("one")).unwrap().remove(0)
+        };
+        let wish = wished(r#"{"rpFilter": "loose"}"#);
+        assert_eq!(wish.options.keys().map(ToString::to_string).collect::<Vec<_>>(), ["port-1"]);
+        assert!(wished("{}").options.is_empty());
+        assert_ne!(wish.fingerprint(), wished("{}").fingerprint());
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Deliverer {
     /// Whether the inventory says that a node was delivered as it is to be.
     pub(super) fn is_recorded(&self, provider: &str, wish: &NodeWish) -> bool {
         let Some(records) = &self.memory.records else { return false };
-        let Ok(entry) = Entry::new(provider, &NodePayload::from(&wish.config)) else { return false };
+        let Ok(entry) = Entry::new(provider, &NodePayload::from(wish)) else { return false };
         records.get(entry.key()).is_some_and(|hash| hash == entry.hash())
     }
 
@@ -64,7 +64,7 @@ impl Deliverer {
                 let mut entries = Vec::new();
                 for wish in wishes {
                     let node = &wish.config.node;
-                    let entry = match Entry::new(provider, &NodePayload::from(&wish.config)) {
+                    let entry = match Entry::new(provider, &NodePayload::from(wish)) {
                         Ok(entry) => entry,
                         Err(error) => {
                             tracing::warn!(node_name = %node, error = %error, "the inventory cannot take a node");

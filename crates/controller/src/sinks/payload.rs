@@ -3,10 +3,15 @@
 //! The older programs left `id` out where it was 0 and `mtu` where it was unknown, so both are optional when read and
 //! always written.
 
-use multinic_core::{Interface, NodeConfig, Slot};
+use std::sync::Arc;
+
+use multinic_api::OptionsSpec;
+use multinic_core::{Interface, InterfaceOptions, NodeConfig, Slot};
 use multinic_store::inventory::{go_json, node_hash};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use super::wish::NodeWish;
 
 /// One node with its NICs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -71,6 +76,10 @@ pub struct InterfacePayload {
     /// The Neutron subnet of `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet_id: Option<String>,
+    /// What it is to be like beyond its addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, example = json!({"sourceRouting": {"enabled": true}}))]
+    pub options: Option<OptionsSpec>,
     /// Accepted, and without effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_name: Option<String>,
@@ -89,20 +98,23 @@ impl NodePayload {
     }
 }
 
-impl From<&NodeConfig> for NodePayload {
-    fn from(config: &NodeConfig) -> Self {
-        let NodeConfig { node, instance, interfaces } = config;
+impl From<&NodeWish> for NodePayload {
+    fn from(wish: &NodeWish) -> Self {
+        let NodeWish { provider: _, config: NodeConfig { node, instance, interfaces }, owners: _, options } =
+            wish;
+        let payload =
+            |(slot, nic): (&Slot, &Arc<Interface>)| InterfacePayload::new(*slot, nic, options.get(&nic.port));
         Self {
             node_name: node.to_string(),
             instance_id: instance.to_string(),
-            interfaces: interfaces.iter().map(|(slot, nic)| InterfacePayload::new(*slot, nic)).collect(),
+            interfaces: interfaces.iter().map(payload).collect(),
         }
     }
 }
 
 impl InterfacePayload {
     /// The NIC of a slot, with everything that is known of it.
-    pub fn new(slot: Slot, interface: &Interface) -> Self {
+    pub fn new(slot: Slot, interface: &Interface, options: Option<&InterfaceOptions>) -> Self {
         let Interface { mac, port, network, subnet, device, addresses, cidr, mtu } = interface;
         let primary = addresses.primary();
         Self {
@@ -118,6 +130,7 @@ impl InterfacePayload {
             device_id: Some(device.to_string()),
             network_id: Some(network.to_string()),
             subnet_id: Some(subnet.to_string()),
+            options: options.map(OptionsSpec::from),
             device_name: None,
         }
     }
@@ -125,6 +138,8 @@ impl InterfacePayload {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -168,6 +183,12 @@ mod tests {
             "address": "10.0.0.10", "cidr": "10.0.0.0/24", "addresses": ["fd00::10/64", "10.0.0.10/24"],
             "mtu": 1450, "deviceId": "server-a", "networkId": "net-a", "subnetId": "sub-a"
         }]});
-        assert_eq!(serde_json::to_value(NodePayload::from(&config)).unwrap(), expected);
+        let mut wish = NodeWish { provider: None, config, owners: BTreeMap::new(), options: BTreeMap::new() };
+        assert_eq!(serde_json::to_value(NodePayload::from(&wish)).unwrap(), expected);
+        let options = r#"{"strictArp": false, "routes": [{"to": "10.8.0.0/16", "via": "10.0.0.1"}]}"#;
+        wish.options.insert("port-a".into(), serde_json::from_str(options).unwrap());
+        let payload = serde_json::to_value(NodePayload::from(&wish)).unwrap();
+        let expected: serde_json::Value = serde_json::from_str(options).unwrap();
+        assert_eq!(payload["interfaces"][0]["options"], expected);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use multinic_core::{ConfigKey, Interface, NodeConfig, PortId};
+use multinic_core::{ConfigKey, Interface, InterfaceOptions, NodeConfig, PortId};
 
 /// What one node is to have, with what a sink tells others about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct NodeWish {
     pub config: NodeConfig,
     /// Which configuration each port comes from.
     pub owners: BTreeMap<PortId, ConfigKey>,
+    /// What is said of NICs beyond their addresses, where something is.
+    pub options: BTreeMap<PortId, InterfaceOptions>,
 }
 
 impl NodeWish {
@@ -24,9 +26,9 @@ impl NodeWish {
 
     /// A number that is another for another content, within one process. It spares an unchanged node from being rendered.
     pub fn fingerprint(&self) -> u64 {
-        let Self { provider, config: NodeConfig { node, instance, interfaces }, owners } = self;
+        let Self { provider, config: NodeConfig { node, instance, interfaces }, owners, options } = self;
         let mut hasher = DefaultHasher::new();
-        (provider, node, instance, owners, interfaces.len()).hash(&mut hasher);
+        (provider, node, instance, owners, options, interfaces.len()).hash(&mut hasher);
         for (slot, interface) in interfaces {
             let Interface { mac, port, network, subnet, device, addresses, cidr, mtu } = interface.as_ref();
             (slot, mac, port, network, subnet, device, addresses, cidr, mtu).hash(&mut hasher);

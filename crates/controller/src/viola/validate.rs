@@ -6,7 +6,7 @@ use std::fmt;
 use kube::api::ObjectMeta;
 use multinic_api::node_config::InterfaceSpec;
 use multinic_api::{MultiNicNodeConfig, MultiNicNodeConfigSpec};
-use multinic_core::{Addresses, InterfaceName, MacAddr, Mtu, Slot};
+use multinic_core::{Addresses, InterfaceName, InterfaceOptions, MacAddr, Mtu, Slot};
 use serde_json::Value;
 
 use crate::sinks::kubernetes::object::{is_object_name, labels};
@@ -175,6 +175,9 @@ fn check_all(node: usize, interfaces: Vec<InterfacePayload>, mistakes: &mut Mist
             wrong(field, format!("{} is there twice", slot.interface()));
         }
         check_addresses(&nic, &mut wrong);
+        if let Some(Err(error)) = nic.options.as_ref().map(InterfaceOptions::try_from) {
+            wrong(&error.field, error.problem);
+        }
         let name = nic.name.clone();
         let mut spec = InterfaceSpec::from(nic);
         if let (Some(_), Some((_, slot))) = (name, slot) {
@@ -226,6 +229,7 @@ fn without_empty(nic: InterfacePayload) -> InterfacePayload {
         device_id: some(nic.device_id),
         network_id: some(nic.network_id),
         subnet_id: some(nic.subnet_id),
+        options: nic.options,
         device_name: None,
     }
 }
@@ -270,7 +274,8 @@ mod tests {
                 {{"macAddress":"x","name":"eth0"}},
                 {{"macAddress":"fa:16:3e:00:00:01","name":"multinic1","mtu":0}},
                 {{"macAddress":"FA:16:3E:00:00:01","name":"multinic1","address":"10.0.0.1"}},
-                {{"macAddress":"fa:16:3e:00:00:02","id":64,"addresses":["10.0.0.1"]}}
+                {{"macAddress":"fa:16:3e:00:00:02","id":64,"addresses":["10.0.0.1"]}},
+                {{"macAddress":"fa:16:3e:00:00:03","options":{{"routes":[{{"to":"x"}}]}}}}
             ]}}]"#
         );
         let nodes = read(json.as_bytes()).unwrap();
@@ -288,6 +293,7 @@ mod tests {
                 "[2].interfaces[2].address",
                 "[2].interfaces[3].id",
                 "[2].interfaces[3].addresses",
+                "[2].interfaces[4].options.routes[0].to",
             ]
         );
     }

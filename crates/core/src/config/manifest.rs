@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::ConfigKey;
+use crate::{ConfigKey, InterfaceOptions};
 
 /// A whole document. Unknown keys are errors: a misspelt key would otherwise be a setting without effect.
 #[derive(Debug, Clone, Deserialize)]
@@ -81,6 +81,26 @@ pub struct Spec {
     /// References to Secrets.
     #[serde(default)]
     pub secrets: SecretRefs,
+    /// Options of every NIC.
+    #[serde(default)]
+    pub options: InterfaceOptions,
+    /// Options of some of them.
+    #[serde(default)]
+    pub interface_options: Vec<SomeOptions>,
+}
+
+/// `spec.interfaceOptions[]`: options of the NICs of a port, or of a subnet.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SomeOptions {
+    /// The subnet of the NIC's first address.
+    #[serde(rename = "subnetID")]
+    pub subnet_id: Option<String>,
+    /// The NIC's port.
+    #[serde(rename = "portID")]
+    pub port_id: Option<String>,
+    /// The options.
+    pub options: InterfaceOptions,
 }
 
 /// `spec.credentials`: by provider id, by application credential or by password.

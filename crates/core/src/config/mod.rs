@@ -3,6 +3,7 @@
 //! [`Manifest`] is the shape in which users write it, [`parse()`] turns one into the value or says what is wrong.
 
 mod manifest;
+mod options;
 mod parse;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,10 @@ use url::Url;
 
 use crate::{ConfigKey, ProjectId, ServerId, SubnetId};
 
-pub use manifest::{Manifest, Metadata, SecretKeyRef, SecretRefs, Settings, Spec, SpecCredentials};
+pub use manifest::{
+    Manifest, Metadata, SecretKeyRef, SecretRefs, Settings, SomeOptions, Spec, SpecCredentials,
+};
+pub use options::{OptionRule, OptionRules};
 pub use parse::{ConfigErrors, FieldError, parse};
 
 /// Annotation by which a user confirms removals that were held, with the digest that the status shows.
@@ -38,6 +42,8 @@ pub struct OpenstackConfig {
     /// selected and where they are looked for. Secrets, time-outs and intervals are not in it, nor what the controller's
     /// own settings supply: changing those is not a change of what the user wants.
     pub spec_hash: String,
+    /// What is said of its NICs beyond their addresses. No part of the hash: they select nothing.
+    pub options: OptionRules,
     /// The digests of held removals that the user confirmed.
     pub confirmed_removals: BTreeSet<String>,
 }

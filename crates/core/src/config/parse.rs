@@ -12,8 +12,8 @@ use url::Url;
 
 use super::{
     Annotations, CONFIRM_REMOVALS, Cadence, CloudAccess, Credentials, Defaults, Endpoints, Manifest,
-    OpenstackConfig, SPEC_HASH_PREFIX, SecretKeyRef, Selection, Settings, Spec, StatusFilter, SubnetSelector,
-    Tls, VmRef,
+    OpenstackConfig, OptionRules, SPEC_HASH_PREFIX, SecretKeyRef, Selection, Settings, Spec, StatusFilter,
+    SubnetSelector, Tls, VmRef,
 };
 use crate::ProjectId;
 
@@ -58,6 +58,10 @@ pub fn parse(manifest: &Manifest, defaults: &Defaults) -> Result<OpenstackConfig
     let spec = &manifest.spec;
     let selection = selection(&mut fields, spec, defaults);
     let cloud = cloud(&mut fields, spec, defaults);
+    let options = OptionRules::parse(spec).unwrap_or_else(|errors| {
+        fields.0.extend(errors);
+        OptionRules::default()
+    });
     let cadence = cadence(&mut fields, &spec.settings, &defaults.cadence);
     match (selection, cloud) {
         (Some(selection), Some(cloud)) if fields.0.is_empty() => Ok(OpenstackConfig {
@@ -66,6 +70,7 @@ pub fn parse(manifest: &Manifest, defaults: &Defaults) -> Result<OpenstackConfig
             selection,
             cloud,
             cadence,
+            options,
             k8s_provider_id: text(spec.credentials.k8s_provider_id.as_ref()),
             confirmed_removals: confirmed_removals(&manifest.metadata.annotations),
         }),

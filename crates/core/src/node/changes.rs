@@ -1,11 +1,9 @@
 //! What a plan consists of: changes, refusals, and what is as it should be.
 
-use std::collections::BTreeSet;
-
 use ipnet::IpNet;
 
 use super::preflight::Obstacle;
-use super::target::{Drift, NicTarget, Step};
+use super::target::{Drift, Former, NicTarget, Step};
 use crate::names::INTERFACE_PREFIX;
 use crate::{InterfaceName, MacAddr, Slot};
 
@@ -37,8 +35,8 @@ pub struct Change {
     pub original_name: String,
     /// What it is to be like afterwards; none when it is released.
     pub target: Option<NicTarget>,
-    /// Our addresses of before, which go.
-    pub former: BTreeSet<IpNet>,
+    /// What it has of ours from before, which goes as far as it is not in the target.
+    pub former: Former,
     /// The steps.
     pub steps: Vec<Step>,
     /// It works under another name than the desired one, which is reported.

@@ -136,6 +136,7 @@ pub fn examine(targets: &[NicTarget], owned: &Owned, observed: &Observed, survey
     let mut findings = Vec::new();
     findings.extend(targets.iter().filter_map(|target| node.ambiguous(target)));
     findings.extend(targets.iter().flat_map(|target| node.overlaps(target)));
+    findings.extend(targets.iter().filter_map(|target| node.table_in_use(target)));
     findings.extend(node.foreign_state());
     findings.extend(node.claims());
     findings.extend(node.automatic_profiles());
@@ -189,6 +190,30 @@ impl Node<'_> {
             })
         });
         found.collect()
+    }
+
+    /// A table that is to be an interface's own and has routes over other links: they would be taken for its own.
+    fn table_in_use(&self, target: &NicTarget) -> Option<Finding> {
+        let table = target.options.source_routing?.table;
+        let own = match self.observed.find(target.mac) {
+            Found::One(link) => Some(link.index),
+            Found::None | Found::Several(_) => None,
+        };
+        let routes = self.observed.other_tables.iter();
+        let route = routes.filter(|route| route.table == table).find(|route| Some(route.link) != own)?;
+        let links = &self.observed.links;
+        let link = links.iter().find(|link| link.index == route.link).map_or("?", |link| link.name.as_str());
+        Some(Finding {
+            code: "TableInUse",
+            severity: Severity::Refuse,
+            mac: Some(target.mac),
+            what: format!(
+                "routing table {table}, which is to be that of {}, has a route to {} over {link}",
+                target.name, route.destination
+            ),
+            place: format!("ip route show table {table}"),
+            mend: "choose another options.sourceRouting.tableBase (NETWORK_ROUTING_TABLE_BASE)".to_owned(),
+        })
     }
 
     fn is_ours(&self, link: &Link) -> bool {
@@ -288,6 +313,9 @@ impl Node<'_> {
                     .iter()
                     .find(|net| other.addresses.iter().any(|beside| beside.trunc() == net.trunc()));
                 let Some(shared) = shared else { continue };
+                if [one, other].iter().all(|target| target.options.source_routing.is_some()) {
+                    continue;
+                }
                 let strict =
                     [one, other].iter().any(|target| self.is_strict(target.name.to_string().as_str()));
                 let dropped = if strict {
@@ -306,7 +334,7 @@ impl Node<'_> {
                         shared.trunc()
                     ),
                     place: format!("{}, {}", one.name, other.name),
-                    mend: "put them into different subnets, or route by source".to_owned(),
+                    mend: "put them into different subnets, or set options.sourceRouting.enabled for both".to_owned(),
                 });
             }
         }
@@ -350,9 +378,10 @@ mod tests {
 
     use ipnet::IpNet;
 
-    use super::super::observed::LinkAddress;
+    use super::super::observed::{LinkAddress, Route, RouteOrigin, Settings};
     use super::*;
-    use crate::{Addresses, Mtu};
+    use crate::options::SourceRouting;
+    use crate::{Addresses, Mtu, NicOptions};
 
     const OURS: &str = "fa:16:3e:00:00:01";
 
@@ -362,6 +391,7 @@ mod tests {
             name: format!("multinic{slot}").parse().unwrap(),
             addresses: Addresses::parse([net]).unwrap(),
             mtu: Mtu::new(1450).unwrap(),
+            options: NicOptions::default(),
         }
     }
 
@@ -376,13 +406,22 @@ mod tests {
             master: None,
             stacked: false,
             altnames: Vec::new(),
+            settings: Settings::default(),
         }
     }
 
     /// A node with its own NIC, and one of ours that is not configured yet.
     fn node() -> Observed {
         let net: IpNet = "10.0.0.5/24".parse().unwrap();
-        let address = LinkAddress { link: 2, net, dynamic: true, link_local: false, duplicate: false };
+        let address = LinkAddress {
+            link: 2,
+            net,
+            dynamic: true,
+            link_local: false,
+            duplicate: false,
+            tentative: false,
+            no_prefix_route: false,
+        };
         let links = vec![link(2, "eth0", "fa:16:3e:00:00:aa"), link(3, "eth1", OURS)];
         Observed { links, addresses: vec![address], ..Observed::default() }
     }
@@ -443,9 +482,51 @@ mod tests {
             dynamic: false,
             link_local: false,
             duplicate: false,
+            tentative: false,
+            no_prefix_route: false,
         };
         observed.addresses.extend([on(3, "10.20.0.7/24"), on(2, "10.20.0.200/32"), on(2, "fe80::1/64")]);
         assert_eq!(codes(&[target(OURS, 0, "10.20.0.7/24")], &observed, &Survey::default()), []);
+    }
+
+    #[test]
+    fn a_table_that_others_use_is_no_interface_s_own() {
+        let sourced = || {
+            let source_routing = Some(SourceRouting { table: 100, metric: 100 });
+            let options = NicOptions { source_routing, ..NicOptions::default() };
+            NicTarget { options, ..target(OURS, 0, "10.20.0.7/24") }
+        };
+        let route = |table, link| Route {
+            table,
+            link,
+            destination: "0.0.0.0/0".parse().unwrap(),
+            gateway: None,
+            metric: 0,
+            source: None,
+            origin: RouteOrigin::Static,
+        };
+        for (table, link, expected) in
+            [(100, 2, vec![("TableInUse", "refuse")]), (100, 3, vec![]), (101, 2, vec![])]
+        {
+            let observed = Observed { other_tables: vec![route(table, link)], ..node() };
+            assert_eq!(codes(&[sourced()], &observed, &Survey::default()), expected, "{table} {link}");
+        }
+    }
+
+    #[test]
+    fn two_nics_in_one_subnet_are_told_unless_both_route_by_source() {
+        let sourced = |mac, slot, net| {
+            let source_routing = Some(SourceRouting { table: 100, metric: 100 });
+            let options = NicOptions { source_routing, ..NicOptions::default() };
+            NicTarget { options, ..target(mac, slot, net) }
+        };
+        let other = "fa:16:3e:00:00:02";
+        let (net, beside) = ("10.20.0.7/24", "10.20.0.8/24");
+        let told = |targets: &[NicTarget]| codes(targets, &node(), &Survey::default());
+        let shared = [("SharedSubnet", "warn")];
+        assert_eq!(told(&[target(OURS, 0, net), target(other, 1, beside)]), shared);
+        assert_eq!(told(&[sourced(OURS, 0, net), target(other, 1, beside)]), shared);
+        assert_eq!(told(&[sourced(OURS, 0, net), sourced(other, 1, beside)]), []);
     }
 
     #[test]

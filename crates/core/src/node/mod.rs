@@ -5,6 +5,7 @@
 //! * [`doctor`]: what on the node would do harm, and how to mend it.
 //! * [`preflight`]: which links may be touched at all.
 //! * [`plan()`]: the steps.
+//! * [`routing`]: which routes and rules are an interface's own.
 //! * [`poll`]: when to read the source again.
 
 pub mod absence;
@@ -15,8 +16,9 @@ mod plan;
 pub mod poll;
 pub mod preflight;
 mod release;
+pub mod routing;
 mod target;
 
 pub use changes::{Change, ChangeKind, NodePlan, Refusal, RefusalReason, Settled};
 pub use plan::plan;
-pub use target::{Drift, NicTarget, Owned, OwnedNic, Step, drift};
+pub use target::{Drift, Former, NicTarget, Owned, OwnedNic, Step, drift};

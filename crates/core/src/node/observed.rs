@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::NicTarget;
 use crate::{InterfaceName, MacAddr, Slot};
@@ -17,6 +18,12 @@ pub struct Observed {
     pub addresses: Vec<LinkAddress>,
     /// The routes of the main table that leave by a link.
     pub routes: Vec<Route>,
+    /// Those of all other tables but the kernel's own.
+    pub other_tables: Vec<Route>,
+    /// The policy rules.
+    pub rules: Vec<Rule>,
+    /// The settings that a new link has.
+    pub default_settings: Settings,
     /// What the files on disk say whose names are ours (`9N-multinicN.yaml` and others), by us or by an older program.
     pub files: Vec<NicFile>,
     /// What must not be cut.
@@ -53,6 +60,65 @@ pub struct Link {
     pub stacked: bool,
     /// Its other names.
     pub altnames: Vec<String>,
+    /// Its settings.
+    pub settings: Settings,
+}
+
+/// A number that the kernel keeps for each link, below `net.ipv4.conf`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Setting {
+    /// Whose addresses it answers ARP requests for.
+    ArpIgnore,
+    /// Which addresses its own ARP requests name.
+    ArpAnnounce,
+    /// Which packets it drops by where they come from.
+    RpFilter,
+}
+
+impl Setting {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::ArpIgnore, Self::ArpAnnounce, Self::RpFilter];
+
+    /// Its name.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::ArpIgnore => "arp_ignore",
+            Self::ArpAnnounce => "arp_announce",
+            Self::RpFilter => "rp_filter",
+        }
+    }
+}
+
+/// The settings of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// [`Setting::ArpIgnore`].
+    pub arp_ignore: u32,
+    /// [`Setting::ArpAnnounce`].
+    pub arp_announce: u32,
+    /// [`Setting::RpFilter`].
+    pub rp_filter: u32,
+}
+
+impl Settings {
+    /// One of them.
+    pub fn get(&self, setting: Setting) -> u32 {
+        match setting {
+            Setting::ArpIgnore => self.arp_ignore,
+            Setting::ArpAnnounce => self.arp_announce,
+            Setting::RpFilter => self.rp_filter,
+        }
+    }
+
+    /// Changes one of them.
+    pub fn set(&mut self, setting: Setting, value: u32) {
+        match setting {
+            Setting::ArpIgnore => self.arp_ignore = value,
+            Setting::ArpAnnounce => self.arp_announce = value,
+            Setting::RpFilter => self.rp_filter = value,
+        }
+    }
 }
 
 /// An address of a link.
@@ -68,11 +134,17 @@ pub struct LinkAddress {
     pub link_local: bool,
     /// The kernel found another host with it (`IFA_F_DADFAILED`).
     pub duplicate: bool,
+    /// The kernel still asks whether another host has it (`IFA_F_TENTATIVE`).
+    pub tentative: bool,
+    /// The kernel makes no route to its network (`IFA_F_NOPREFIXROUTE`).
+    pub no_prefix_route: bool,
 }
 
-/// A route of the main table.
+/// A route.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
+    /// The table that it is in.
+    pub table: u32,
     /// The link it leaves by.
     pub link: u32,
     /// Where it leads; of length 0 for a default route.
@@ -81,6 +153,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Its metric.
     pub metric: u32,
+    /// The address that is sent from where nothing else says (`RTA_PREFSRC`).
+    pub source: Option<IpAddr>,
     /// Who put it there.
     pub origin: RouteOrigin,
 }
@@ -101,6 +175,19 @@ pub enum RouteOrigin {
     Dynamic,
     /// Anybody else.
     Static,
+}
+
+/// A policy rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// When it is asked: the lowest first.
+    pub priority: u32,
+    /// From where; none: everywhere.
+    pub from: Option<IpNet>,
+    /// Which table is asked.
+    pub table: u32,
+    /// It asks for nothing beside `from`, and does nothing but asking the table.
+    pub plain: bool,
 }
 
 /// The files on disk whose names are those of one interface, as far as they are about one NIC: a backend may have several
@@ -178,6 +265,11 @@ impl Observed {
     /// The routes that leave by one link.
     pub fn routes_of(&self, index: u32) -> impl Iterator<Item = &Route> {
         self.routes.iter().filter(move |route| route.link == index)
+    }
+
+    /// The routes of other tables than the main one that leave by one link.
+    pub fn other_tables_of(&self, index: u32) -> impl Iterator<Item = &Route> {
+        self.other_tables.iter().filter(move |route| route.link == index)
     }
 
     /// Whether a file names this MAC for this interface: the mark that we or an older program configured it.

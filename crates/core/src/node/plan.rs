@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::changes::{Change, ChangeKind, NodePlan, Refusal, RefusalReason, Settled};
-use super::observed::{Found, Link, NicFile, NicFileContent, Observed};
+use super::observed::{Found, Link, NicFile, NicFileContent, Observed, Route, RouteOrigin, Rule};
 use super::preflight::{self, Obstacle};
-use super::target::{Drift, NicTarget, Owned, Step, drift};
+use super::routing::RuleTarget;
+use super::target::{Drift, Former, NicTarget, Owned, Step, drift};
 use crate::desired::DesiredNic;
 use crate::{InterfaceName, MacAddr, Slot};
 
@@ -116,15 +117,22 @@ impl<'a> Planner<'a> {
     }
 
     /// What we, or an older program by its files, gave this NIC.
-    pub(super) fn former(&self, mac: MacAddr) -> BTreeSet<IpNet> {
+    pub(super) fn former(&self, mac: MacAddr) -> Former {
         if let Some(nic) = self.owned.get(&mac) {
-            return nic.target.addresses.iter().collect();
+            let addresses = nic.target.addresses.iter().collect();
+            return Former { addresses, target: Some(nic.target.clone()) };
         }
-        let in_files = self.files_of(mac).flat_map(|file| match &file.content {
-            NicFileContent::Exact(target) => target.addresses.iter().collect(),
-            NicFileContent::Other { addresses, .. } => addresses.clone(),
-        });
-        in_files.collect()
+        let mut former = Former::default();
+        for file in self.files_of(mac) {
+            match &file.content {
+                NicFileContent::Exact(target) => {
+                    former.addresses.extend(target.addresses.iter());
+                    former.target = Some(target.clone());
+                }
+                NicFileContent::Other { addresses, .. } => former.addresses.extend(addresses),
+            }
+        }
+        former
     }
 
     /// An error is that its name is not free (yet).
@@ -158,7 +166,8 @@ impl<'a> Planner<'a> {
         let (name, name_conflict) = self.choose_name(nic, link, slots).map_err(|reason| (link, reason))?;
         self.name_is_free(name, link, mac).map_err(|reason| (link, reason))?;
         self.names.insert(name, mac);
-        let target = NicTarget { mac, name, addresses: nic.addresses.clone(), mtu: nic.mtu };
+        let options = nic.options.resolve(name.slot());
+        let target = NicTarget { mac, name, addresses: nic.addresses.clone(), mtu: nic.mtu, options };
         self.converge(link, target, ours, name_conflict);
         Ok(())
     }
@@ -219,7 +228,7 @@ impl<'a> Planner<'a> {
             self.former(mac)
         } else {
             let present = self.observed.addresses_of(link.index).filter(|present| !present.link_local);
-            present.map(|present| present.net).collect()
+            Former { addresses: present.map(|present| present.net).collect(), target: None }
         };
         let owned = self.owned.get(&mac);
         let drift = drift(self.observed, link, &target, &former);
@@ -230,7 +239,7 @@ impl<'a> Planner<'a> {
             let duplicates = duplicates.collect();
             return self.plan.settled.push(Settled { target, name_conflict, duplicates });
         }
-        let steps = self.steps(link, &target, &drift, owned.is_none());
+        let steps = self.steps(link, &target, &former, &drift);
         if ours {
             let mut obstacles = self.obstacles(mac, link);
             if !steps.iter().any(Step::is_disruptive) {
@@ -267,7 +276,8 @@ impl<'a> Planner<'a> {
         });
     }
 
-    fn steps(&self, link: &Link, target: &NicTarget, drift: &[Drift], first_time: bool) -> Vec<Step> {
+    fn steps(&self, link: &Link, target: &NicTarget, former: &Former, drift: &[Drift]) -> Vec<Step> {
+        let first_time = !self.owned.contains_key(&target.mac);
         let mut steps = Vec::new();
         let rename = drift.iter().any(|drift| matches!(drift, Drift::Name(_)));
         let name = target.name.to_string();
@@ -287,10 +297,16 @@ impl<'a> Planner<'a> {
         if rename || first_time {
             steps.push(Step::IgnoreRouterAdvertisements);
         }
+        let settings = target.settings(former, self.observed.default_settings);
+        let wrong =
+            |setting| drift.iter().any(|drift| matches!(drift, Drift::Setting(of, _) if *of == setting));
+        let settings = settings.into_iter().filter(|(setting, _)| wrong(*setting));
+        steps.extend(settings.map(|(setting, value)| Step::Set(setting, value)));
         let gone: Vec<IpNet> = drift
             .iter()
             .filter_map(|drift| match drift {
-                Drift::ExtraAddress(net) => Some(*net),
+                // Whether the kernel makes a route is settled when an IPv4 address is added.
+                Drift::ExtraAddress(net) | Drift::PrefixRoute(net) => Some(*net),
                 _ => None,
             })
             .collect();
@@ -302,9 +318,20 @@ impl<'a> Planner<'a> {
         let gone: Vec<IpNet> = gone.into_iter().chain(leased.map(|present| present.net)).collect();
         steps.extend(drift.iter().filter_map(|drift| match drift {
             // The kernel flushes the routes of a link that goes down.
-            Drift::ForeignRoute(route) if !goes_down => Some(Step::RemoveRoute(route.clone())),
+            Drift::ForeignRoute(route) | Drift::ExtraRoute(route) if !goes_down => {
+                Some(Step::RemoveRoute(route.clone()))
+            }
+            Drift::ExtraRule(rule) => rule_of(rule).map(Step::RemoveRule),
             _ => None,
         }));
+        // One that somebody else made in the kernel's name does not go with the address.
+        let prefix_route = |route: &&Route| {
+            let about =
+                |drift: &Drift| matches!(drift, Drift::PrefixRoute(net) if net.trunc() == route.destination);
+            route.origin == RouteOrigin::Kernel && drift.iter().any(about)
+        };
+        let routes = self.observed.routes_of(link.index).filter(prefix_route);
+        steps.extend(routes.filter(|_| !goes_down).cloned().map(Step::RemoveRoute));
         steps.extend(gone.iter().map(|net| Step::RemoveAddress(*net)));
         // What goes down loses its IPv6 addresses, and the kernel removes the secondary IPv4 addresses of a network
         // with the primary one, so all are set again; adding one that is there does nothing.
@@ -326,6 +353,14 @@ impl<'a> Planner<'a> {
         if goes_down || !link.up {
             steps.push(Step::SetUp);
         }
+        // They go with the link, and with the address that they are sent from.
+        let missing = |route| drift.contains(&Drift::MissingRoute(route));
+        let routes = target.routes().into_iter().filter(|route| again || missing(route.clone()));
+        steps.extend(routes.map(Step::AddRoute));
+        steps.extend(drift.iter().filter_map(|drift| match drift {
+            Drift::MissingRule(rule) => Some(Step::AddRule(rule.clone())),
+            _ => None,
+        }));
         if drift.contains(&Drift::File) {
             steps.push(Step::WriteFile(target.clone()));
             let stray = self.files_of(target.mac).filter(|file| file.slot != target.name.slot());
@@ -333,4 +368,10 @@ impl<'a> Planner<'a> {
         }
         steps
     }
+}
+
+/// A rule of ours as it is written; none for one that is about everything, which is none of ours.
+pub(super) fn rule_of(rule: &Rule) -> Option<RuleTarget> {
+    let Rule { priority, from, table, plain: _ } = *rule;
+    Some(RuleTarget { priority, from: from?, table })
 }

@@ -2,7 +2,8 @@
 
 use super::changes::{Change, ChangeKind, RefusalReason};
 use super::observed::{Found, Link};
-use super::plan::Planner;
+use super::plan::{Planner, rule_of};
+use super::routing;
 use super::target::Step;
 use crate::MacAddr;
 use crate::names::INTERFACE_PREFIX;
@@ -42,6 +43,8 @@ impl Planner<'_> {
         } else if remove_files.is_empty() && !self.owned.contains_key(&mac) {
             return self.plan.released.push(mac);
         }
+        let rules = routing::surplus_rules(self.observed, None, &change.former);
+        change.steps.extend(rules.into_iter().filter_map(rule_of).map(Step::RemoveRule));
         change.steps.extend(remove_files);
         self.plan.changes.push(change);
     }
@@ -49,11 +52,12 @@ impl Planner<'_> {
     fn unconfigure(&self, link: &Link, change: &Change) -> Vec<Step> {
         let mut steps = Vec::new();
         if link.up {
+            // Its routes go with that.
             steps.push(Step::SetDown);
         }
         let gone = self.observed.addresses_of(link.index).filter(|present| {
             // IPv6 addresses went with the link; a lease of the guest's own manager is worthless on a link that is down.
-            (present.dynamic && !present.link_local) || change.former.contains(&present.net)
+            (present.dynamic && !present.link_local) || change.former.addresses.contains(&present.net)
         });
         steps.extend(gone.map(|present| Step::RemoveAddress(present.net)));
         if link.name != change.original_name {
@@ -63,6 +67,10 @@ impl Planner<'_> {
             steps.push(Step::Rename(change.original_name.clone()));
         }
         steps.push(Step::HeedRouterAdvertisements);
+        let ours = change.former.target.iter().flat_map(|target| target.options.settings());
+        let default = self.observed.default_settings;
+        let changed = ours.filter(|(setting, _)| link.settings.get(*setting) != default.get(*setting));
+        steps.extend(changed.map(|(setting, _)| Step::Set(setting, default.get(setting))));
         steps
     }
 

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::observed::{Link, NicFileContent, Observed, Route};
-use crate::{Addresses, InterfaceName, MacAddr, Mtu};
+use super::observed::{
+    Link, LinkAddress, NicFileContent, Observed, Route, RouteOrigin, Rule, Setting, Settings,
+};
+use super::routing::{self, RouteTarget, RuleTarget};
+use crate::{Addresses, InterfaceName, MacAddr, Mtu, NicOptions};
 
 /// What a NIC of ours is to be like, in the kernel and on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,18 +22,41 @@ pub struct NicTarget {
     pub addresses: Addresses,
     /// Its MTU.
     pub mtu: Mtu,
+    /// Its options.
+    #[serde(default)]
+    pub options: NicOptions,
+}
+
+/// What a NIC has of ours from before.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Former {
+    /// Our addresses, or an older program's.
+    pub addresses: BTreeSet<IpNet>,
+    /// All that we made of it, as far as that is known: its routes, rules and settings follow from it.
+    pub target: Option<NicTarget>,
 }
 
 impl NicTarget {
+    /// The settings that it is to have. One that its former self had and this one leaves open goes back to what a new link
+    /// has.
+    pub fn settings(&self, former: &Former, default: Settings) -> Vec<(Setting, u32)> {
+        let before = former.target.as_ref().map(|before| before.options.settings()).unwrap_or_default();
+        let wanted = self.options.settings();
+        let back = before.iter().filter(|(setting, _)| !wanted.iter().any(|(wanted, _)| wanted == setting));
+        let back = back.map(|(setting, _)| (*setting, default.get(*setting)));
+        wanted.iter().copied().chain(back).collect()
+    }
+
     /// Whether both make the same of a node at its next boot. Backends keep the addresses of the two families apart, so
     /// only the order within a family is on disk; between them it means nothing to a kernel.
     pub fn is_same_on_disk(&self, other: &Self) -> bool {
-        let Self { mac, name, addresses, mtu } = self;
+        let Self { mac, name, addresses, mtu, options } = self;
         let family = |addresses: &Addresses, ipv4| {
             addresses.iter().filter(|net| net.addr().is_ipv4() == ipv4).collect::<Vec<_>>()
         };
         let same = |ipv4| family(addresses, ipv4) == family(&other.addresses, ipv4);
-        (mac, name, mtu) == (&other.mac, &other.name, &other.mtu) && same(true) && same(false)
+        let exact = (mac, name, mtu, options) == (&other.mac, &other.name, &other.mtu, &other.options);
+        exact && same(true) && same(false)
     }
 }
 
@@ -61,14 +87,22 @@ pub enum Step {
     IgnoreRouterAdvertisements,
     /// Leaves the link with the node's default for that, as one that was just plugged in.
     HeedRouterAdvertisements,
-    /// Removes a route that a lease or a router put there.
+    /// Gives one of the link's settings a value.
+    Set(Setting, u32),
+    /// Removes a route that a lease or a router put there, or that is ours and not wanted any more.
     RemoveRoute(Route),
+    /// Removes a rule of ours.
+    RemoveRule(RuleTarget),
     /// Removes an address.
     RemoveAddress(IpNet),
     /// Adds an address; nothing happens if it is there.
     AddAddress(IpNet),
     /// Brings the link up.
     SetUp,
+    /// Adds a route beside those that are there; nothing happens if it is there.
+    AddRoute(RouteTarget),
+    /// Adds a rule; nothing happens if it is there.
+    AddRule(RuleTarget),
     /// Writes the files for the next boot, in the place of all others about this interface.
     WriteFile(NicTarget),
     /// Removes the files of this interface that are about this NIC.
@@ -87,8 +121,12 @@ impl Step {
             Self::DropAltName(_)
             | Self::IgnoreRouterAdvertisements
             | Self::HeedRouterAdvertisements
+            | Self::Set(..)
+            | Self::RemoveRule(_)
             | Self::AddAddress(_)
             | Self::SetUp
+            | Self::AddRoute(_)
+            | Self::AddRule(_)
             | Self::WriteFile(_)
             | Self::RemoveFile(_) => false,
         }
@@ -108,6 +146,19 @@ pub enum Drift {
     ExtraAddress(IpNet),
     /// A route that a lease or a router put there.
     ForeignRoute(Route),
+    /// A route of ours is not there.
+    MissingRoute(RouteTarget),
+    /// A route is there that is ours and should not be.
+    ExtraRoute(Route),
+    /// The main table has a route to the network of this address that it should not have, or lacks the one that it should
+    /// have.
+    PrefixRoute(IpNet),
+    /// A rule of ours is not there.
+    MissingRule(RuleTarget),
+    /// A rule is there that is ours and should not be.
+    ExtraRule(Rule),
+    /// A setting has another value.
+    Setting(Setting, u32),
     /// Not up.
     Down,
     /// A file for the next boot is missing, edited, outdated, or one too many.
@@ -122,7 +173,11 @@ impl Drift {
             Self::Mtu(_) => "mtu",
             Self::MissingAddress(_) => "missing_address",
             Self::ExtraAddress(_) => "ip_address",
-            Self::ForeignRoute(_) => "route",
+            Self::ForeignRoute(_) | Self::MissingRoute(_) | Self::ExtraRoute(_) | Self::PrefixRoute(_) => {
+                "route"
+            }
+            Self::MissingRule(_) | Self::ExtraRule(_) => "rule",
+            Self::Setting(..) => "sysctl",
             Self::Down => "link_down",
             Self::File => "file",
         }
@@ -130,9 +185,9 @@ impl Drift {
 }
 
 /// How a link that is ours differs from its target. Empty means verified: name, addresses with their prefixes, MTU and
-/// UP state in the kernel, and the file read back. `former` are addresses that we set earlier; addresses that others
-/// added to the link (a virtual IP, say) are theirs and left alone.
-pub fn drift(observed: &Observed, link: &Link, target: &NicTarget, former: &BTreeSet<IpNet>) -> Vec<Drift> {
+/// UP state, routes, rules and settings in the kernel, and the file read back. `former` is what we set earlier; addresses,
+/// routes and rules that others added (a virtual IP, say) are theirs and left alone.
+pub fn drift(observed: &Observed, link: &Link, target: &NicTarget, former: &Former) -> Vec<Drift> {
     let mut found = Vec::new();
     if link.name != target.name.to_string() {
         found.push(Drift::Name(link.name.clone()));
@@ -141,7 +196,7 @@ pub fn drift(observed: &Observed, link: &Link, target: &NicTarget, former: &BTre
         found.push(Drift::Mtu(link.mtu));
     }
     for present in observed.addresses_of(link.index) {
-        let ours = former.contains(&present.net)
+        let ours = former.addresses.contains(&present.net)
             // With another prefix it is the same address, set wrong; IPv6 does not take it a second time.
             || target.addresses.iter().any(|net| net.addr() == present.net.addr());
         let leased = present.dynamic && !present.link_local;
@@ -156,12 +211,19 @@ pub fn drift(observed: &Observed, link: &Link, target: &NicTarget, former: &BTre
         }
     }
     for route in observed.routes_of(link.index) {
-        if route.origin == super::observed::RouteOrigin::Dynamic {
+        if route.origin == RouteOrigin::Dynamic {
             found.push(Drift::ForeignRoute(route.clone()));
         }
     }
     if !link.up {
         found.push(Drift::Down);
+    }
+    found.extend(routing_drift(observed, link, target, former));
+    for (setting, wanted) in target.settings(former, observed.default_settings) {
+        let value = link.settings.get(setting);
+        if value != wanted {
+            found.push(Drift::Setting(setting, value));
+        }
     }
     let file_is_exact = observed.files.iter().any(|file| {
         file.slot == target.name.slot()
@@ -173,4 +235,43 @@ pub fn drift(observed: &Observed, link: &Link, target: &NicTarget, former: &BTre
         found.push(Drift::File);
     }
     found
+}
+
+fn routing_drift(observed: &Observed, link: &Link, target: &NicTarget, former: &Former) -> Vec<Drift> {
+    let mut found = Vec::new();
+    let present = || observed.routes_of(link.index).chain(observed.other_tables_of(link.index));
+    let missing = target.routes().into_iter().filter(|wanted| !present().any(|route| wanted.is(route)));
+    found.extend(missing.map(Drift::MissingRoute));
+    let surplus = routing::surplus_routes(observed, link.index, Some(target), former);
+    found.extend(surplus.into_iter().cloned().map(Drift::ExtraRoute));
+    for address in observed.addresses_of(link.index).filter(|address| target.addresses.contains(address.net))
+    {
+        if has_wrong_prefix_route(observed, link, target, address) {
+            found.push(Drift::PrefixRoute(address.net));
+        }
+    }
+    let missing =
+        target.rules().into_iter().filter(|wanted| !observed.rules.iter().any(|rule| wanted.is(rule)));
+    found.extend(missing.map(Drift::MissingRule));
+    let surplus = routing::surplus_rules(observed, Some(target), former);
+    found.extend(surplus.into_iter().cloned().map(Drift::ExtraRule));
+    found
+}
+
+/// NetworkManager sets every address without a route and then makes the route itself, so it is the route that counts; one
+/// that is not there is missing only where nobody but us kept the kernel from making it.
+fn has_wrong_prefix_route(
+    observed: &Observed,
+    link: &Link,
+    target: &NicTarget,
+    address: &LinkAddress,
+) -> bool {
+    let net = address.net;
+    if !link.up || net.prefix_len() == net.max_prefix_len() {
+        return false;
+    }
+    let is_there = observed
+        .routes_of(link.index)
+        .any(|route| route.origin == RouteOrigin::Kernel && route.destination == net.trunc());
+    if target.options.no_prefix_route { is_there } else { address.no_prefix_route && !is_there }
 }

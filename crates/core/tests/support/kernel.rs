@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use multinic_core::desired::{DesiredNic, EntryId, Reported};
 use multinic_core::node::observed::{
-    Lifelines, Link, LinkAddress, NicFile, NicFileContent, Observed, Route, RouteOrigin,
+    Lifelines, Link, LinkAddress, NicFile, NicFileContent, Observed, Route, RouteOrigin, Rule, Settings,
 };
+use multinic_core::node::routing::MAIN_TABLE;
 use multinic_core::node::{Change, NicTarget, NodePlan, Owned, OwnedNic, Step, plan};
-use multinic_core::{Addresses, MacAddr, Mtu};
+use multinic_core::{Addresses, InterfaceOptions, MacAddr, Mtu, NicOptions};
 
 use super::{mac, slot};
 
@@ -26,9 +27,11 @@ pub fn target(n: u16, at: u8, list: &[&str]) -> NicTarget {
         name: slot(at).interface(),
         addresses: addresses(list),
         mtu: Mtu::new(1500).unwrap(),
+        options: NicOptions::default(),
     }
 }
 
+/// Without the one option that is on by itself.
 pub fn desired(n: u16, at: Option<u8>, list: &[&str]) -> DesiredNic {
     DesiredNic {
         entry: EntryId(n.into()),
@@ -38,6 +41,7 @@ pub fn desired(n: u16, at: Option<u8>, list: &[&str]) -> DesiredNic {
         port: None,
         addresses: addresses(list),
         mtu: Mtu::new(1500).unwrap(),
+        options: InterfaceOptions { strict_arp: Some(false), ..InterfaceOptions::default() },
         reported: Reported::default(),
     }
 }
@@ -53,11 +57,20 @@ pub fn link(index: u32, name: &str, n: u16) -> Link {
         master: None,
         stacked: false,
         altnames: Vec::new(),
+        settings: Settings::default(),
     }
 }
 
 pub fn address(link: u32, text: &str) -> LinkAddress {
-    LinkAddress { link, net: net(text), dynamic: false, link_local: false, duplicate: false }
+    LinkAddress {
+        link,
+        net: net(text),
+        dynamic: false,
+        link_local: false,
+        duplicate: false,
+        tentative: false,
+        no_prefix_route: false,
+    }
 }
 
 pub fn lease(link: u32, text: &str) -> LinkAddress {
@@ -65,7 +78,7 @@ pub fn lease(link: u32, text: &str) -> LinkAddress {
 }
 
 pub fn route(link: u32, to: &str, origin: RouteOrigin) -> Route {
-    Route { link, destination: net(to), gateway: None, metric: 100, origin }
+    Route { table: MAIN_TABLE, link, destination: net(to), gateway: None, metric: 100, source: None, origin }
 }
 
 pub fn file(target: &NicTarget) -> NicFile {
@@ -103,6 +116,7 @@ impl Node {
                 node_addresses: [net("192.0.2.10/24").addr()].into(),
                 source_links: [index].into(),
             },
+            ..Observed::default()
         };
         Self { seen, owned: Owned::new() }
     }
@@ -159,6 +173,10 @@ impl Node {
             }
             _ => {}
         }
+        if let Step::RemoveRule(rule) = step {
+            self.seen.rules.retain(|held| !rule.is(held));
+            return Ok(());
+        }
         let index = change.link.ok_or("a step on no link")?;
         let taken: Vec<String> = self
             .seen
@@ -169,8 +187,8 @@ impl Node {
                 own.chain((link.index != index).then(|| link.name.clone()))
             })
             .collect();
-        let (addresses, routes) = (&mut self.seen.addresses, &mut self.seen.routes);
-        let link = self.seen.links.iter_mut().find(|link| link.index == index).ok_or("no such link")?;
+        let Observed { links, addresses, routes, other_tables, rules, .. } = &mut self.seen;
+        let link = links.iter_mut().find(|link| link.index == index).ok_or("no such link")?;
         if link.mac != Some(change.mac) {
             return Err(format!("it is the link of {:?}", link.mac));
         }
@@ -179,6 +197,7 @@ impl Node {
                 link.up = false;
                 addresses.retain(|held| held.link != index || held.net.addr().is_ipv4());
                 routes.retain(|route| route.link != index);
+                other_tables.retain(|route| route.link != index);
             }
             Step::DropAltName(name) => link.altnames.retain(|altname| altname != name),
             Step::Rename(_) if link.up => return Err("EBUSY".to_owned()),
@@ -186,7 +205,32 @@ impl Node {
             Step::Rename(name) => link.name.clone_from(name),
             Step::SetMtu(mtu) => link.mtu = mtu.bytes().into(),
             Step::IgnoreRouterAdvertisements | Step::HeedRouterAdvertisements => {}
-            Step::RemoveRoute(route) => routes.retain(|held| held != route),
+            Step::Set(setting, value) => link.settings.set(*setting, *value),
+            Step::RemoveRoute(route) => {
+                routes.retain(|held| held != route);
+                other_tables.retain(|held| held != route);
+            }
+            Step::AddRoute(_) if !link.up => return Err("ENETDOWN".to_owned()),
+            Step::AddRoute(route) => {
+                let held = if route.table == MAIN_TABLE { routes } else { other_tables };
+                if !held.iter().any(|held| held.link == index && route.is(held)) {
+                    held.push(Route {
+                        table: route.table,
+                        link: index,
+                        destination: route.destination,
+                        gateway: route.gateway,
+                        metric: route.metric,
+                        source: route.source,
+                        origin: RouteOrigin::Static,
+                    });
+                }
+            }
+            Step::AddRule(rule) => {
+                if !rules.iter().any(|held| rule.is(held)) {
+                    let (priority, from, table) = (rule.priority, Some(rule.from), rule.table);
+                    rules.push(Rule { priority, from, table, plain: true });
+                }
+            }
             Step::RemoveAddress(net) => {
                 let same_network = |held: &LinkAddress| {
                     held.link == index && held.net.addr().is_ipv4() && held.net.trunc() == net.trunc()
@@ -194,11 +238,14 @@ impl Node {
                 // The first address of a network is its primary, and takes the others along.
                 let primary =
                     addresses.iter().find(|held| same_network(held)).is_some_and(|held| held.net == *net);
+                let source = Some(net.addr());
                 addresses.retain(|held| {
                     let taken = held.link == index && held.net == *net;
                     let along = primary && same_network(held);
                     !taken && !along
                 });
+                other_tables.retain(|held| held.source != source);
+                routes.retain(|held| held.source != source);
             }
             Step::AddAddress(net) => {
                 if !net.addr().is_ipv4() && link.mtu < 1280 {
@@ -210,13 +257,9 @@ impl Node {
                     held.link == index && same
                 });
                 if !is_there {
-                    addresses.push(LinkAddress {
-                        link: index,
-                        net: *net,
-                        dynamic: false,
-                        link_local: false,
-                        duplicate: false,
-                    });
+                    let target = change.target.as_ref();
+                    let no_prefix_route = target.is_some_and(|target| target.options.no_prefix_route);
+                    addresses.push(LinkAddress { no_prefix_route, ..address(index, &net.to_string()) });
                 }
             }
             Step::SetUp => {
@@ -226,7 +269,7 @@ impl Node {
                     addresses.push(LinkAddress { link_local: true, ..address(index, "fe80::1/64") });
                 }
             }
-            Step::WriteFile(_) | Step::RemoveFile(_) => {}
+            Step::WriteFile(_) | Step::RemoveFile(_) | Step::RemoveRule(_) => {}
         }
         Ok(())
     }

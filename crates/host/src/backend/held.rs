@@ -9,7 +9,7 @@ use multinic_core::node::observed::{NicFile, NicFileContent};
 use multinic_core::{Addresses, InterfaceName, MacAddr, Slot};
 
 use super::places::{self, Kind};
-use super::{Backend, Said, ifcfg, keyfile, link, netplan, networkd, udev_rule, wicked};
+use super::{Backend, Said, ifcfg, keyfile, link, netplan, networkd, options, udev_rule, wicked};
 use crate::files::{FileCopy, FileError, HostRoot};
 
 /// A file on disk whose path is one of [`places::of`].
@@ -26,16 +26,18 @@ pub struct Held {
 /// What a file of this kind says of the interface of a slot. No text is too strange.
 pub fn read(kind: Kind, slot: Slot, bytes: &[u8]) -> Said {
     let text = String::from_utf8_lossy(bytes);
-    match kind {
+    let said = match kind {
         Kind::Netplan => netplan::read(slot, &text),
         Kind::Link => link::read(&text),
         Kind::Network => networkd::read(&text),
         Kind::Keyfile => keyfile::read(&text),
         Kind::Ifcfg => ifcfg::read(&text),
         Kind::Wicked => wicked::read(&text),
-        Kind::WickedSysctl => Said::default(),
         Kind::Rule => udev_rule::read(&text),
-    }
+        Kind::WickedSysctl | Kind::WickedRoutes | Kind::WickedRules => Said::default(),
+        Kind::Sysctl | Kind::Routes | Kind::Routes6 => Said::default(),
+    };
+    Said { options: options::read(&text), ..said }
 }
 
 fn file(root: &HostRoot, kind: Kind, slot: Slot, path: PathBuf) -> Result<Option<Held>, FileError> {
@@ -110,11 +112,14 @@ fn contents(backend: Backend, slot: Slot, files: &[Held]) -> Vec<NicFileContent>
 }
 
 fn exact(backend: Backend, slot: Slot, files: &[Held]) -> Option<NicTarget> {
+    // Where several files have them, each has all.
+    let addresses = files.iter().map(|file| &file.said.addresses).find(|list| !list.is_empty());
     let target = NicTarget {
         mac: files.iter().find_map(|file| file.said.mac)?,
         name: slot.interface(),
-        addresses: Addresses::new(files.iter().flat_map(|file| file.said.addresses.iter().copied())).ok()?,
+        addresses: Addresses::new(addresses.into_iter().flatten().copied()).ok()?,
         mtu: files.iter().find_map(|file| file.said.mtu)?,
+        options: files.iter().find_map(|file| file.said.options.clone()).unwrap_or_default(),
     };
     let rendered = backend.render(&target);
     let is_there = |file: &super::Rendered| {
@@ -126,7 +131,8 @@ fn exact(backend: Backend, slot: Slot, files: &[Held]) -> Option<NicTarget> {
 
 #[cfg(test)]
 mod tests {
-    use multinic_core::Mtu;
+    use multinic_core::options::{NicRoute, ReversePath, SourceRouting};
+    use multinic_core::{Mtu, NicOptions};
     use proptest::prelude::*;
 
     use super::*;
@@ -146,26 +152,51 @@ mod tests {
         files.map(|file| held(file.path, file.text.as_bytes(), file.mode)).collect()
     }
 
+    fn options_of_nics() -> impl Strategy<Value = NicOptions> {
+        let source_routing = proptest::option::of((1..20_000_u32, 1..1000_u32));
+        let routes = ["0.0.0.0/0 192.0.2.1", "10.0.0.0/8", "fd00::/8 fe80::1", "2001:db8::/32"];
+        let routes = proptest::sample::subsequence(routes.to_vec(), 0..4);
+        (any::<bool>(), any::<bool>(), any::<bool>(), source_routing, routes).prop_map(
+            |(strict_arp, loose, no_prefix_route, source_routing, routes)| NicOptions {
+                strict_arp,
+                rp_filter: loose.then_some(ReversePath::Loose),
+                no_prefix_route: no_prefix_route && source_routing.is_some(),
+                source_routing: source_routing.map(|(table, metric)| SourceRouting { table, metric }),
+                routes: routes
+                    .iter()
+                    .map(|text| text.split_once(' ').map_or((*text, None), |(to, via)| (to, Some(via))))
+                    .map(|(to, via)| NicRoute {
+                        to: to.parse().unwrap(),
+                        via: via.map(|via| via.parse().unwrap()),
+                        metric: 100,
+                    })
+                    .collect(),
+            },
+        )
+    }
+
     fn targets() -> impl Strategy<Value = NicTarget> {
         let v4 = (any::<u32>(), 1..=32_u8)
             .prop_map(|(bits, prefix)| format!("{}/{prefix}", std::net::Ipv4Addr::from(bits)));
         let v6 = (any::<u128>(), 1..=128_u8)
             .prop_map(|(bits, prefix)| format!("{}/{prefix}", std::net::Ipv6Addr::from(bits)));
         let net = prop_oneof![v4, v6].prop_map(|text| text.parse::<IpNet>().unwrap());
-        (any::<[u8; 6]>(), 0..64_i64, proptest::collection::vec(net, 0..5), 68..=65535_i64).prop_filter_map(
+        let addresses = proptest::collection::vec(net, 0..5);
+        (any::<[u8; 6]>(), 0..64_i64, addresses, 68..=65535_i64, options_of_nics()).prop_filter_map(
             "a NIC that can be",
-            |(mac, number, addresses, mtu)| {
+            |(mac, number, addresses, mtu, options)| {
                 Some(NicTarget {
                     mac: MacAddr::from_bytes(mac).ok()?,
                     name: slot(number).interface(),
                     addresses: Addresses::new(addresses).ok()?,
                     mtu: Mtu::new(mtu).ok()?,
+                    options,
                 })
             },
         )
     }
 
-    const KINDS: [Kind; 8] = [
+    const KINDS: [Kind; 13] = [
         Kind::Netplan,
         Kind::Link,
         Kind::Network,
@@ -174,6 +205,11 @@ mod tests {
         Kind::Wicked,
         Kind::WickedSysctl,
         Kind::Rule,
+        Kind::Sysctl,
+        Kind::Routes,
+        Kind::Routes6,
+        Kind::WickedRoutes,
+        Kind::WickedRules,
     ];
 
     proptest! {
@@ -216,6 +252,7 @@ mod tests {
             name: slot(0).interface(),
             addresses: Addresses::parse(["192.0.2.10/24"]).unwrap(),
             mtu: Mtu::new(1450).unwrap(),
+            options: NicOptions::default(),
         }
     }
 

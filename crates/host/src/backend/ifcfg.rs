@@ -7,15 +7,18 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use multinic_core::Mtu;
 use multinic_core::node::NicTarget;
+use multinic_core::node::routing::{RouteTarget, RuleTarget};
+use multinic_core::options::SourceRouting;
 
 use super::{HEADER, Said, shell, uuid};
 
 /// The text of a NIC's file.
 pub fn render(target: &NicTarget) -> String {
-    let NicTarget { mac, name, addresses, mtu } = target;
+    let NicTarget { mac, name, addresses, mtu, options } = target;
+    let head = super::options::head(options);
     let uuid = uuid(target);
     let mut text = format!(
-        "{HEADER}\
+        "{head}\
          DEVICE={name}\n\
          NAME={name}\n\
          UUID={uuid}\n\
@@ -35,6 +38,7 @@ pub fn render(target: &NicTarget) -> String {
     }
     let ipv6: Vec<String> =
         addresses.iter().filter(|net| matches!(net, IpNet::V6(_))).map(|net| net.to_string()).collect();
+    render_source_routing(&mut text, target);
     if ipv6.is_empty() && mtu.bytes() < 1280 {
         // Too little for IPv6 (RFC 8200).
         text.push_str("IPV6INIT=no\n");
@@ -50,6 +54,42 @@ pub fn render(target: &NicTarget) -> String {
     text
 }
 
+/// In the file of the addresses: beside a file of rules, NetworkManager reads no file of routes. The network scripts of
+/// before NetworkManager do not know these; there it is the agent that sets them when it starts.
+fn render_source_routing(text: &mut String, target: &NicTarget) {
+    let Some(own) = target.options.source_routing else { return };
+    let rules = target.rules();
+    for (family, ipv4) in [("", true), ("6", false)] {
+        let rules = rules.iter().filter(|rule| rule.from.addr().is_ipv4() == ipv4);
+        for (number, RuleTarget { priority, from, table }) in (1..).zip(rules) {
+            let _ = writeln!(
+                text,
+                "ROUTING_RULE{family}_{number}=\"priority {priority} from {from} table {table}\""
+            );
+        }
+    }
+    if target.options.no_prefix_route {
+        for (family, ipv4) in [("IPV4", true), ("IPV6", false)] {
+            if target.addresses.iter().any(|net| net.addr().is_ipv4() == ipv4) {
+                let SourceRouting { table, metric } = own;
+                let _ = writeln!(text, "{family}_ROUTE_TABLE={table}\n{family}_ROUTE_METRIC={metric}");
+            }
+        }
+    }
+}
+
+/// The text of the routes of one family.
+pub fn render_routes(target: &NicTarget, ipv4: bool) -> String {
+    let mut text = HEADER.to_owned();
+    for route in target.routes().iter().filter(|route| route.destination.addr().is_ipv4() == ipv4) {
+        let RouteTarget { table, destination, gateway, metric, source } = route;
+        let via = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+        let from = source.map(|source| format!(" src {source}")).unwrap_or_default();
+        let _ = writeln!(text, "{destination}{via} dev {} table {table} metric {metric}{from}", target.name);
+    }
+    text
+}
+
 /// What a file says.
 pub fn read(text: &str) -> Said {
     let variables = shell::variables(text);
@@ -61,6 +101,7 @@ pub fn read(text: &str) -> Said {
         mac: variables.get("HWADDR").and_then(|mac| mac.parse().ok()),
         addresses,
         mtu: variables.get("MTU").and_then(|mtu| Mtu::new(mtu.parse().ok()?).ok()),
+        options: None,
     }
 }
 

@@ -5,16 +5,19 @@ use std::fmt::Write;
 use ipnet::IpNet;
 use multinic_core::Mtu;
 use multinic_core::node::NicTarget;
+use multinic_core::node::routing::{RouteTarget, RuleTarget};
+use multinic_core::options::SourceRouting;
 
-use super::{HEADER, Said, ini, uuid};
+use super::{Said, ini, uuid};
 
 /// The text of a NIC's file.
 pub fn render(target: &NicTarget) -> String {
-    let NicTarget { mac, name, addresses, mtu } = target;
+    let NicTarget { mac, name, addresses: _, mtu, options } = target;
+    let head = super::options::head(options);
     let uuid = uuid(target);
     // The priority is the highest, so that no profile for every NIC is preferred to this one.
     let mut text = format!(
-        "{HEADER}\
+        "{head}\
          [connection]\n\
          id={name}\n\
          uuid={uuid}\n\
@@ -26,23 +29,42 @@ pub fn render(target: &NicTarget) -> String {
          mac-address={mac}\n\
          mtu={mtu}\n"
     );
-    let ipv4 = addresses.iter().filter(|net| matches!(net, IpNet::V4(_)));
-    let ipv6 = addresses.iter().filter(|net| matches!(net, IpNet::V6(_)));
     // As the kernel does by itself: a link-local address, and none where the MTU is too small for IPv6 (RFC 8200).
     let without_ipv6 = if mtu.bytes() < 1280 { "disabled" } else { "link-local" };
-    family(&mut text, "ipv4", "disabled", ipv4);
-    family(&mut text, "ipv6", without_ipv6, ipv6);
+    family(&mut text, target, true, "disabled");
+    family(&mut text, target, false, without_ipv6);
     text.push_str("addr-gen-mode=eui64\n");
     text
 }
 
-fn family(text: &mut String, section: &str, without: &str, addresses: impl Iterator<Item = IpNet>) {
-    let mut addresses = addresses.peekable();
+fn family(text: &mut String, target: &NicTarget, ipv4: bool, without: &str) {
+    let (section, no_gateway) = if ipv4 { ("ipv4", "0.0.0.0") } else { ("ipv6", "::") };
+    let of_family = |net: &IpNet| net.addr().is_ipv4() == ipv4;
+    let mut addresses = target.addresses.iter().filter(of_family).peekable();
+    // The routes that it makes for addresses are in this table too.
+    let own = target.options.source_routing;
+    let own = own.filter(|_| target.options.no_prefix_route && addresses.peek().is_some());
     let method = if addresses.peek().is_some() { "manual" } else { without };
     // Writing to a string does not fail.
     let _ = writeln!(text, "\n[{section}]\nmethod={method}");
     for (number, net) in (1..).zip(addresses) {
         let _ = writeln!(text, "address{number}={net}");
+    }
+    let routes = target.routes().into_iter().filter(|route| of_family(&route.destination));
+    for (number, RouteTarget { table, destination, gateway, metric, source }) in (1..).zip(routes) {
+        let via = gateway.map_or_else(|| no_gateway.to_owned(), |gateway| gateway.to_string());
+        let from = source.map(|source| format!(",src={source}")).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "route{number}={destination},{via},{metric}\nroute{number}_options=table={table}{from}"
+        );
+    }
+    let rules = target.rules().into_iter().filter(|rule| of_family(&rule.from));
+    for (number, RuleTarget { priority, from, table }) in (1..).zip(rules) {
+        let _ = writeln!(text, "routing-rule{number}=priority {priority} from {from} table {table}");
+    }
+    if let Some(SourceRouting { table, metric }) = own {
+        let _ = writeln!(text, "route-table={table}\nroute-metric={metric}");
     }
     text.push_str("never-default=true\n");
 }

@@ -10,7 +10,7 @@ const NOT_STACKED: &str = "Kind=!bridge bond team vlan macvlan macvtap ipvlan ip
 
 /// The text of a NIC's file.
 pub fn render(target: &NicTarget) -> String {
-    let NicTarget { mac, name, addresses: _, mtu: _ } = target;
+    let NicTarget { mac, name, addresses: _, mtu: _, options: _ } = target;
     format!("{HEADER}[Match]\nMACAddress={mac}\n{NOT_STACKED}\n[Link]\nName={name}\n")
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use multinic_core::node::NicTarget;
-use multinic_core::{MacAddr, Mtu};
+use multinic_core::{MacAddr, Mtu, NicOptions};
 
 pub mod detect;
 pub mod held;
@@ -20,6 +20,7 @@ mod keyfile;
 mod link;
 pub mod netplan;
 mod networkd;
+mod options;
 pub mod places;
 pub(crate) mod shell;
 mod udev_rule;
@@ -65,6 +66,8 @@ pub struct Said {
     pub addresses: Vec<IpNet>,
     /// The MTU that it gives.
     pub mtu: Option<Mtu>,
+    /// The options that it names.
+    pub options: Option<NicOptions>,
 }
 
 impl Backend {
@@ -90,19 +93,37 @@ impl Backend {
 
     /// A NIC's files. What reads them at boot first comes first.
     pub fn render(self, target: &NicTarget) -> Vec<Rendered> {
-        let kinds: &[Kind] = match self {
-            Self::Netplan => &[Kind::Netplan],
-            Self::Networkd => &[Kind::Link, Kind::Network],
-            Self::NetworkManager => &[Kind::Link, Kind::Keyfile],
-            Self::Ifcfg => &[Kind::Link, Kind::Ifcfg],
-            Self::Wicked => &[Kind::Rule, Kind::WickedSysctl, Kind::Wicked],
+        let options = &target.options;
+        let routes = target.routes();
+        let has_routes = |ipv4| routes.iter().any(|route| route.destination.addr().is_ipv4() == ipv4);
+        let sysctl = (Kind::Sysctl, !options.settings().is_empty());
+        let kinds: &[(Kind, bool)] = match self {
+            // netplan has no word for an address without a route to its network. networkd takes the first file that is about
+            // a link, and this one comes before the one that netplan generates.
+            Self::Netplan => &[sysctl, (Kind::Network, options.no_prefix_route), (Kind::Netplan, true)],
+            Self::Networkd => &[sysctl, (Kind::Link, true), (Kind::Network, true)],
+            Self::NetworkManager => &[sysctl, (Kind::Link, true), (Kind::Keyfile, true)],
+            Self::Ifcfg => &[
+                sysctl,
+                (Kind::Link, true),
+                (Kind::Routes, has_routes(true)),
+                (Kind::Routes6, has_routes(false)),
+                (Kind::Ifcfg, true),
+            ],
+            Self::Wicked => &[
+                (Kind::Rule, true),
+                (Kind::WickedSysctl, true),
+                (Kind::WickedRoutes, !routes.is_empty()),
+                (Kind::WickedRules, options.source_routing.is_some()),
+                (Kind::Wicked, true),
+            ],
         };
-        let file = |kind: &Kind| Rendered {
+        let file = |kind: Kind| Rendered {
             path: kind.path(target.name),
             text: kind.text(target),
             mode: kind.mode(),
         };
-        kinds.iter().map(file).collect()
+        kinds.iter().filter(|(_, needed)| *needed).map(|(kind, _)| file(*kind)).collect()
     }
 }
 
@@ -115,8 +136,13 @@ impl Kind {
             Self::Keyfile => keyfile::render(target),
             Self::Ifcfg => ifcfg::render(target),
             Self::Wicked => wicked::render(target),
-            Self::WickedSysctl => wicked::render_sysctl(),
+            Self::WickedSysctl => wicked::render_sysctl(target),
+            Self::WickedRoutes => wicked::render_routes(target),
+            Self::WickedRules => wicked::render_rules(target),
             Self::Rule => udev_rule::render(target),
+            Self::Sysctl => options::sysctl(target),
+            Self::Routes => ifcfg::render_routes(target, true),
+            Self::Routes6 => ifcfg::render_routes(target, false),
         }
     }
 }
@@ -132,7 +158,7 @@ pub fn uuid(target: &NicTarget) -> String {
 mod tests {
     use std::fmt::Write;
 
-    use multinic_core::Addresses;
+    use multinic_core::{Addresses, InterfaceOptions};
 
     use super::*;
 
@@ -142,7 +168,14 @@ mod tests {
             name: name.parse().unwrap(),
             addresses: Addresses::parse(addresses.iter().copied()).unwrap(),
             mtu: Mtu::new(mtu).unwrap(),
+            options: NicOptions::default(),
         }
+    }
+
+    fn with(options: &str, nic: NicTarget) -> NicTarget {
+        let options: InterfaceOptions = serde_json::from_str(options).unwrap();
+        options.check_for(&nic.addresses).unwrap();
+        NicTarget { options: options.resolve(nic.name.slot()), ..nic }
     }
 
     #[test]
@@ -161,6 +194,30 @@ mod tests {
             ("no_address_and_an_mtu_without_ipv6", nic("multinic3", &[], 1000)),
             ("jumbo_frames", nic("multinic4", &["192.0.2.10/24"], 9000)),
             ("a_slot_of_two_digits", nic("multinic10", &[], 1500)),
+            ("strict_arp_and_loose_rp_filter", with(r#"{"rpFilter": "loose"}"#, nic("multinic5", &[], 1500))),
+            (
+                "routes",
+                with(
+                    r#"{"strictArp": false, "routes": [{"to": "198.51.100.0/24", "via": "192.0.2.1"},
+                        {"to": "203.0.113.0/24", "metric": 7}, {"to": "fd00::/8", "via": "fe80::1"}]}"#,
+                    nic("multinic6", &["192.0.2.10/24", "2001:db8::10/64"], 1500),
+                ),
+            ),
+            (
+                "source_routing",
+                with(
+                    r#"{"strictArp": false, "sourceRouting": {"enabled": true},
+                        "routes": [{"to": "0.0.0.0/0", "via": "192.0.2.1"}, {"to": "::/0", "via": "2001:db8::1"}]}"#,
+                    nic("multinic7", &["192.0.2.10/24", "2001:db8::10/64"], 1500),
+                ),
+            ),
+            (
+                "no_prefix_route",
+                with(
+                    r#"{"noPrefixRoute": true, "sourceRouting": {"enabled": true, "tableBase": 300, "metric": 50}}"#,
+                    nic("multinic12", &["192.0.2.10/24"], 1500),
+                ),
+            ),
         ];
         for backend in Backend::ALL {
             for (case, target) in &cases {

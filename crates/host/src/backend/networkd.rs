@@ -4,16 +4,18 @@ use std::fmt::Write;
 
 use multinic_core::Mtu;
 use multinic_core::node::NicTarget;
+use multinic_core::node::routing::{RouteTarget, RuleTarget};
 
-use super::{HEADER, Said, ini, link};
+use super::{Said, ini, link};
 
 /// The text of a NIC's file.
 pub fn render(target: &NicTarget) -> String {
-    let NicTarget { mac, name, addresses, mtu } = target;
+    let NicTarget { mac, name, addresses, mtu, options } = target;
+    let head = super::options::head(options);
     // The name as well as the MAC, since a macvlan or VLAN on the NIC has its MAC. Nobody waits for a NIC that was unplugged
     // meanwhile.
     let mut text = format!(
-        "{HEADER}\
+        "{head}\
          [Match]\n\
          MACAddress={mac}\n\
          Name={name}\n\
@@ -30,9 +32,26 @@ pub fn render(target: &NicTarget) -> String {
         // networkd raises the MTU to what IPv6 needs (RFC 8200) where there is any.
         text.push_str("LinkLocalAddressing=no\n");
     }
+    // Writing to a string does not fail.
     for net in addresses.iter() {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "Address={net}");
+        let _ = match options.no_prefix_route {
+            false => writeln!(text, "Address={net}"),
+            true => writeln!(text, "\n[Address]\nAddress={net}\nAddPrefixRoute=no"),
+        };
+    }
+    for RouteTarget { table, destination, gateway, metric, source } in target.routes() {
+        let _ = writeln!(text, "\n[Route]\nDestination={destination}\nTable={table}\nMetric={metric}");
+        let _ = match gateway {
+            Some(gateway) => writeln!(text, "Gateway={gateway}"),
+            None if destination.addr().is_ipv4() => writeln!(text, "Scope=link"),
+            None => Ok(()),
+        };
+        if let Some(source) = source {
+            let _ = writeln!(text, "PreferredSource={source}");
+        }
+    }
+    for RuleTarget { priority, from, table } in target.rules() {
+        let _ = writeln!(text, "\n[RoutingPolicyRule]\nFrom={from}\nTable={table}\nPriority={priority}");
     }
     text
 }

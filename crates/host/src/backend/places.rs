@@ -26,6 +26,16 @@ pub enum Kind {
     WickedSysctl,
     /// udev(7): the name, where links are named by rules.
     Rule,
+    /// sysctl.d(5): what udev sets when the link appears.
+    Sysctl,
+    /// The IPv4 routes beside an [`Self::Ifcfg`].
+    Routes,
+    /// Its IPv6 routes.
+    Routes6,
+    /// ifroute(5) of wicked.
+    WickedRoutes,
+    /// ifrule(5) of wicked.
+    WickedRules,
 }
 
 /// The names of the files of one kind in one directory.
@@ -41,9 +51,10 @@ const KEYFILES: &str = "etc/NetworkManager/system-connections";
 const SCRIPTS: &str = "etc/sysconfig/network-scripts";
 const SYSCONFIG: &str = "etc/sysconfig/network";
 const RULES: &str = "etc/udev/rules.d";
+const SYSCTL: &str = "etc/sysctl.d";
 
 /// The first place of a kind is where we write; the others are those of older programs.
-const PLACES: [Place; 10] = [
+const PLACES: [Place; 15] = [
     // Behind what an installer or cloud-init wrote; in the form of the older programs for the slots that those know.
     Place { kind: Kind::Netplan, directory: NETPLAN, file: |name| format!("{}.yaml", ninety(name)) },
     // udev takes the first file that matches, and 99-default.link, which matches everything, sorts before 99-multinic9.
@@ -56,6 +67,11 @@ const PLACES: [Place; 10] = [
     Place { kind: Kind::Wicked, directory: SYSCONFIG, file: |name| format!("ifcfg-{name}") },
     Place { kind: Kind::WickedSysctl, directory: SYSCONFIG, file: |name| format!("ifsysctl-{name}") },
     Place { kind: Kind::Rule, directory: RULES, file: |name| format!("70-{name}.rules") },
+    Place { kind: Kind::Sysctl, directory: SYSCTL, file: |name| format!("90-{name}.conf") },
+    Place { kind: Kind::Routes, directory: SCRIPTS, file: |name| format!("route-{name}") },
+    Place { kind: Kind::Routes6, directory: SCRIPTS, file: |name| format!("route6-{name}") },
+    Place { kind: Kind::WickedRoutes, directory: SYSCONFIG, file: |name| format!("ifroute-{name}") },
+    Place { kind: Kind::WickedRules, directory: SYSCONFIG, file: |name| format!("ifrule-{name}") },
 ];
 
 fn ninety(name: InterfaceName) -> String {
@@ -76,7 +92,9 @@ impl Kind {
             Self::Netplan | Self::Keyfile => 0o600,
             // networkd is not root.
             Self::Link | Self::Network => 0o644,
-            Self::Ifcfg | Self::Wicked | Self::WickedSysctl | Self::Rule => 0o644,
+            Self::Ifcfg | Self::Routes | Self::Routes6 => 0o644,
+            Self::Wicked | Self::WickedSysctl | Self::WickedRoutes | Self::WickedRules => 0o644,
+            Self::Rule | Self::Sysctl => 0o644,
         }
     }
 
@@ -90,6 +108,11 @@ impl Kind {
             Self::Ifcfg | Self::Wicked => "ifcfg",
             Self::WickedSysctl => "ifsysctl",
             Self::Rule => "rules",
+            Self::Sysctl => "conf",
+            Self::Routes => "route",
+            Self::Routes6 => "route6",
+            Self::WickedRoutes => "ifroute",
+            Self::WickedRules => "ifrule",
         }
     }
 }
@@ -169,7 +192,8 @@ mod tests {
             "etc/systemd/network/10-multinic1.netdev",
             "etc/sysconfig/network-scripts/ifcfg-multinic1.rpmsave",
             "etc/sysconfig/network-scripts/ifcfg-eth0",
-            "etc/sysconfig/network-scripts/route-multinic1",
+            "etc/sysconfig/network-scripts/rule-multinic1",
+            "etc/sysctl.d/99-multinic1.conf",
             "run/netplan/91-multinic1.yaml",
             "91-multinic1.yaml",
         ] {

@@ -6,7 +6,7 @@ use super::{HEADER, Said};
 
 /// The text of a NIC's file, in the form of `70-persistent-net.rules`. A link that is made of others has no driver.
 pub fn render(target: &NicTarget) -> String {
-    let NicTarget { mac, name, addresses: _, mtu: _ } = target;
+    let NicTarget { mac, name, addresses: _, mtu: _, options: _ } = target;
     format!(
         "{HEADER}SUBSYSTEM==\"net\", ACTION==\"add\", DRIVERS==\"?*\", ATTR{{address}}==\"{mac}\", \
          ATTR{{dev_id}}==\"0x0\", ATTR{{type}}==\"1\", NAME=\"{name}\"\n"

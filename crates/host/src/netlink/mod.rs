@@ -28,7 +28,7 @@ pub enum NetlinkError {
     Refused {
         /// What was tried.
         operation: String,
-        /// On which link.
+        /// On which link, or which rule.
         link: String,
         /// Why it failed.
         source: io::Error,

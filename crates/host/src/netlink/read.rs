@@ -4,8 +4,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use multinic_core::MacAddr;
-use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin};
+use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin, Setting, Settings};
+use multinic_core::node::routing::MAIN_TABLE;
+use multinic_core::{Addresses, MacAddr};
 use netlink_packet_core::{DecodeError, NlasIterator, Parseable, ParseableParametrized};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeader, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage};
@@ -28,6 +29,9 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET_CONF: u16 = 1;
+const AF_INET: u16 = 2;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_PERM_ADDRESS: u16 = 54;
@@ -37,8 +41,11 @@ const IFLA_INFO_KIND: u16 = 1;
 /// links (bridge, bond, vlan, macvlan, openvswitch, …) and may repeat the MAC of one of them.
 const NIC_KINDS: [&str; 4] = ["veth", "tun", "dummy", "netdevsim"];
 
+/// The kernel's own routes to its own addresses.
+const LOCAL_TABLE: u32 = 255;
+
 /// The attributes of a route that are read; the others may have forms that are younger than this program.
-const ROUTE_ATTRIBUTES: [u16; 7] = [1, 4, 5, 6, 9, 15, 18];
+const ROUTE_ATTRIBUTES: [u16; 8] = [1, 4, 5, 6, 7, 9, 15, 18];
 
 /// An address or a route as the kernel told it, so that it can be given back exactly, lifetimes and all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,13 +118,13 @@ impl Netlink {
         Ok(self.saved_addresses()?.into_iter().map(|(address, _)| address).collect())
     }
 
-    /// The routes of the main table that leave by a link.
-    pub fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+    /// The routes that leave by a link: of the main table, and of all others but the kernel's own.
+    pub fn routes(&self) -> Result<(Vec<Route>, Vec<Route>), NetlinkError> {
         let mut found = Vec::new();
         for (_, payload) in self.saved_routes()? {
             found.extend(routes(&payload).map_err(garbled("routes"))?);
         }
-        Ok(found)
+        Ok(found.into_iter().partition(|route| route.table == MAIN_TABLE))
     }
 
     /// A link with what belongs to it; none if there is no link of this index.
@@ -130,7 +137,7 @@ impl Netlink {
             // A route over several links is lost for all of them with the first that goes down, and it is theirs too.
             if let [route] = routes(&payload).map_err(garbled("routes"))?.as_slice()
                 && route.link == index
-                && route.origin != RouteOrigin::Kernel
+                && (route.origin != RouteOrigin::Kernel || route.table != MAIN_TABLE)
             {
                 kept.push((route.clone(), Saved { payload }));
             }
@@ -157,7 +164,6 @@ impl Netlink {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
-            message.header.table = RouteHeader::RT_TABLE_MAIN;
             match self.list("routes", &RouteNetlinkMessage::GetRoute(message)) {
                 Ok(list) => found.extend(list.into_iter().filter(|(kind, _)| *kind == RTM_NEWROUTE)),
                 // A kernel that checks strictly says so when the table does not exist yet.
@@ -166,6 +172,26 @@ impl Netlink {
             }
         }
         Ok(found)
+    }
+
+    /// Whether the kernel is about to find out whether another host has one of these addresses of a link. Without a carrier
+    /// it waits with that for as long as there is none.
+    pub fn is_probing(&self, index: u32, among: &Addresses) -> Result<bool, NetlinkError> {
+        let tentative = self
+            .addresses()?
+            .into_iter()
+            .any(|address| address.link == index && address.tentative && among.contains(address.net));
+        if !tentative {
+            return Ok(false);
+        }
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let read = |source| NetlinkError::Read { what: "link", source };
+        let answer =
+            self.ask(&RouteNetlinkMessage::GetLink(message)).map_err(|failure| read(failure.source))?;
+        let Some((_, payload)) = answer.first() else { return Ok(false) };
+        let header = LinkHeader::parse(payload).map_err(garbled("link"))?;
+        Ok(header.flags.contains(LinkFlags::LowerUp))
     }
 
     /// The link by which an address is reached; none if it is not reached at all.
@@ -227,6 +253,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
         master: None,
         stacked: false,
         altnames: Vec::new(),
+        settings: Settings::default(),
     };
     for nla in NlasIterator::new(payload.get(HEADER..).unwrap_or_default()) {
         let nla = nla?;
@@ -245,6 +272,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
                     }
                 }
             }
+            IFLA_AF_SPEC => link.settings = settings(value)?,
             IFLA_LINKINFO => {
                 for info in NlasIterator::new(value) {
                     let info = info?;
@@ -260,6 +288,35 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
         return Err(format!("link {} has no name", link.index).into());
     }
     Ok(link)
+}
+
+/// The number of a setting within `IFLA_INET_CONF`, counted from 1.
+pub(super) fn setting_number(setting: Setting) -> u16 {
+    match setting {
+        Setting::RpFilter => 8,
+        Setting::ArpAnnounce => 18,
+        Setting::ArpIgnore => 19,
+    }
+}
+
+fn settings(families: &[u8]) -> Result<Settings, DecodeError> {
+    let mut found = Settings::default();
+    for family in NlasIterator::new(families) {
+        let family = family?;
+        if family.kind() != AF_INET {
+            continue;
+        }
+        for nla in NlasIterator::new(family.value()) {
+            let nla = nla?;
+            if nla.kind() == IFLA_INET_CONF {
+                for setting in Setting::ALL {
+                    let at = usize::from(setting_number(setting) - 1) * 4;
+                    found.set(setting, nla.value().get(at..).and_then(number).unwrap_or_default());
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Reads an address message; none for a family that is neither IPv4 nor IPv6.
@@ -289,6 +346,8 @@ pub(super) fn address(payload: &[u8]) -> Result<Option<LinkAddress>, DecodeError
         dynamic: !flags.contains(AddressFlags::Permanent),
         link_local: is_link_local(own),
         duplicate: flags.contains(AddressFlags::Dadfailed),
+        tentative: flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Dadfailed),
+        no_prefix_route: flags.contains(AddressFlags::Noprefixroute),
     }))
 }
 
@@ -314,7 +373,7 @@ fn route_attributes(payload: &[u8]) -> Result<(RouteHeader, Vec<RouteAttribute>)
     Ok((header, attributes))
 }
 
-/// Reads a route message: one route for each link that it leaves by, if it is a route of the main table.
+/// Reads a route message: one route for each link that it leaves by, unless it is of the kernel's own table.
 fn routes(payload: &[u8]) -> Result<Vec<Route>, DecodeError> {
     let (header, attributes) = route_attributes(payload)?;
     let table = attributes.iter().find_map(|attribute| match attribute {
@@ -322,9 +381,7 @@ fn routes(payload: &[u8]) -> Result<Vec<Route>, DecodeError> {
         _ => None,
     });
     let table = table.unwrap_or(u32::from(header.table));
-    if table != u32::from(RouteHeader::RT_TABLE_MAIN)
-        || header.kind != RouteType::Unicast
-        || header.flags.contains(RouteFlags::Cloned)
+    if table == LOCAL_TABLE || header.kind != RouteType::Unicast || header.flags.contains(RouteFlags::Cloned)
     {
         return Ok(Vec::new());
     }
@@ -339,12 +396,14 @@ fn routes(payload: &[u8]) -> Result<Vec<Route>, DecodeError> {
         RouteProtocol::Dhcp | RouteProtocol::Ra => RouteOrigin::Dynamic,
         _ => RouteOrigin::Static,
     };
-    let (mut to, mut metric) = (everywhere, 0);
+    let (mut to, mut metric, mut source) = (everywhere, 0, None);
     for attribute in &attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => to = (*address).into(),
             RouteAttribute::Destination(RouteAddress::Inet6(address)) => to = (*address).into(),
             RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some((*address).into()),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(address)) => source = Some((*address).into()),
             _ => {}
         }
     }
@@ -352,7 +411,7 @@ fn routes(payload: &[u8]) -> Result<Vec<Route>, DecodeError> {
     let destination = destination.map_err(|error| DecodeError::from(error.to_string()))?;
     let mut found = Vec::new();
     let mut hop = |link: u32, gateway| {
-        found.push(Route { link, destination, gateway, metric, origin });
+        found.push(Route { table, link, destination, gateway, metric, source, origin });
     };
     for attribute in &attributes {
         match attribute {

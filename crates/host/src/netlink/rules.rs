@@ -2,9 +2,12 @@
 
 use std::io;
 
+use ipnet::IpNet;
+use multinic_core::node::observed::Rule;
+use multinic_core::options::RULE_PRIORITY_BASE;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::route::RouteProtocol;
-use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::NetlinkError;
@@ -15,28 +18,79 @@ const RTM_NEWRULE: u16 = 32;
 const KERNELS: [(u32, u32); 3] = [(0, 255), (32766, 254), (32767, 253)];
 
 impl Netlink {
-    /// The rules that the kernel did not make itself, as `ip rule` would show the most of them.
+    /// Every rule that this program understands. One that is younger is none that it wrote.
     ///
     /// # Errors
     /// Where the kernel does not tell them.
-    pub fn rules(&self) -> Result<Vec<String>, NetlinkError> {
+    pub fn rules(&self) -> Result<Vec<Rule>, NetlinkError> {
+        let payloads = self.saved_rules()?;
+        Ok(payloads
+            .iter()
+            .filter_map(|payload| RuleMessage::parse(payload).ok())
+            .map(|rule| read(&rule))
+            .collect())
+    }
+
+    /// The rules that neither the kernel made itself nor we, as `ip rule` would show the most of them.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell them.
+    pub fn foreign_rules(&self) -> Result<Vec<String>, NetlinkError> {
+        let mut found = Vec::new();
+        for payload in self.saved_rules()? {
+            let rule = RuleMessage::parse(&payload).map_err(|error| NetlinkError::Read {
+                what: "rules",
+                source: io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
+            })?;
+            found.extend(Some(&rule).filter(|rule| !is_as_ours(&read(rule))).and_then(foreign));
+        }
+        Ok(found)
+    }
+
+    fn saved_rules(&self) -> Result<Vec<Vec<u8>>, NetlinkError> {
         let mut found = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RuleMessage::default();
             message.header.family = family;
-            for (kind, payload) in self.list("rules", &RouteNetlinkMessage::GetRule(message))? {
-                if kind != RTM_NEWRULE {
-                    continue;
-                }
-                let rule = RuleMessage::parse(&payload).map_err(|error| NetlinkError::Read {
-                    what: "rules",
-                    source: io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
-                })?;
-                found.extend(foreign(&rule));
-            }
+            let list = self.list("rules", &RouteNetlinkMessage::GetRule(message))?;
+            found.extend(
+                list.into_iter().filter(|(kind, _)| *kind == RTM_NEWRULE).map(|(_, payload)| payload),
+            );
         }
         Ok(found)
     }
+}
+
+/// What decides about a rule of ours; whatever else there is makes it one that is not plain.
+fn read(message: &RuleMessage) -> Rule {
+    /// What the kernel says where nothing is suppressed.
+    const NOTHING: u32 = u32::MAX;
+    let header = &message.header;
+    let mut rule = Rule {
+        priority: 0,
+        from: None,
+        table: u32::from(header.table),
+        plain: header.action == RuleAction::ToTable
+            && !header.flags.contains(RuleFlags::Invert)
+            && (header.dst_len, header.tos) == (0, 0),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Priority(number) => rule.priority = *number,
+            RuleAttribute::Table(number) => rule.table = *number,
+            RuleAttribute::Source(address) => rule.from = IpNet::new(*address, header.src_len).ok(),
+            RuleAttribute::Protocol(_) => {}
+            RuleAttribute::SuppressPrefixLen(NOTHING) | RuleAttribute::SuppressIfGroup(NOTHING) => {}
+            _ => rule.plain = false,
+        }
+    }
+    rule
+}
+
+/// Whether it has the form of ours, and so is the doing of an agent.
+fn is_as_ours(rule: &Rule) -> bool {
+    let of_one_address = rule.from.is_some_and(|from| from.prefix_len() == from.max_prefix_len());
+    rule.plain && of_one_address && rule.priority == RULE_PRIORITY_BASE.saturating_add(rule.table)
 }
 
 /// A rule in words, unless it is the kernel's.

@@ -1,5 +1,6 @@
 //! One request after the other, each with its answer.
 
+use std::fmt::Display;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
@@ -11,7 +12,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-use super::{LinkRef, NetlinkError};
+use super::NetlinkError;
 
 /// The kernel fills 32 KiB at most with one part of a list.
 pub(super) const BUFFER: usize = 64 * 1024;
@@ -69,7 +70,7 @@ impl Netlink {
     pub(super) fn change(
         &self,
         operation: impl Into<String>,
-        link: &LinkRef,
+        link: &impl Display,
         message: &RouteNetlinkMessage,
         flags: u16,
     ) -> Result<(), NetlinkError> {
@@ -80,7 +81,7 @@ impl Netlink {
     pub(super) fn send(
         &self,
         operation: impl Into<String>,
-        link: &LinkRef,
+        link: &impl Display,
         kind: u16,
         payload: &[u8],
         flags: u16,

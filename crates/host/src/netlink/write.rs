@@ -4,18 +4,21 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use multinic_core::Mtu;
-use multinic_core::node::observed::Route;
+use multinic_core::node::observed::{Route, Setting};
+use multinic_core::node::routing::{RouteTarget, RuleTarget};
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, Prop};
-use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteScope};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
-use super::read::Saved;
+use super::read::{Saved, setting_number};
 use super::socket::Netlink;
 use super::{LinkRef, NetlinkError};
 
+const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 /// `RTNH_F_ONLINK`: the one flag of a route that is a wish; the others are what became of it, and the kernel does not
@@ -88,8 +91,23 @@ impl Netlink {
         unless(self.change(format!("add the other name {name} to"), link, &message, flags), &[Errno::EXIST])
     }
 
-    /// Adds an address for good; nothing happens if it is there, and one with a lifetime loses that.
-    pub fn add_address(&self, link: &LinkRef, net: IpNet) -> Result<(), NetlinkError> {
+    /// Gives a setting of a link a value. Below `/proc/sys`, where they are too, an unprivileged container may not write.
+    pub fn set(&self, link: &LinkRef, setting: Setting, value: u32) -> Result<(), NetlinkError> {
+        const IFLA_AF_SPEC: u16 = 26;
+        const AF_INET: u16 = 2;
+        const IFLA_INET_CONF: u16 = 1;
+        let setting_of_link = attribute(setting_number(setting), &value.to_ne_bytes());
+        let families = attribute(AF_INET, &attribute(IFLA_INET_CONF, &setting_of_link));
+        // A header of 16 bytes in which only the index is given.
+        let mut payload = [0; 16];
+        payload[4..8].copy_from_slice(&link.index.to_ne_bytes());
+        let payload = [&payload[..], &attribute(IFLA_AF_SPEC, &families)].concat();
+        self.send(format!("set {} to {value} on", setting.key()), link, RTM_SETLINK, &payload, 0)
+    }
+
+    /// Adds an address for good; nothing happens if it is there, and one with a lifetime loses that. `prefix_route`: whether
+    /// the kernel makes a route to its network.
+    pub fn add_address(&self, link: &LinkRef, net: IpNet, prefix_route: bool) -> Result<(), NetlinkError> {
         let mut message = AddressMessage::default();
         message.header.family = family(net.addr());
         message.header.prefix_len = net.prefix_len();
@@ -98,6 +116,10 @@ impl Netlink {
         message.attributes.push(AddressAttribute::Local(net.addr()));
         if let Some(broadcast) = broadcast(net) {
             message.attributes.push(AddressAttribute::Broadcast(broadcast));
+        }
+        if !prefix_route {
+            // The header has room for the first eight flags only.
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
         }
         let message = RouteNetlinkMessage::NewAddress(message);
         self.change(format!("add {net} to"), link, &message, NLM_F_CREATE | NLM_F_REPLACE)
@@ -114,12 +136,12 @@ impl Netlink {
         unless(self.change(format!("remove {net} from"), link, &message, 0), &[Errno::ADDRNOTAVAIL])
     }
 
-    /// Removes a route of the main table; nothing happens if it is not there.
+    /// Removes a route; nothing happens if it is not there.
     pub fn remove_route(&self, link: &LinkRef, route: &Route) -> Result<(), NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(route.destination.addr());
         message.header.destination_prefix_length = route.destination.prefix_len();
-        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        set_table(&mut message, route.table);
         // Whatever its scope is.
         message.header.scope = RouteScope::NoWhere;
         message.attributes.push(RouteAttribute::Destination(route.destination.network().into()));
@@ -134,6 +156,44 @@ impl Netlink {
         }
         let operation = format!("remove the route to {} from", route.destination);
         unless(self.change(operation, link, &RouteNetlinkMessage::DelRoute(message), 0), &[Errno::SRCH])
+    }
+
+    /// Adds a route beside those that are there; nothing happens if it is there.
+    pub fn add_route(&self, link: &LinkRef, route: &RouteTarget) -> Result<(), NetlinkError> {
+        let RouteTarget { table, destination, gateway, metric, source } = route;
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(destination.addr());
+        message.header.destination_prefix_length = destination.prefix_len();
+        set_table(&mut message, *table);
+        message.header.protocol = RouteProtocol::Static;
+        message.header.kind = RouteType::Unicast;
+        message.header.scope = match (gateway, destination) {
+            (None, IpNet::V4(_)) => RouteScope::Link,
+            _ => RouteScope::Universe,
+        };
+        message.attributes.push(RouteAttribute::Destination(destination.network().into()));
+        message.attributes.push(RouteAttribute::Oif(link.index));
+        message.attributes.push(RouteAttribute::Priority(*metric));
+        message.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+        message.attributes.extend(source.map(|source| RouteAttribute::PrefSource(source.into())));
+        let append = if destination.addr().is_ipv4() { NLM_F_APPEND } else { 0 };
+        let operation = format!("add the route to {destination} in table {table} to");
+        let sent =
+            self.change(operation, link, &RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | append);
+        unless(sent, &[Errno::EXIST])
+    }
+
+    /// Adds a rule; nothing happens if it is there.
+    pub fn add_rule(&self, rule: &RuleTarget) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::NewRule(rule_message(rule));
+        let sent = self.change("add", &words(rule), &message, NLM_F_CREATE | NLM_F_EXCL);
+        unless(sent, &[Errno::EXIST])
+    }
+
+    /// Removes a rule; nothing happens if it is not there.
+    pub fn remove_rule(&self, rule: &RuleTarget) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::DelRule(rule_message(rule));
+        unless(self.change("remove", &words(rule), &message, 0), &[Errno::NOENT])
     }
 
     /// Gives a link an address back as it was.
@@ -157,6 +217,41 @@ impl Netlink {
             self.send(format!("give {what} back to"), link, RTM_NEWROUTE, &payload, NLM_F_CREATE | append);
         unless(sent, &[Errno::EXIST])
     }
+}
+
+/// One attribute: its length and kind, its value, and zeros up to a multiple of four.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// The header has room for tables up to 255 only.
+fn set_table(message: &mut RouteMessage, table: u32) {
+    message.header.table = u8::try_from(table).unwrap_or_default();
+    message.attributes.push(RouteAttribute::Table(table));
+}
+
+fn rule_message(rule: &RuleTarget) -> RuleMessage {
+    let RuleTarget { priority, from, table } = rule;
+    let mut message = RuleMessage::default();
+    message.header.family = family(from.addr());
+    message.header.src_len = from.prefix_len();
+    message.header.table = u8::try_from(*table).unwrap_or_default();
+    message.header.action = RuleAction::ToTable;
+    message.attributes.push(RuleAttribute::Source(from.addr()));
+    message.attributes.push(RuleAttribute::Table(*table));
+    message.attributes.push(RuleAttribute::Priority(*priority));
+    // As network managers have it.
+    message.attributes.push(RuleAttribute::Protocol(RouteProtocol::Static));
+    message
+}
+
+fn words(rule: &RuleTarget) -> String {
+    let RuleTarget { priority, from, table } = rule;
+    format!("the rule {priority}: from {from} lookup {table}")
 }
 
 /// RFC 3021: a network of two addresses has no broadcast address.

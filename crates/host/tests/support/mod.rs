@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use multinic_core::desired::{DesiredNic, EntryId, Reported};
 use multinic_core::node::observed::{Link, Observed};
 use multinic_core::node::{Change, NodePlan, plan};
-use multinic_core::{Addresses, MacAddr, Mtu, Slot};
+use multinic_core::{Addresses, InterfaceOptions, MacAddr, Mtu, Slot};
 use multinic_host::backend::Backend;
 use multinic_host::{ApplyError, CheckWith, Host, Options};
 use multinic_testbed::node::{ForeignState, NetNs, NetlinkWatch, NewRoute, Switch};
@@ -30,6 +30,13 @@ pub fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
+/// A NIC with options.
+pub fn nic_with(options: &str, nic: DesiredNic) -> DesiredNic {
+    let options: InterfaceOptions = serde_json::from_str(options).unwrap();
+    options.check_for(&nic.addresses).unwrap();
+    DesiredNic { options, ..nic }
+}
+
 /// A NIC as a source would have it.
 pub fn nic(mac_address: &str, slot: i64, addresses: &[&str], mtu: i64) -> DesiredNic {
     DesiredNic {
@@ -40,6 +47,7 @@ pub fn nic(mac_address: &str, slot: i64, addresses: &[&str], mtu: i64) -> Desire
         port: None,
         addresses: Addresses::parse(addresses.iter().copied()).unwrap(),
         mtu: Mtu::new(mtu).unwrap(),
+        options: InterfaceOptions::default(),
         reported: Reported::default(),
     }
 }
@@ -220,21 +228,27 @@ impl World {
         for wanted in [mac(NIC), mac(OTHER_NIC)] {
             for link in observed.links.iter().filter(|link| link.mac == Some(wanted) && !link.stacked) {
                 text += &format!(
-                    "{} {wanted} mtu {} up {} altnames {:?}\n",
-                    link.name, link.mtu, link.up, link.altnames
+                    "{} {wanted} mtu {} up {} altnames {:?} {:?}\n",
+                    link.name, link.mtu, link.up, link.altnames, link.settings
                 );
                 let mut lines: Vec<String> = observed
                     .addresses_of(link.index)
                     .filter(|address| !link_local.contains(&address.net))
                     .map(|address| format!("  {} dynamic {}\n", address.net, address.dynamic))
                     .collect();
-                let routes = observed.routes_of(link.index);
+                let routes = observed.routes_of(link.index).chain(observed.other_tables_of(link.index));
                 lines.extend(routes.filter(|route| !link_local.contains(&route.destination)).map(|route| {
-                    format!("  to {} by {:?} {:?}\n", route.destination, route.gateway, route.origin)
+                    format!(
+                        "  to {} by {:?} in {} {:?}\n",
+                        route.destination, route.gateway, route.table, route.origin
+                    )
                 }));
                 lines.sort();
                 text += &lines.concat();
             }
+        }
+        for rule in observed.rules.iter().filter(|rule| rule.from.is_some()) {
+            text += &format!("{rule:?}\n");
         }
         for file in &observed.files {
             for (_, path) in multinic_host::backend::places::of(file.slot.interface()) {

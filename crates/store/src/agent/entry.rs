@@ -1,7 +1,7 @@
 //! One row of `multi_interface` as an agent understands it.
 
 use multinic_core::desired::{DesiredNic, EntryId, InvalidEntry, Reported, Tombstone};
-use multinic_core::{Addresses, MacAddr, Mtu, PortId, Slot};
+use multinic_core::{Addresses, InterfaceOptions, MacAddr, Mtu, PortId, Slot};
 
 use super::layout::Layout;
 use crate::published::parse_list;
@@ -68,6 +68,8 @@ pub(super) fn read(row: &Row<'_>, node: &str, layout: &Layout) -> Result<Entry, 
             port: optional(11)?.map(PortId::from),
             addresses,
             mtu,
+            // The tables have no columns for them: the node's own settings say what is to be.
+            options: InterfaceOptions::default(),
             reported,
         }),
         Err(reason) => Entry::Invalid(InvalidEntry { entry, revision, mac: mac.ok(), reason, reported }),

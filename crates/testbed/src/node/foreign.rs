@@ -15,6 +15,7 @@ use multinic_core::MacAddr;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, IpVersion};
 
 use super::{NetNs, NodeError, netlink, system};
@@ -102,7 +103,7 @@ impl Kernel {
             message.header.address_family = family;
             routes.extend(handle.route().get(message).execute().try_collect::<Vec<_>>().await?);
             let found: Vec<_> = handle.rule().get(version).execute().try_collect().await?;
-            rules.extend(found.into_iter().map(|rule| format!("rule {rule:?}")));
+            rules.extend(found.iter().filter(|rule| !is_our_rule(rule)).map(|rule| format!("rule {rule:?}")));
         }
         Ok(Self {
             links: handle.link().get().execute().try_collect().await?,
@@ -186,6 +187,19 @@ pub(super) fn name(link: &LinkMessage) -> String {
         _ => None,
     });
     name.unwrap_or_else(|| format!("link {}", link.header.index))
+}
+
+/// Whether a rule is about one address, and of the priorities that are an agent's own: 10000 plus the table.
+pub(super) fn is_our_rule(rule: &RuleMessage) -> bool {
+    let (mut priority, mut table) = (0, u32::from(rule.header.table));
+    for attribute in &rule.attributes {
+        match attribute {
+            RuleAttribute::Priority(number) => priority = *number,
+            RuleAttribute::Table(number) => table = *number,
+            _ => {}
+        }
+    }
+    matches!(rule.header.src_len, 32 | 128) && priority == 10_000 + table
 }
 
 /// The links that a route leaves by.
@@ -296,9 +310,13 @@ const OF_MANAGERS: [&str; 5] = [
     "run/systemd/network",
 ];
 
-/// A manager's file that is named for an interface of ours, and names one of our MACs.
+/// A manager's file that is named for an interface of ours and names one of our MACs; or one that can name none, and says
+/// nothing of any other interface.
 fn is_our_file(path: &Path, bytes: &[u8], ours: &[MacAddr]) -> bool {
     let text = String::from_utf8_lossy(bytes).to_lowercase();
+    if is_about_one_interface(path, &text) {
+        return true;
+    }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let is_named_as_ours = name.split_once("-multinic").is_some_and(|(before, rest)| {
         let ending = rest.trim_start_matches(|character: char| character.is_ascii_digit());
@@ -307,4 +325,18 @@ fn is_our_file(path: &Path, bytes: &[u8], ours: &[MacAddr]) -> bool {
     OF_MANAGERS.iter().any(|folder| path.parent() == Some(Path::new(folder)))
         && is_named_as_ours
         && ours.iter().any(|mac| text.contains(&mac.to_string()))
+}
+
+/// Settings in `etc/sysctl.d`, and routes beside an ifcfg file.
+fn is_about_one_interface(path: &Path, text: &str) -> bool {
+    let path = path.to_string_lossy();
+    let lines = || text.lines().filter(|line| !line.starts_with('#'));
+    let settings = path.strip_prefix("etc/sysctl.d/90-").and_then(|rest| rest.strip_suffix(".conf"));
+    if let Some(name) = settings.filter(|name| name.starts_with("multinic")) {
+        return lines().all(|line| line.starts_with(&format!("net.ipv4.conf.{name}.")));
+    }
+    let routes = path.strip_prefix("etc/sysconfig/network-scripts/route");
+    let name = routes.and_then(|rest| rest.split_once('-')).map(|(_, name)| name);
+    name.filter(|name| name.starts_with("multinic"))
+        .is_some_and(|name| lines().all(|line| line.contains(&format!(" dev {name} "))))
 }

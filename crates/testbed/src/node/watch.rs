@@ -16,7 +16,7 @@ use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::foreign::{is_ours, links_of, name};
+use super::foreign::{is_our_rule, is_ours, links_of, name};
 use super::{NetNs, NodeError, netlink, system};
 
 /// `RTNLGRP_IPV6_RULE` is beyond the groups that a bind can name by a constant of the library.
@@ -127,6 +127,7 @@ impl NetlinkWatch {
                 let mut links = links_of(route).peekable();
                 links.peek().is_some() && links.all(|link| known(&link))
             }
+            Message::NewRule(rule) | Message::DelRule(rule) => is_our_rule(rule),
             _ => false,
         }
     }

@@ -14,6 +14,7 @@ mod kinds;
 mod life;
 mod managers;
 mod node;
+mod options;
 mod router;
 mod source;
 mod wanted;
@@ -45,6 +46,7 @@ macro_rules! kinds {
             boots::a_power_cut_brings_them_back_too,
             managers::nics_outlive_a_restart_of_their_manager,
             managers::a_nic_with_a_lease_becomes_ours_and_the_nodes_own_never_does,
+            options::a_reboot_brings_routes_rules_and_settings_back,
             deaths::a_dead_agent_leaves_nothing_half_done,
             cleanup::a_clean_up_leaves_the_node_as_it_was,
         })*

@@ -60,14 +60,17 @@ pub(crate) fn labels(node: &str, instance: Option<&str>, provider: Option<&str>)
 
 /// The object that a wish with at least one NIC asks for.
 pub(crate) fn wanted(wish: &NodeWish, namespace: &str) -> Result<MultiNicNodeConfig, SinkError> {
-    let NodeWish { provider, config: NodeConfig { node, instance, interfaces }, owners } = wish;
+    let NodeWish { provider, config: NodeConfig { node, instance, interfaces }, owners, options } = wish;
     if !is_object_name(node.as_str()) {
         return Err(SinkError::ObjectName { node: node.clone() });
     }
     let spec = MultiNicNodeConfigSpec {
         node_name: node.to_string(),
         instance_id: Some(instance.to_string()),
-        interfaces: interfaces.iter().map(|(slot, nic)| InterfacePayload::new(*slot, nic).into()).collect(),
+        interfaces: interfaces
+            .iter()
+            .map(|(slot, nic)| InterfacePayload::new(*slot, nic, options.get(&nic.port)).into())
+            .collect(),
     };
     let mut object = MultiNicNodeConfig::new(node.as_str(), spec);
     let owners = owners_text(owners);
@@ -95,6 +98,7 @@ impl From<InterfacePayload> for InterfaceSpec {
             device_id,
             network_id,
             subnet_id,
+            options,
             device_name: _,
         } = payload;
         Self {
@@ -109,6 +113,7 @@ impl From<InterfacePayload> for InterfaceSpec {
             network_id,
             subnet_id,
             device_id,
+            options,
         }
     }
 }
@@ -172,9 +177,10 @@ fn nic_number(nic: &InterfaceSpec) -> u64 {
         network_id,
         subnet_id,
         device_id,
+        options,
     } = nic;
     let first = (id, port_id, name, mac_address, address, cidr);
-    number(&(first, (addresses, mtu, network_id, subnet_id, device_id)))
+    number(&(first, (addresses, mtu, network_id, subnet_id, device_id, options)))
 }
 
 /// Whether two specs say the same.

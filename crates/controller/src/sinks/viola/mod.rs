@@ -71,7 +71,7 @@ impl ViolaSink {
         let mut tombstones = Vec::new();
         for wish in wishes {
             let node = &wish.config.node;
-            match serde_json::to_string(&NodePayload::from(&wish.config)) {
+            match serde_json::to_string(&NodePayload::from(wish)) {
                 Ok(json) if wish.is_tombstone() => tombstones.push(Item { node, json }),
                 Ok(json) => items.push(Item { node, json }),
                 Err(error) => {

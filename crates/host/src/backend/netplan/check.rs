@@ -55,6 +55,9 @@ struct Shape {
     ipv6: bool,
     several: bool,
     small_mtu: bool,
+    routes_by_gateway: bool,
+    routes_on_link: bool,
+    source_routing: bool,
 }
 
 /// netplan, where it is installed.
@@ -101,7 +104,8 @@ impl Check {
 
     fn shape(&self, target: &NicTarget) -> io::Result<Shape> {
         let program = self.program.metadata()?;
-        let NicTarget { mac: _, name: _, addresses, mtu } = target;
+        let NicTarget { mac: _, name: _, addresses, mtu, options } = target;
+        let routes = target.routes();
         Ok(Shape {
             program: (program.dev(), program.ino(), program.mtime()),
             ipv4: addresses.iter().any(|net| net.addr().is_ipv4()),
@@ -109,6 +113,9 @@ impl Check {
             several: addresses.iter().nth(1).is_some(),
             // The least that IPv6 needs (RFC 8200), below which a checker may have an opinion.
             small_mtu: mtu.bytes() < 1280,
+            routes_by_gateway: routes.iter().any(|route| route.gateway.is_some()),
+            routes_on_link: routes.iter().any(|route| route.gateway.is_none()),
+            source_routing: options.source_routing.is_some(),
         })
     }
 }

@@ -17,6 +17,7 @@ pub fn read(slot: Slot, text: &str) -> Said {
         mac: mac.and_then(|mac| mac.trim().parse().ok()),
         addresses: addresses.into_iter().filter_map(AddressItem::net).collect(),
         mtu: nic::<WithMtu>(slot, text).and_then(|nic| Mtu::new(nic.mtu?).ok()),
+        options: None,
     }
 }
 

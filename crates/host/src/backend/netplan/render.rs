@@ -3,16 +3,18 @@
 use std::fmt::Write;
 
 use multinic_core::node::NicTarget;
+use multinic_core::node::routing::{RouteTarget, RuleTarget};
 
-use crate::backend::HEADER;
+use crate::backend::options;
 
 /// The text of a NIC's file.
 pub fn render(target: &NicTarget) -> String {
-    let NicTarget { mac, name, addresses, mtu } = target;
+    let NicTarget { mac, name, addresses, mtu, options } = target;
+    let head = options::head(options);
     // The quotes keep YAML 1.1 readers from taking a MAC of digits for a number in base 60. `optional` keeps the boot from
     // waiting for a NIC that was unplugged meanwhile.
     let mut text = format!(
-        "{HEADER}\
+        "{head}\
          network:\n\
          \x20 version: 2\n\
          \x20 ethernets:\n\
@@ -34,6 +36,31 @@ pub fn render(target: &NicTarget) -> String {
             // Writing to a string does not fail.
             let _ = writeln!(text, "        - \"{net}\"");
         }
+    }
+    let routes = target.routes();
+    if !routes.is_empty() {
+        text.push_str("      routes:\n");
+    }
+    for RouteTarget { table, destination, gateway, metric, source } in routes {
+        let _ = writeln!(text, "        - to: \"{destination}\"");
+        let _ = match gateway {
+            Some(gateway) => writeln!(text, "          via: \"{gateway}\""),
+            None => writeln!(text, "          scope: link"),
+        };
+        let _ = writeln!(text, "          table: {table}\n          metric: {metric}");
+        if let Some(source) = source {
+            let _ = writeln!(text, "          from: \"{source}\"");
+        }
+    }
+    let rules = target.rules();
+    if !rules.is_empty() {
+        text.push_str("      routing-policy:\n");
+    }
+    for RuleTarget { priority, from, table } in rules {
+        let _ = writeln!(
+            text,
+            "        - from: \"{from}\"\n          table: {table}\n          priority: {priority}"
+        );
     }
     text
 }

@@ -207,7 +207,7 @@ fn bare_calls(bench: &mut Bench, folder: &Path) -> anyhow::Result<Times> {
             let link = LinkRef { index, name: "ens9".to_owned() };
             netlink.rename(&link, "bare0")?;
             netlink.set_mtu(&link, 1450)?;
-            netlink.add_address(&link, "10.98.0.1/24".parse()?)?;
+            netlink.add_address(&link, "10.98.0.1/24".parse()?, true)?;
             netlink.set_up(&link, true)?;
             let mut written = File::create(&file).context("cannot write a file")?;
             written.write_all(&[b'x'; 300])?;
