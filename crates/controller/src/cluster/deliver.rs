@@ -192,6 +192,10 @@ impl Deliverer {
         self.memory.shrunk = shrunk(&projection, &removed);
         let unclaimed = store.unclaimed(unsettled.is_none().then_some(UNCLAIMED)).await?;
         hold(&mut projection, unclaimed, unsettled, &owners, &mut failures);
+        if !failures.is_empty() {
+            // What is left as it is does not stay so for ever.
+            sooner(&mut done.again, Instant::now() + self.error_interval.max(LEAST_RETRY));
+        }
         departures.set_aside(&mut projection);
         let mut batches = wishes_of(std::mem::take(&mut projection.kubernetes));
         batches.extend(self.news_for_violas(&projection, &removals));

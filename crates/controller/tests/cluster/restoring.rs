@@ -116,6 +116,28 @@ async fn objects_of_older_programs_keep_their_names_and_lose_nothing_that_is_not
 }
 
 #[tokio::test]
+async fn a_nic_that_came_back_and_that_nobody_names_is_kept_for_ten_minutes() {
+    let Some(bench) = Bench::new().await else { return };
+    let one = bench.cloud.add_server("worker-1");
+    let first = bench.cloud.attach(&one, &[&bench.subnet]).unwrap();
+    let network = bench.cloud.add_network("green", Some(1450));
+    let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
+    let second = bench.cloud.attach(&one, &[&green]).unwrap();
+    write_old_object(&bench, "worker-1", &[(&first, "multinic4"), (&second, "multinic2")]).await;
+    bench.apply("a", bench.spec(&[&one])).await;
+    let controller = bench.start().await;
+    let status = bench.until_reason("a", &["UnclaimedInterfaces"]).await;
+    assert!(condition(&status, "Published").2.contains("for 10 minutes"), "{status:?}");
+    assert_eq!(names(&bench, "worker-1").await.len(), 2);
+    // Whoever is to name it has had the time.
+    bench.sql("UPDATE multi_slot SET created_at = datetime('now', '-601 seconds')").await;
+    bench.until_ready("a").await;
+    let after = names(&bench, "worker-1").await;
+    assert_eq!(after, BTreeMap::from([(first.mac.to_string(), "multinic4".to_owned())]));
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn while_the_inventory_cannot_be_read_no_pass_is_made() {
     let Some(bench) = Bench::new().await else { return };
     let logs = logs();
