@@ -249,20 +249,32 @@ impl Deliverer {
         let rounds = self.memory.rounds.collect().await;
         self.settle_rounds(store, rounds, removed, done).await?;
         for ((place, wishes), sink) in batches.iter().zip(sinks) {
+            let location = self.location(place);
             for wish in wishes {
-                match self.memory.rounds.progress(place, sink.as_ref(), wish) {
-                    Progress::Delivered => {}
-                    Progress::UnderWay => {
-                        failures.push(failed(wish, owners, Undelivered::under_way(&place.name())));
-                    }
+                // Whoever lost a NIC waits for it to go, but not at a place where it never was.
+                let lost = owners.get(&wish.config.node).into_iter().flatten();
+                let lost = lost.filter(|owner| location.as_ref().is_none_or(|it| self.may_be_at(owner, it)));
+                let failure = match self.memory.rounds.progress(place, sink.as_ref(), wish) {
+                    Progress::Delivered => continue,
+                    Progress::UnderWay => failed(wish, lost, Undelivered::under_way(&place.name())),
                     Progress::Refused(error, again) => {
                         sooner(&mut done.again, again);
-                        failures.push(failure(wish, owners, place, error));
+                        failure(wish, lost, place, error)
                     }
+                };
+                if !failure.owners.is_empty() {
+                    failures.push(failure);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether something of a configuration may be at a place: it is published there, or was, or nobody knows.
+    fn may_be_at(&self, owner: &ConfigKey, location: &Location) -> bool {
+        let recorded = self.memory.places.as_ref();
+        recorded.is_none_or(|places| places.knows(owner, location))
+            || self.placements.get(owner).is_none_or(|placement| placement.locations().contains(location))
     }
 
     /// Takes in what became of rounds.
@@ -527,11 +539,8 @@ fn hold(
              it is until {until}",
             macs.join(", ")
         );
-        failures.push(failed(
-            wish,
-            owners,
-            Undelivered { reason: "UnclaimedInterfaces", removal: false, message },
-        ));
+        let undelivered = Undelivered { reason: "UnclaimedInterfaces", removal: false, message };
+        failures.push(failed(wish, owners.get(node).into_iter().flatten(), undelivered));
     };
     let Projection { kubernetes, viola, providers, skipped, .. } = projection;
     let is_held = |wish: &NodeWish| held.contains_key(&wish.config.node);
@@ -581,25 +590,32 @@ fn skipped(projection: &Projection, published: &Published) -> Vec<Failure> {
     owners.into_iter().map(failure).collect()
 }
 
-fn failure(wish: &NodeWish, removed: &Owners, place: &Place, error: &SinkError) -> Failure {
+fn failure<'a>(
+    wish: &'a NodeWish,
+    lost: impl Iterator<Item = &'a ConfigKey>,
+    place: &Place,
+    error: &SinkError,
+) -> Failure {
     let reason = place.reason(error);
     let node = &wish.config.node;
     let removal = matches!(error, SinkError::RemovalNotPropagated { .. });
     let text = error.to_string();
     let message = if text.contains(node.as_str()) { text } else { format!("node {node}: {text}") };
-    let mut failed = failed(wish, removed, Undelivered { reason, removal, message });
+    let mut failed = failed(wish, lost, Undelivered { reason, removal, message });
     if let SinkError::LedgerStale { owners, .. } = error {
         failed.owners.extend(owners.iter().cloned());
     }
     failed
 }
 
-fn failed(wish: &NodeWish, removed: &Owners, undelivered: Undelivered) -> Failure {
-    let node = wish.config.node.clone();
-    let mut owners: BTreeSet<ConfigKey> = wish.owners.values().cloned().collect();
-    // Whoever lost a NIC there waits for it to go.
-    owners.extend(removed.get(&node).into_iter().flatten().cloned());
-    Failure { node, owners, undelivered }
+/// `lost` are those who lost something of the node.
+fn failed<'a>(
+    wish: &'a NodeWish,
+    lost: impl Iterator<Item = &'a ConfigKey>,
+    undelivered: Undelivered,
+) -> Failure {
+    let owners = wish.owners.values().chain(lost).cloned().collect();
+    Failure { node: wish.config.node.clone(), owners, undelivered }
 }
 
 fn word(result: &Result<Delivery, SinkError>) -> &'static str {

@@ -501,6 +501,11 @@ impl Places {
         Ok(Self { earlier: known.keys().cloned().collect(), known, told: BTreeSet::new() })
     }
 
+    /// Whether a configuration was ever delivered there, as far as anything may be left.
+    pub(super) fn knows(&self, owner: &ConfigKey, location: &Location) -> bool {
+        self.known.contains_key(&(owner.clone(), location.clone()))
+    }
+
     async fn record(
         &mut self,
         store: &Store,

@@ -95,6 +95,14 @@ async fn a_viola_that_never_answers_holds_up_only_what_goes_there() {
         grows(&bench, "prompt", &mut nodes).await;
     }
     assert_eq!(condition(&bench.status("silent").await, "Ready").1, "Delivering");
+    // Nobody knows what became of the request: it may still arrive.
+    bench.delete("silent").await;
+    until("it says for what it waits", async || {
+        condition(&bench.status("silent").await, "Ready").1 == "CleanupPending"
+    })
+    .await;
+    grows(&bench, "prompt", &mut nodes).await;
+    assert!(bench.get("silent").await.is_some());
     controller.stop().await;
 }
 
@@ -121,5 +129,8 @@ async fn a_cluster_that_never_answers_holds_up_only_what_goes_there() {
         grows(&bench, "prompt", &mut nodes).await;
     }
     assert_eq!(condition(&status, "Published").0, "False");
+    // Nothing of it was ever there.
+    bench.delete("prompt").await;
+    bench.until_gone("prompt").await;
     controller.stop().await;
 }
