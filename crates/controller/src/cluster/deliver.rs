@@ -223,7 +223,7 @@ impl Deliverer {
     async fn post(
         &mut self,
         (store, position): (&Store, &Position),
-        batches: &[(Place, Vec<NodeWish>)],
+        batches: &[(Place, Vec<Arc<NodeWish>>)],
         removed: &[Removed],
         owners: &Owners,
         done: &mut Delivered,
@@ -287,7 +287,7 @@ impl Deliverer {
     ) -> Result<(), StoreError> {
         let mut free: Vec<(NodeName, MacAddr)> = Vec::new();
         for (place, Round { wishes, results }) in rounds {
-            let wanted: HashMap<&NodeName, &NodeWish> =
+            let wanted: HashMap<&NodeName, &Arc<NodeWish>> =
                 wishes.iter().map(|wish| (&wish.config.node, wish)).collect();
             self.memory.rounds.settle(&place, &wishes, &results, self.error_interval);
             let mut ailing = false;
@@ -452,7 +452,11 @@ impl Deliverer {
     }
 
     /// What Violas are to be sent: what changed since they were, and what removals have not reached them.
-    fn news_for_violas(&self, projection: &Projection, removals: &Removals) -> Vec<(Place, Vec<NodeWish>)> {
+    fn news_for_violas(
+        &self,
+        projection: &Projection,
+        removals: &Removals,
+    ) -> Vec<(Place, Vec<Arc<NodeWish>>)> {
         let mut batches = removals.tombstones(projection, |owner| self.memory.trust.may_bury(owner));
         for ((id, provider), wishes) in &projection.viola {
             let place = Place::Viola { id: id.clone(), provider: provider.clone() };
@@ -505,7 +509,7 @@ fn judge(failures: Vec<Failure>, done: &mut Delivered) {
     }
 }
 
-fn wishes_of(kubernetes: BTreeMap<Target, Vec<NodeWish>>) -> Vec<(Place, Vec<NodeWish>)> {
+fn wishes_of(kubernetes: BTreeMap<Target, Vec<Arc<NodeWish>>>) -> Vec<(Place, Vec<Arc<NodeWish>>)> {
     let wishes = kubernetes.into_iter().filter(|(_, wishes)| !wishes.is_empty());
     wishes.map(|(target, wishes)| (Place::Kubernetes(target), wishes)).collect()
 }

@@ -7,6 +7,7 @@
 //! since, nothing is taken out of such an object because of what the ledger says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use multinic_core::ConfigKey;
 use multinic_core::desired::Position;
@@ -125,7 +126,7 @@ impl Deliverer {
     pub(super) fn tell_stale(
         &self,
         standing: &Standing,
-        batches: &[(Place, Vec<NodeWish>)],
+        batches: &[(Place, Vec<Arc<NodeWish>>)],
         failures: &[Failure],
         done: &mut Delivered,
     ) {

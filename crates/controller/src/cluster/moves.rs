@@ -61,7 +61,7 @@ pub(super) struct Departures {
     /// Who publishes each node now.
     owners: BTreeMap<NodeName, BTreeSet<ConfigKey>>,
     /// Wishes that wait for what is delivered elsewhere.
-    late: BTreeMap<Target, Vec<NodeWish>>,
+    late: BTreeMap<Target, Vec<Arc<NodeWish>>>,
 }
 
 struct Left {
@@ -403,7 +403,7 @@ impl Deliverer {
         owner: &ConfigKey,
         endpoint: &str,
         provider: &str,
-        wishes: &[NodeWish],
+        wishes: &[Arc<NodeWish>],
     ) -> Vec<(NodeName, Option<SinkError>)> {
         if wishes.is_empty() {
             return Vec::new();
@@ -457,7 +457,7 @@ impl Departures {
     }
 
     /// Those of them whose nodes were delivered everywhere else.
-    pub(super) fn due(&self, failures: &[Failure]) -> Vec<(Place, Vec<NodeWish>)> {
+    pub(super) fn due(&self, failures: &[Failure]) -> Vec<(Place, Vec<Arc<NodeWish>>)> {
         let failed: BTreeSet<&NodeName> = failures.iter().map(|failure| &failure.node).collect();
         let mut due = Vec::new();
         for (target, wishes) in &self.late {

@@ -23,11 +23,11 @@ pub enum Place<'a> {
 #[derive(Debug, Default)]
 pub struct Projection {
     /// Objects, with a tombstone for each node that has nothing there any more and of which something was taken away.
-    pub kubernetes: BTreeMap<Target, Vec<NodeWish>>,
+    pub kubernetes: BTreeMap<Target, Vec<Arc<NodeWish>>>,
     /// By Viola and provider. Its tombstones depend on what it was told.
-    pub viola: BTreeMap<(String, String), Vec<NodeWish>>,
+    pub viola: BTreeMap<(String, String), Vec<Arc<NodeWish>>>,
     /// By provider, empty where a configuration names none, wherever it is delivered.
-    pub providers: BTreeMap<String, Vec<NodeWish>>,
+    pub providers: BTreeMap<String, Vec<Arc<NodeWish>>>,
     /// Nodes of which something was taken away.
     pub losses: BTreeMap<NodeName, Loss>,
     /// Nodes that are left as they are.
@@ -124,20 +124,18 @@ pub fn project<'a>(
                 providers.entry(provider.unwrap_or_default()).or_default().push(row);
             }
         }
+        let mut shared = Shared::default();
         for (target, rows) in targets {
-            let wish = wish(node, &rows, provider_of.get(target).copied());
+            let wish = shared.wish(node, rows, provider_of.get(target).copied());
             projection.kubernetes.entry(target.clone()).or_default().push(wish);
         }
         for ((id, provider), rows) in violas {
-            let key = (id.to_owned(), provider.to_owned());
-            projection.viola.entry(key).or_default().push(wish(node, &rows, Some(provider)));
+            let wish = shared.wish(node, rows, Some(provider));
+            projection.viola.entry((id.to_owned(), provider.to_owned())).or_default().push(wish);
         }
         for (provider, rows) in providers {
-            projection.providers.entry(provider.to_owned()).or_default().push(wish(
-                node,
-                &rows,
-                Some(provider).filter(|provider| !provider.is_empty()),
-            ));
+            let wish = shared.wish(node, rows, Some(provider));
+            projection.providers.entry(provider.to_owned()).or_default().push(wish);
         }
     }
     let Projection { kubernetes, losses, skipped, .. } = &mut projection;
@@ -152,8 +150,8 @@ pub fn project<'a>(
 }
 
 /// A node that has lost its last NIC.
-pub fn tombstone(node: &NodeName, server: Option<&ServerId>, provider: Option<&str>) -> NodeWish {
-    NodeWish {
+pub fn tombstone(node: &NodeName, server: Option<&ServerId>, provider: Option<&str>) -> Arc<NodeWish> {
+    Arc::new(NodeWish {
         provider: provider.map(str::to_owned),
         config: NodeConfig {
             node: node.clone(),
@@ -162,6 +160,27 @@ pub fn tombstone(node: &NodeName, server: Option<&ServerId>, provider: Option<&s
         },
         owners: BTreeMap::new(),
         options: BTreeMap::new(),
+    })
+}
+
+/// One wish for all places that are to have the same.
+#[derive(Default)]
+struct Shared<'a>(Vec<(Vec<Row<'a>>, Arc<NodeWish>)>);
+
+impl<'a> Shared<'a> {
+    fn wish(&mut self, node: &NodeName, rows: Vec<Row<'a>>, provider: Option<&str>) -> Arc<NodeWish> {
+        let provider = provider.filter(|provider| !provider.is_empty());
+        let same = |known: &&(Vec<Row<'_>>, Arc<NodeWish>)| {
+            known.1.provider.as_deref() == provider
+                && known.0.len() == rows.len()
+                && known.0.iter().zip(&rows).all(|(known, row)| std::ptr::eq(known.0, row.0))
+        };
+        if let Some((_, wish)) = self.0.iter().find(same) {
+            return Arc::clone(wish);
+        }
+        let wish = Arc::new(wish(node, &rows, provider));
+        self.0.push((rows, Arc::clone(&wish)));
+        wish
     }
 }
 
@@ -181,7 +200,7 @@ fn wish(node: &NodeName, rows: &[Row<'_>], provider: Option<&str>) -> NodeWish {
     }
     let instance = interfaces.values().next().map(|interface| interface.device.clone());
     NodeWish {
-        provider: provider.filter(|provider| !provider.is_empty()).map(str::to_owned),
+        provider: provider.map(str::to_owned),
         config: NodeConfig {
             node: node.clone(),
             instance: instance.unwrap_or_else(|| ServerId::from("")),

@@ -7,6 +7,7 @@
 //! somebody else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use multinic_core::desired::Position;
@@ -67,8 +68,8 @@ impl Removals {
         &self,
         projection: &Projection,
         may: impl Fn(&ConfigKey) -> bool,
-    ) -> BTreeMap<(String, String), Vec<NodeWish>> {
-        let mut tombstones: BTreeMap<(String, String), BTreeMap<&NodeName, NodeWish>> = BTreeMap::new();
+    ) -> BTreeMap<(String, String), Vec<Arc<NodeWish>>> {
+        let mut tombstones: BTreeMap<(String, String), BTreeMap<&NodeName, Arc<NodeWish>>> = BTreeMap::new();
         for removal in &self.0 {
             let Some(viola) = &removal.viola else { continue };
             let has = |location: &Location| {
@@ -98,7 +99,7 @@ impl Deliverer {
         (store, position): (&Store, &Position),
         removals: &Removals,
         projection: &Projection,
-        batches: &[(Place, Vec<NodeWish>)],
+        batches: &[(Place, Vec<Arc<NodeWish>>)],
         done: &mut Delivered,
     ) -> Result<(), StoreError> {
         if removals.0.is_empty() {
@@ -158,11 +159,11 @@ impl Deliverer {
         &self,
         position: &Position,
         projection: &Projection,
-        batches: &[(Place, Vec<NodeWish>)],
+        batches: &[(Place, Vec<Arc<NodeWish>>)],
         done: &Delivered,
     ) -> BTreeSet<(Location, NodeName)> {
         let mut known = done.buried.clone();
-        let lossy = |wish: &&NodeWish| projection.losses.contains_key(&wish.config.node);
+        let lossy = |wish: &&Arc<NodeWish>| projection.losses.contains_key(&wish.config.node);
         for (place, wishes) in batches {
             let Place::Kubernetes(target) = place else { continue };
             let Some(cluster) = self.memory.sinks.get(target) else { continue };

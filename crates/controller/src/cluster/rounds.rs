@@ -43,7 +43,7 @@ pub(super) enum Sink {
 /// Wishes on their way to a place, and what became of them.
 #[derive(Debug)]
 pub(super) struct Round {
-    pub wishes: Vec<NodeWish>,
+    pub wishes: Vec<Arc<NodeWish>>,
     pub results: Vec<(NodeName, Result<Delivery, SinkError>)>,
 }
 
@@ -110,7 +110,7 @@ impl Sink {
         }
     }
 
-    async fn deliver(&self, place: &Place, wishes: Vec<NodeWish>) -> Round {
+    async fn deliver(&self, place: &Place, wishes: Vec<Arc<NodeWish>>) -> Round {
         let results = match (self, place) {
             (Self::Viola(sink), Place::Viola { provider, .. }) => {
                 sink.deliver(Some(provider.as_str()).filter(|it| !it.is_empty()), &wishes).await
@@ -165,7 +165,7 @@ impl Silent {
 
 impl Rounds {
     /// Whether any of these wishes is to be sent now.
-    pub fn is_due(&self, place: &Place, wishes: &[NodeWish]) -> bool {
+    pub fn is_due(&self, place: &Place, wishes: &[Arc<NodeWish>]) -> bool {
         let now = Instant::now();
         wishes.iter().any(|wish| self.turn_of(place, wish, now).is_some())
     }
@@ -178,7 +178,7 @@ impl Rounds {
     }
 
     /// Sends what is to be sent now, unless a round is under way.
-    pub fn begin(&mut self, place: &Place, sink: &Sink, wishes: &[NodeWish]) {
+    pub fn begin(&mut self, place: &Place, sink: &Sink, wishes: &[Arc<NodeWish>]) {
         let now = Instant::now();
         for again in [false, true] {
             let key = (place.clone(), again);
@@ -186,7 +186,7 @@ impl Rounds {
                 continue;
             }
             let due = wishes.iter().filter(|it| self.turn_of(place, it, now) == Some(again) && !sink.has(it));
-            let wishes: Vec<NodeWish> = due.cloned().collect();
+            let wishes: Vec<Arc<NodeWish>> = due.cloned().collect();
             if !wishes.is_empty() {
                 let (sink, place) = (sink.clone(), place.clone());
                 self.errands.begin(key.clone(), key, async move { sink.deliver(&place, wishes).await });
@@ -214,7 +214,7 @@ impl Rounds {
     pub fn settle(
         &mut self,
         place: &Place,
-        wishes: &[NodeWish],
+        wishes: &[Arc<NodeWish>],
         results: &[(NodeName, Result<Delivery, SinkError>)],
         longest: Duration,
     ) {
@@ -270,7 +270,7 @@ impl Rounds {
     }
 
     /// Forgets what was refused of nodes that are not to be delivered there any more.
-    pub fn retain(&mut self, wanted: &[(Place, Vec<NodeWish>)]) {
+    pub fn retain(&mut self, wanted: &[(Place, Vec<Arc<NodeWish>>)]) {
         self.refused.retain(|place, nodes| {
             let wishes = wanted.iter().filter(|(other, _)| other == place).flat_map(|(_, wishes)| wishes);
             let wanted: BTreeSet<&NodeName> = wishes.map(|wish| &wish.config.node).collect();

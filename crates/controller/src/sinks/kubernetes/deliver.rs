@@ -1,5 +1,7 @@
 //! A delivery: each wish is compared with what is there, and what differs is written.
 
+use std::borrow::Borrow;
+
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use kube::Resource as _;
@@ -52,18 +54,22 @@ impl KubernetesSink {
 
     /// Delivers each wish that is not yet as it should be. One node's failure is its own; but where a write has no answer at
     /// all, no other is begun. What the ledger may not know is not removed: see [`super::ledger`].
-    pub async fn deliver(
+    pub async fn deliver<W: Borrow<NodeWish> + Sync>(
         &self,
-        wishes: &[NodeWish],
+        wishes: &[W],
         ledger: &Ledger,
     ) -> Vec<(NodeName, Result<Delivery, SinkError>)> {
         if let Err(problem) = self.table.is_read() {
             let problem = problem.unwrap_or_else(|| "the first list is under way".to_owned());
             let error = SinkError::NotRead { place: self.place.clone(), problem };
-            return wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect();
+            return wishes
+                .iter()
+                .map(Borrow::borrow)
+                .map(|wish| (wish.config.node.clone(), Err(error.clone())))
+                .collect();
         }
         let mut results = Vec::with_capacity(wishes.len());
-        let mut wishes = wishes.iter();
+        let mut wishes = wishes.iter().map(Borrow::borrow);
         let mut under_way = FuturesUnordered::new();
         let mut silent: Option<SinkError> = None;
         loop {

@@ -6,6 +6,7 @@
 mod exchange;
 mod settings;
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
 
 use futures_util::{StreamExt as _, stream};
@@ -59,17 +60,21 @@ impl ViolaSink {
     /// Delivers every wish, whether it is there already or not: Viola cannot be asked what is there. Nodes with NICs go in
     /// batches, each tombstone in a request of its own. A node for which a batch is refused does not stop the others; where
     /// there is no answer at all, no other request is begun.
-    pub async fn deliver(&self, provider: Option<&str>, wishes: &[NodeWish]) -> Results {
+    pub async fn deliver<W: Borrow<NodeWish> + Sync>(&self, provider: Option<&str>, wishes: &[W]) -> Results {
         let token = match self.exchange.token() {
             Ok(token) => token,
             Err(error) => {
-                return wishes.iter().map(|wish| (wish.config.node.clone(), Err(error.clone()))).collect();
+                return wishes
+                    .iter()
+                    .map(Borrow::borrow)
+                    .map(|wish| (wish.config.node.clone(), Err(error.clone())))
+                    .collect();
             }
         };
         let mut results = Vec::with_capacity(wishes.len());
         let mut items = Vec::new();
         let mut tombstones = Vec::new();
-        for wish in wishes {
+        for wish in wishes.iter().map(Borrow::borrow) {
             let node = &wish.config.node;
             match serde_json::to_string(&NodePayload::from(wish)) {
                 Ok(json) if wish.is_tombstone() => tombstones.push(Item { node, json }),
