@@ -64,7 +64,7 @@ impl Deliverer {
                 let mut entries = Vec::new();
                 for wish in wishes {
                     let node = &wish.config.node;
-                    let entry = match Entry::new(provider, &NodePayload::from(wish)) {
+                    let entry = match Entry::new(provider, &NodePayload::from(&**wish)) {
                         Ok(entry) => entry,
                         Err(error) => {
                             tracing::warn!(node_name = %node, error = %error, "the inventory cannot take a node");
