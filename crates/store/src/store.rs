@@ -13,7 +13,7 @@ use crate::publish::{PublishOutcome, publish};
 use crate::purge::purge;
 use crate::schema::SHARED;
 use crate::session::{Arg, Connector, Pool, Session};
-use crate::settings::{DatabaseSettings, Target};
+use crate::settings::DatabaseSettings;
 
 /// How often a transaction is run again that the server sacrificed for another's.
 const RACES: u32 = 4;
@@ -94,11 +94,6 @@ impl Store {
     /// The database's name for logs.
     pub fn place(&self) -> Place {
         self.settings.place()
-    }
-
-    /// Whether it is a file of this machine, which no other process shares.
-    pub fn is_file(&self) -> bool {
-        matches!(self.settings.target, Target::Sqlite { .. })
     }
 
     /// Closes the connections.

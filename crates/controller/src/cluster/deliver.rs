@@ -188,6 +188,8 @@ impl Deliverer {
         };
         let mut departures = self.departures(store, &published, &removed, standing, &mut done).await?;
         let mut failures = skipped(&projection, &published);
+        let sure = unsettled.is_none() && self.memory.trust.is_sure_of(&standing.live);
+        let records = if sure { self.unknown_records(&published, &removed) } else { Vec::new() };
         drop(published);
         self.memory.shrunk = shrunk(&projection, &removed);
         let unclaimed = store.unclaimed(unsettled.is_none().then_some(UNCLAIMED)).await?;
@@ -210,7 +212,8 @@ impl Deliverer {
         self.note_removals((store, &position), &removals, &projection, &batches, &mut done).await?;
         self.wait_for_leave(standing, &mut done);
         // What was delivered is delivered, whatever becomes of the inventory.
-        if let Err(error) = self.keep_records(&projection, &failures).await {
+        let kept = self.keep_records(&projection, &failures, &records).await;
+        if let Err(error) = kept {
             tracing::error!(error = %error, "the inventory cannot be written; it is tried again");
             sooner(&mut done.again, Instant::now() + self.error_interval);
         }

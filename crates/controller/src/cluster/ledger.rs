@@ -75,6 +75,11 @@ impl Trust {
         !self.suspect || self.fresh.contains(owner)
     }
 
+    /// Whether the ledger says what is for all of these, and they are some.
+    pub fn is_sure_of(&self, owners: &BTreeSet<ConfigKey>) -> bool {
+        !owners.is_empty() && owners.is_subset(&self.fresh)
+    }
+
     /// The ledger for a delivery to a target.
     pub fn ledger(&self, target: &Target, position: &Position) -> Ledger {
         let fresh = if self.compared.contains(target) { self.fresh.clone() } else { BTreeSet::new() };

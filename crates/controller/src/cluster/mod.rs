@@ -197,7 +197,10 @@ impl Cluster {
         let api = configs(setup.client.clone(), namespace);
         let follower = tokio::spawn(follow(api, sender, setup.cluster_metrics.clone()));
         let identity = args.identity();
-        let (is_file, is_empty) = (setup.store.is_file(), restore::is_lost(&setup.store).await?);
+        if let Some(inventory) = &setup.inventory {
+            inventory.is_written(false);
+        }
+        let (is_file, is_empty) = (!setup.store.is_server(), restore::is_lost(&setup.store).await?);
         let claim = Claim {
             epoch: setup.store.position().await?.epoch,
             exclusive: is_file && !is_empty && !args.ledger_takeover,
@@ -240,6 +243,11 @@ impl Cluster {
             tokio::spawn(webhook.serve(shutdown.clone()));
         }
         let (mut leadership, standing) = self.stand();
+        let works = |works: bool| {
+            if let Some(inventory) = &self.setup.inventory {
+                inventory.is_written(works);
+            }
+        };
         loop {
             tokio::select! {
                 () = leadership.gained() => {}
@@ -251,6 +259,7 @@ impl Cluster {
             }
             // Whatever another leader published meanwhile, nothing is remembered from an earlier time.
             let reconciler = self.reconciler();
+            works(true);
             tokio::select! {
                 () = reconciler.run() => {}
                 // What is published goes in one transaction: one that is not complete is not there.
@@ -259,6 +268,7 @@ impl Cluster {
                 }
                 () = shutdown.requested() => break,
             }
+            works(false);
         }
         if let Some(standing) = standing {
             standing.withdraw().await;

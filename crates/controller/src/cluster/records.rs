@@ -1,13 +1,14 @@
 //! The inventory's records: what was delivered of each node, for people, and as a memory of what a Viola has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use multinic_api::node_config::State;
+use multinic_core::published::Published;
 use multinic_core::{MacAddr, NodeName};
 use multinic_store::inventory::{
     Entry, Filter, MAX_PAGE, NodeObservation, Observed, ObservedInterface, RecordKey,
 };
-use multinic_store::{Store, StoreError};
+use multinic_store::{Removed, Store, StoreError};
 
 use super::deliver::{Deliverer, Failure};
 use super::project::Projection;
@@ -47,11 +48,12 @@ impl Deliverer {
         records.get(entry.key()).is_some_and(|hash| hash == entry.hash())
     }
 
-    /// Brings the records up to what was delivered: a node with a failure keeps the record that it has.
+    /// Brings the records up to what was delivered: a node with a failure keeps the record that it has. `unknown` go.
     pub(super) async fn keep_records(
         &mut self,
         projection: &Projection,
         failures: &[Failure],
+        unknown: &[RecordKey],
     ) -> Result<(), StoreError> {
         let (Some(inventory), Some(records)) = (&self.inventory, &mut self.memory.records) else {
             return Ok(());
@@ -93,12 +95,25 @@ impl Deliverer {
             });
             touched && !wished.contains(*key)
         });
-        let gone: Vec<RecordKey> = gone.cloned().collect();
+        let gone: BTreeSet<RecordKey> = gone.chain(unknown).cloned().collect();
+        if !unknown.is_empty() {
+            tracing::info!(count = unknown.len(), "the inventory had records of nodes that nobody publishes");
+        }
         if !gone.is_empty() {
-            inventory.remove(&gone).await?;
+            inventory.remove(&gone.iter().cloned().collect::<Vec<_>>()).await?;
             records.retain(|key, _| !gone.contains(key));
         }
         Ok(())
+    }
+
+    /// Records of nodes of which the ledger knows nothing at all: of an older program's inventory, or of another ledger.
+    pub(super) fn unknown_records(&self, published: &Published, removed: &[Removed]) -> Vec<RecordKey> {
+        let Some(records) = &self.memory.records else { return Vec::new() };
+        let known = published.interfaces.iter().map(|row| &row.node);
+        let known = known.chain(removed.iter().map(|it| &it.node)).map(NodeName::as_str);
+        let known: HashSet<&str> =
+            known.chain(published.releasing.iter().map(|it| it.node.as_str())).collect();
+        records.keys().filter(|key| !known.contains(key.node_name.as_str())).cloned().collect()
     }
 
     /// Takes what the nodes' agents reported, in their objects or in the shared tables: for the inventory, and to free the

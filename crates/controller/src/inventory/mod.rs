@@ -6,8 +6,9 @@
 //! * [`reports`]: what agents report, beside what was published.
 //! * [`server`]: connections, TLS, and the end of readers that do not read.
 //!
-//! It is written by the replica that leads and served by every one: [`Inventory::serve`] waits for no election. It is
-//! read-only over HTTP.
+//! It is written by the replica that leads and served by every one: [`Inventory::serve`] waits for no election. One that
+//! keeps it in a file of its own and does not lead answers 503, since its file is of the day when it led last. It is read-only
+//! over HTTP.
 
 pub mod access;
 pub mod http;
@@ -80,6 +81,10 @@ pub struct Inventory {
     limits: Limits,
     /// The last revision that this process knows of.
     revision: Arc<watch::Sender<u64>>,
+    /// Whether it is in a file that no other process writes to.
+    own_file: bool,
+    /// Whether what is in it is what there is.
+    current: Arc<watch::Sender<bool>>,
     /// Nodes whose records were written and may have been observed before; no more of them than the fleet has.
     fresh: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -123,6 +128,8 @@ impl Inventory {
             tls: tls.map(Arc::new),
             limits: Limits::default(),
             revision: Arc::new(watch::Sender::new(0)),
+            own_file: !database.is_some_and(Store::is_server),
+            current: Arc::new(watch::Sender::new(true)),
             fresh: Arc::default(),
         })
     }
@@ -139,6 +146,12 @@ impl Inventory {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// Says whether this process writes to it from now on, or another one: a file of its own is out of date then, and nobody
+    /// gets to see it.
+    pub fn is_written(&self, here: bool) {
+        self.current.send_replace(here || !self.own_file);
     }
 
     /// The tables, unless the inventory is turned off.

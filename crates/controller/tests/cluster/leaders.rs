@@ -8,7 +8,8 @@ use kube::Api;
 use multinic_store::{DatabaseSettings, Store};
 use multinic_testbed::publication::one_nic;
 
-use crate::bench::{Bench, until};
+use crate::bench::{Bench, run, until};
+use crate::sinks::inventory;
 
 const ELECTED: [&str; 1] = ["--lease-duration=3s"];
 
@@ -116,4 +117,40 @@ async fn whoever_has_a_file_that_was_left_behind_does_not_lead_unless_that_is_se
 async fn slots(store: &Store) -> std::collections::BTreeMap<String, String> {
     let rows = store.published().await.unwrap().interfaces;
     rows.iter().map(|row| (row.mac.to_string(), row.slot.unwrap().interface().to_string())).collect()
+}
+
+#[tokio::test]
+async fn a_standby_with_an_inventory_of_its_own_says_that_it_is_out_of_date() {
+    let Some(bench) = Bench::new().await else { return };
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let first = bench.start_with(&[ELECTED[0], "--pod-name=first"]).await;
+    bench.until_ready("a").await;
+    let (mut setup, registry) = bench.setup(&[ELECTED[0], "--pod-name=second"]);
+    let inventory = inventory(&bench.folder.path().join("inventory.db")).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let list = format!("http://{}/v1/inventory/node-configs", listener.local_addr().unwrap());
+    let (stop, shutdown) = multinic_telemetry::shutdown::Shutdown::by_hand();
+    let served = inventory.clone();
+    tokio::spawn(async move { served.serve(listener, shutdown).await });
+    let get = async || {
+        let answer = reqwest::get(&list).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(get().await.0, 200, "without a cluster it is what it is");
+    setup.inventory = Some(inventory.clone());
+    let second = run(setup, registry).await;
+    let (status, body) = get().await;
+    assert!(status == 503 && body.contains("does not lead"), "{status} {body}");
+    let watch = reqwest::get(format!("{}/watch", list.replace("/inventory/", "/interfaces/"))).await.unwrap();
+    assert_eq!(watch.status().as_u16(), 503);
+    first.stop().await;
+    until("the second leads and has its node", async || get().await.1.contains("worker-1")).await;
+    let mut watch =
+        reqwest::get(format!("{}/watch", list.replace("/inventory/", "/interfaces/"))).await.unwrap();
+    assert_eq!(watch.status().as_u16(), 200);
+    inventory.is_written(false);
+    until("who watches is let go", async || watch.chunk().await.unwrap().is_none()).await;
+    second.stop().await;
+    stop.now();
 }

@@ -11,7 +11,7 @@ use multinic_testbed::cloud_simulator::Attached;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, PASSWORD, Running, condition, logs, run, until};
-use crate::sinks::{Viola, inventory, names, objects};
+use crate::sinks::{Viola, inventory, names, objects, records};
 
 async fn lose_ledger(bench: &mut Bench) {
     let settings = DatabaseSettings::sqlite(bench.folder.path().join("another.db"));
@@ -159,5 +159,36 @@ async fn while_the_inventory_cannot_be_read_no_pass_is_made() {
     inventory.remove(&[broken.key().clone()]).await.unwrap();
     bench.until_ready("a").await;
     assert_eq!(bench.count().await, 1);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_older_inventory_says_of_nodes_that_nobody_publishes_goes_once_every_cloud_was_read() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    bench.until_ready("a").await;
+    controller.stop().await;
+    let inventory = inventory(&bench.folder.path().join("inventory.db")).await;
+    let nic = json!({"macAddress": "fa:16:3e:99:00:01", "name": "multinic0"});
+    let old = json!({"nodeName": "worker-9", "interfaces": [nic]});
+    inventory.apply(&[Entry::new("provider-1", &old).unwrap()]).await.unwrap();
+    bench.apply("b", bench.spec_with_secret(&[&server])).await;
+    let controller = start(&bench, &inventory, &[]).await;
+    bench.until_reason("b", &["ConfigError"]).await;
+    until_passed(&bench).await;
+    assert_eq!(records(&inventory).await, ["worker-1", "worker-9"], "it may be the other's");
+    bench.write_secret("cloud", &[("password", PASSWORD)]).await;
+    until("it is gone", async || records(&inventory).await == ["worker-1"]).await;
+    controller.stop().await;
+    // A ledger that was lost is another thing: there it is all that is known of the node.
+    inventory.apply(&[Entry::new("provider-1", &old).unwrap()]).await.unwrap();
+    lose_ledger(&mut bench).await;
+    let controller = start(&bench, &inventory, &[]).await;
+    bench.until_ready("a").await;
+    bench.until_ready("b").await;
+    until_passed(&bench).await;
+    assert_eq!(records(&inventory).await, ["worker-1", "worker-9"]);
     controller.stop().await;
 }

@@ -296,7 +296,7 @@ async fn nodes_of_a_configuration_without_a_provider_are_in_the_inventory_and_le
     controller.stop().await;
 }
 
-async fn records(inventory: &Inventory) -> Vec<String> {
+pub async fn records(inventory: &Inventory) -> Vec<String> {
     let page = inventory.store().unwrap().list(&Filter::default(), None, 100).await.unwrap();
     page.records.into_iter().map(|record| record.key.node_name).collect()
 }

@@ -32,6 +32,7 @@ struct Context {
     store: Option<InventoryStore>,
     access: Arc<Access>,
     revision: Arc<changes::Sender<u64>>,
+    current: Arc<changes::Sender<bool>>,
     watchers: Arc<Semaphore>,
     limits: Limits,
     shutdown: Shutdown,
@@ -39,17 +40,19 @@ struct Context {
 
 impl Context {
     fn store(&self) -> Result<&InventoryStore, Refusal> {
-        self.store.as_ref().ok_or(Refusal::NoStore)
+        let store = self.store.as_ref().ok_or(Refusal::NoStore)?;
+        if *self.current.borrow() { Ok(store) } else { Err(Refusal::StandsBy) }
     }
 }
 
 /// Every path of both generations of the older program, the watch, and the description.
 pub(super) fn router(inventory: &Inventory, shutdown: Shutdown) -> Router {
-    let Inventory { store, access, tls: _, limits, revision, fresh: _ } = inventory;
+    let Inventory { store, access, tls: _, limits, revision, own_file: _, current, fresh: _ } = inventory;
     let context = Context {
         store: store.clone(),
         access: access.clone(),
         revision: revision.clone(),
+        current: current.clone(),
         watchers: Arc::new(Semaphore::new(limits.watchers)),
         limits: *limits,
         shutdown,

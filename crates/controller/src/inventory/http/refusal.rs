@@ -19,6 +19,8 @@ pub(super) enum Refusal {
     Store(StoreError),
     /// 503: the inventory is turned off.
     NoStore,
+    /// 503: another replica writes the inventory, and this one's is a file of its own.
+    StandsBy,
     /// 503: nobody could say whether the reader may read.
     Undecided(String),
     /// 503.
@@ -47,6 +49,11 @@ impl IntoResponse for Refusal {
                 (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }
             Self::NoStore => (StatusCode::SERVICE_UNAVAILABLE, "inventory store not available".to_owned()),
+            Self::StandsBy => {
+                let why = "this replica does not lead, and its inventory is a file of its own, which is out of date: ask the \
+                           one that leads, or keep the inventory in MariaDB";
+                (StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+            }
             Self::Undecided(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
             Self::TooManyWatchers => {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many watches; try again later".to_owned())

@@ -59,6 +59,7 @@ pub(super) async fn begin(
     let store = context.store()?.clone();
     let place = context.watchers.clone().try_acquire_owned().map_err(|_| Refusal::TooManyWatchers)?;
     let news = context.revision.subscribe();
+    let current = context.current.subscribe();
     let position = store.position().await?;
     let id = headers.get(&LAST_EVENT_ID).and_then(|value| value.to_str().ok()).filter(|id| !id.is_empty());
     let seen = id.map(|id| seen(id, &position));
@@ -83,6 +84,7 @@ pub(super) async fn begin(
         ready,
         told: HashSet::new(),
         news,
+        current,
         shutdown: context.shutdown.clone(),
         _place: place,
     };
@@ -124,6 +126,8 @@ struct Watcher {
     /// What a watch of one server was told of, so that it learns when that is another's.
     told: HashSet<RecordKey>,
     news: revisions::Receiver<u64>,
+    /// Whether what is in the store is what there is.
+    current: revisions::Receiver<bool>,
     shutdown: Shutdown,
     _place: OwnedSemaphorePermit,
 }
@@ -135,7 +139,7 @@ impl Watcher {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
-            if self.shutdown.is_requested() {
+            if self.shutdown.is_requested() || !*self.current.borrow() {
                 return None;
             }
             match self.read().await {
@@ -143,6 +147,7 @@ impl Watcher {
                 Ok(false) => {
                     tokio::select! {
                         heard = self.news.changed() => heard.ok()?,
+                        _ = self.current.wait_for(|current| !*current) => return None,
                         () = self.shutdown.requested() => return None,
                     }
                 }
