@@ -25,11 +25,13 @@ use multinic_host::backend::Backend;
 use multinic_host::{Host, Options};
 use multinic_testbed::guest::{Guest, NetworkManagement, Nic, Release, Rootfs};
 use multinic_testbed::node::Switch;
-use support::{NIC, OTHER_NIC, block_on, mac, nic, pass, plan_of};
+use support::{NIC, OTHER_NIC, block_on, mac, nic, nic_with, pass, plan_of};
 
 /// The NICs that are wanted, as `MAC,slot,MTU,address,…` with spaces between; and `-MAC` for one that is to go.
 const JOB: &str = "MULTINIC_TEST_JOB";
 const BACKEND: &str = "MULTINIC_TEST_BACKEND";
+/// The options of all NICs that are wanted.
+const OPTIONS: &str = "MULTINIC_TEST_OPTIONS";
 const OWN_NIC: &str = "fa:16:3e:ff:ff:01";
 /// The managers act within a second while the machine compiles something else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,7 +50,10 @@ fn job(text: &str) -> (Vec<DesiredNic>, Vec<MacAddr>) {
 #[test]
 fn worker() {
     let Ok(text) = std::env::var(JOB) else { return };
-    let (wanted, releases) = job(&text);
+    let (mut wanted, releases) = job(&text);
+    if let Ok(options) = std::env::var(OPTIONS) {
+        wanted = wanted.into_iter().map(|nic| nic_with(&options, nic)).collect();
+    }
     let backend = std::env::var(BACKEND).ok().map(|name| Backend::of_name(&name).unwrap());
     block_on(async {
         let mut host = Host::open(Options { backend, ..Options::new("/") }).unwrap();
@@ -66,6 +71,7 @@ fn worker() {
 struct Node {
     guest: Guest,
     backend: Option<Backend>,
+    options: Option<&'static str>,
 }
 
 impl Node {
@@ -85,7 +91,7 @@ impl Node {
         let program = std::env::current_exe().unwrap();
         guest.bind(program.parent().unwrap(), "/opt/multinic", false);
         guest.boot().unwrap();
-        let node = Self { guest, backend: None };
+        let node = Self { guest, backend: None, options: None };
         node.wait("the address of eth0", || {
             node.run("ip", &["addr", "show", "eth0"]).contains("198.51.100.5/24")
         });
@@ -119,6 +125,9 @@ impl Node {
         command.args(["worker", "--exact", "--nocapture"]).env(JOB, wanted);
         if let Some(backend) = self.backend {
             command.env(BACKEND, backend.name());
+        }
+        if let Some(options) = self.options {
+            command.env(OPTIONS, options);
         }
         let begun = Instant::now();
         let output = command.output().unwrap();
@@ -365,4 +374,74 @@ fn networkd_reads_its_files_again_only_where_it_spares_what_others_set() {
         node.wait("multinic0 after a boot", || status(&node, "multinic0").contains("10-multinic0.network"));
         node.wait("its address", || node.shows("multinic0", &["192.0.2.10/24", "mtu 1450"]));
     }
+}
+
+/// Routes by a gateway, in the main table and in an interface's own.
+fn has_its_routes_so_after_a_boot(release: Release, network: NetworkManagement, own: (&str, &str)) {
+    const ROUTED: &str = r#"{"routes": [{"to": "10.8.0.0/16", "via": "192.0.2.1"}, {"to": "10.9.0.0/16", "metric": 7},
+        {"to": "fd00:8::/32", "via": "2001:db8::1"}]}"#;
+    const SOURCED: &str = r#"{"sourceRouting": {"enabled": true, "tableBase": 300},
+        "routes": [{"to": "0.0.0.0/0", "via": "192.0.2.1"}, {"to": "::/0", "via": "2001:db8::1"}]}"#;
+    let Some(mut node) = Node::new(release, network, own) else { return };
+    plug(&mut node.guest, NIC, "ens9");
+    for (options, expected) in [(ROUTED, "10.8.0.0/16 via 192.0.2.1"), (SOURCED, "default via 192.0.2.1")] {
+        node.options = Some(options);
+        node.converge(&format!("{NIC},0,1450,192.0.2.10/24,2001:db8::10/64"));
+        let routes = |node: &Node| {
+            let show = |family| {
+                let words = [family, "route", "show", "table", "all", "dev", "multinic0", "type", "unicast"];
+                node.guest.run("ip", &words).unwrap_or_default()
+            };
+            let text = show("-4") + &show("-6");
+            let mut lines: Vec<String> = text
+                .lines()
+                .filter(|line| !line.starts_with("fe80"))
+                .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+                .collect();
+            lines.sort();
+            lines
+        };
+        let made = routes(&node);
+        assert!(made.iter().any(|line| line.starts_with(expected)), "{made:#?}");
+        node.guest.reboot().unwrap();
+        node.wait("its routes after a boot", || {
+            let now = routes(&node);
+            if now != made {
+                println!("{now:#?} is not {made:#?}");
+            }
+            now == made
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs root and builds a file system"]
+fn networkd_has_routes_so_after_a_boot() {
+    has_its_routes_so_after_a_boot(Release::Bookworm, NetworkManagement::Networkd, OWN_NETWORK);
+}
+
+#[test]
+#[ignore = "needs root and builds a file system"]
+fn network_manager_has_routes_so_at_once_and_after_a_boot() {
+    has_its_routes_so_after_a_boot(Release::Trixie, NetworkManagement::NetworkManager, OWN_PROFILE);
+}
+
+#[test]
+#[ignore = "needs root and builds a file system"]
+fn ifcfg_has_routes_so_at_once_and_after_a_boot() {
+    let own = (
+        "/etc/sysconfig/network-scripts/ifcfg-eth0",
+        "DEVICE=eth0\nTYPE=Ethernet\nONBOOT=yes\nBOOTPROTO=none\nIPADDR=198.51.100.5\nPREFIX=24\nIPV6INIT=no\n",
+    );
+    has_its_routes_so_after_a_boot(Release::Bookworm, NetworkManagement::Ifcfg, own);
+}
+
+#[test]
+#[ignore = "needs root and builds a file system"]
+fn netplan_has_routes_so_after_a_boot() {
+    let own = (
+        "/etc/netplan/50-cloud-init.yaml",
+        "network:\n  version: 2\n  ethernets: {eth0: {addresses: [198.51.100.5/24]}}\n",
+    );
+    has_its_routes_so_after_a_boot(Release::Trixie, NetworkManagement::Netplan, own);
 }
