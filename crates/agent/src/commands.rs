@@ -1,14 +1,17 @@
 //! The commands, from their settings to an exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use multinic_core::node::absence::Proof;
 use multinic_core::node::observed::{NicFile, Observed};
 use multinic_core::node::plan;
 use multinic_host::backend::detect::Detected;
-use multinic_host::{Access, Anchors, Host, Options, Recovery};
+use multinic_host::guard::GuardSettings;
+use multinic_host::{Access, Anchors, Host, HostError, Options, Recovery};
 use multinic_store::AgentSource;
 use multinic_telemetry::shutdown::Shutdown;
+use tokio::time::Instant;
 
 use crate::config::{
     AgentAction, Command, DataSource, NodeNameOrigin, PlanOutput, Request, RunMode, Settings,
@@ -29,6 +32,10 @@ use crate::{forecast, job, os_type};
 
 /// `once`, `cleanup`: some NICs are not as they should be.
 const SOME_FAILED: u8 = 2;
+/// How long the work of another process on this node is waited for.
+const UNDOING: Duration = Duration::from_secs(5);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Does what was asked for.
 pub async fn dispatch(request: Request) -> anyhow::Result<ExitCode> {
@@ -42,6 +49,7 @@ pub async fn dispatch(request: Request) -> anyhow::Result<ExitCode> {
         Command::Once => once(settings).await,
         Command::Plan { output } => plan_only(settings, output).await,
         Command::Doctor(args) => doctor(settings, args).await,
+        Command::Undo => undo(&settings).await,
         Command::Cleanup { yes } => cleanup(settings, yes).await,
     }
 }
@@ -60,7 +68,13 @@ impl Parts {
         options.access = access;
         options.backups = settings.backup_keep;
         options.backend = settings.network_backend;
-        let mut host = Host::open(options)?;
+        options.safe_apply = settings.safe_apply;
+        options.guard = (access == Access::Write).then(|| GuardSettings {
+            program: settings.undo_program.clone(),
+            arguments: vec!["undo".to_owned(), format!("--node-name={name}"), "--log-format=text".to_owned()],
+            unarmed: settings.allow_unarmed,
+        });
+        let mut host = open(options).await?;
         let Detected { backend, why } = host.backend();
         tracing::info!(
             node_name = name,
@@ -87,7 +101,20 @@ impl Parts {
     }
 }
 
-async fn recover(host: &mut Host, node_name: &str) -> anyhow::Result<()> {
+/// Opens the node. One who undoes what an earlier agent left has it for some seconds at most.
+async fn open(options: Options) -> Result<Host, HostError> {
+    let deadline = Instant::now() + UNDOING;
+    loop {
+        match Host::open(options.clone()) {
+            Err(HostError::Busy(_)) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+            opened => return opened,
+        }
+    }
+}
+
+/// Settles what earlier runs left, and says whether something of it could not be.
+async fn recover(host: &mut Host, node_name: &str) -> anyhow::Result<bool> {
+    let mut failed = false;
     for recovered in host.recover().await? {
         let mac_address = recovered.mac;
         match recovered.outcome {
@@ -97,15 +124,18 @@ async fn recover(host: &mut Host, node_name: &str) -> anyhow::Result<()> {
             Recovery::RolledBack => {
                 tracing::warn!(node_name, %mac_address, "an interrupted change was rolled back");
             }
-            Recovery::Failed(failures) => tracing::error!(
-                node_name,
-                %mac_address,
-                error = failures.join("; "),
-                "an interrupted change could not be rolled back; the interface is left alone until it can"
-            ),
+            Recovery::Failed(failures) => {
+                failed = true;
+                tracing::error!(
+                    node_name,
+                    %mac_address,
+                    error = failures.join("; "),
+                    "an interrupted change could not be rolled back; the interface is left alone until it can"
+                );
+            }
         }
     }
-    Ok(())
+    Ok(failed)
 }
 
 pub(crate) fn announce(settings: &Settings) {
@@ -207,6 +237,17 @@ async fn plan_only(settings: Settings, output: PlanOutput) -> anyhow::Result<Exi
         PlanOutput::Json => println!("{:#}", forecast::json(node, &wishes, &planned)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Undoes what an agent left that died. One that lives is waited for: it settles everything itself.
+async fn undo(settings: &Settings) -> anyhow::Result<ExitCode> {
+    let mut options = Options::new(&settings.host_root);
+    options.access = Access::WriteInTurn;
+    options.backups = settings.backup_keep;
+    options.backend = settings.network_backend;
+    let mut host = Host::open(options)?;
+    let failed = recover(&mut host, settings.node.as_str()).await?;
+    Ok(if failed { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
 }
 
 /// Takes everything of ours away, or says what that would be.

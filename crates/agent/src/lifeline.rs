@@ -1,20 +1,16 @@
 //! The addresses by which the cluster knows the node. The NIC that has one of them is never touched.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 
-/// Destinations that stand for the whole world, of the ranges for documentation (RFC 5737, RFC 3849): nothing is sent.
-const WORLD: [(IpAddr, IpAddr); 2] = [
-    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
-    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))),
-];
+use multinic_host::netlink::Netlink;
 
 /// Where the node's addresses are known from.
 #[derive(Debug, Clone)]
 pub enum NodeAddresses {
     /// From the configuration.
     Configured(BTreeSet<IpAddr>),
-    /// From the kernel's choice for its default routes.
+    /// From the node's default routes.
     OfDefaultRoute,
 }
 
@@ -33,29 +29,20 @@ impl NodeAddresses {
         match self {
             Self::Configured(addresses) => addresses.clone(),
             Self::OfDefaultRoute => {
-                WORLD.iter().filter_map(|(any, world)| source_address(*any, *world)).collect()
+                let own = Netlink::open().and_then(|netlink| netlink.own_addresses());
+                own.unwrap_or_else(|error| {
+                    // The links of the default routes are left alone whatever their addresses are.
+                    tracing::warn!(%error, "the node's own addresses are not known");
+                    BTreeSet::new()
+                })
             }
         }
     }
 }
 
-/// Connecting a datagram socket makes the kernel choose a route and a source address, and sends nothing.
-fn source_address(any: IpAddr, destination: IpAddr) -> Option<IpAddr> {
-    const DISCARD: u16 = 9;
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
-    socket.connect(SocketAddr::new(destination, DISCARD)).ok()?;
-    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_unspecified())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_source_address_is_the_one_of_the_route() {
-        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        assert_eq!(source_address(IpAddr::V4(Ipv4Addr::UNSPECIFIED), loopback), Some(loopback));
-    }
 
     #[test]
     fn configured_addresses_are_taken_at_their_word() {

@@ -86,6 +86,12 @@ impl Node {
 
     /// Makes the node as wished. A stop that is requested meanwhile is heeded between two changes.
     pub async fn pass(&mut self, wishes: &Wishes, shutdown: &Shutdown) -> Result<Passed, HostError> {
+        let passed = self.rounds(wishes, shutdown).await;
+        self.host.stand_down().await;
+        passed
+    }
+
+    async fn rounds(&mut self, wishes: &Wishes, shutdown: &Shutdown) -> Result<Passed, HostError> {
         let releases = wishes.releases();
         let mut passed = Passed::default();
         for round in 0..=ROUNDS {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use multinic_core::InterfaceOptions;
 use multinic_core::desired::{DesiredState, EntryId, NicReport};
+use multinic_host::probes::Reach;
 use multinic_store::{AgentSource, StoreError};
 
 use crate::facts::Facts;
@@ -65,6 +66,25 @@ impl Source {
             Place::Database(database) => database.database_addresses().await?,
             Place::Resource(resource) => resource.addresses().await?,
         })
+    }
+
+    /// How it is asked whether it can be reached; none for a file.
+    pub fn reach(&self) -> Option<Reach> {
+        match &self.place {
+            Place::Database(database) => database.is_remote().then(|| {
+                let database = database.clone();
+                Reach::new(self.place(), move || {
+                    let database = database.clone();
+                    async move { database.reach().await.map_err(|error| error.to_string()) }
+                })
+            }),
+            Place::Resource(resource) => Some(resource.reach()),
+        }
+    }
+
+    /// Whether a read of it was an answer of another host, and not of what it said before.
+    pub fn answers_reads(&self) -> bool {
+        matches!(self.place, Place::Database(_))
     }
 
     /// This node's desired state as of one moment.

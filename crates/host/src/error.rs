@@ -7,6 +7,7 @@ use multinic_core::MacAddr;
 use crate::backend::netplan::check::CheckError;
 use crate::faults::{BadFault, Injected};
 use crate::files::FileError;
+use crate::guard::GuardError;
 use crate::journal::JournalError;
 use crate::manager::ManagerError;
 use crate::netlink::NetlinkError;
@@ -99,6 +100,19 @@ pub enum Cause {
     /// After all steps, the kernel or the file shows something else.
     #[error("not as asked for, although every step was done: {}", .0.join(", "))]
     NotAsAsked(Vec<String>),
+    /// What worked before the change does not work after it.
+    #[error("it cut what worked before: {}; {}", .lost.join("; "), Still(.still))]
+    Cut {
+        /// What does not work any more.
+        lost: Vec<String>,
+        /// What of it does not work either now that the NIC is as before.
+        still: Vec<String>,
+    },
+    /// Nothing on the node would restore the NIC if we died meanwhile.
+    #[error(
+        "nothing would undo the change if the agent died meanwhile (ALLOW_UNARMED=true allows that): {0}"
+    )]
+    Unarmed(#[from] GuardError),
     /// An earlier change to the same NIC was interrupted and cannot be rolled back.
     #[error("an earlier change to {mac} was interrupted and cannot be rolled back: {}", .failures.join("; "))]
     Unsettled {
@@ -120,6 +134,17 @@ pub enum Cause {
     /// A failure that a test asked for.
     #[error(transparent)]
     Injected(#[from] Injected),
+}
+
+struct Still<'a>(&'a [String]);
+
+impl fmt::Display for Still<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("all of it works again"),
+            still => write!(f, "without the change, too: {}", still.join("; ")),
+        }
+    }
 }
 
 /// What became of a failed change.
@@ -156,6 +181,7 @@ impl ApplyError {
             | Cause::Look(HostError::Netlink(_))
             | Cause::NotAsAsked(_)
             | Cause::Lost(_)
+            | Cause::Cut { .. }
             | Cause::Unsettled { .. } => FailureKind::Kernel,
             Cause::Check(CheckError::TooSlow(_)) => FailureKind::Timeout,
             Cause::Manager(error) if error.is_timeout() => FailureKind::Timeout,
@@ -165,6 +191,7 @@ impl ApplyError {
             | Cause::Journal(_)
             | Cause::State(_)
             | Cause::Look(_)
+            | Cause::Unarmed(_)
             | Cause::Outdated { .. }
             | Cause::ReadOnly
             | Cause::Injected(_) => FailureKind::System,

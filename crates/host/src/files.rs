@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::FlockOperation;
+
 use crate::faults::{self, Injected, Point};
 
 /// No file of ours comes near this; one that does is not read into memory.
@@ -229,15 +231,23 @@ impl HostRoot {
         Ok(())
     }
 
-    /// Takes a lock that lasts as long as what is returned; none if another process holds it.
-    pub fn lock(&self, relative: &Path) -> Result<Option<File>, FileError> {
+    /// Takes a lock that lasts as long as what is returned; none if another process holds it. `in_turn`: waits for that one,
+    /// however long it takes.
+    pub fn lock(&self, relative: &Path, in_turn: bool) -> Result<Option<File>, FileError> {
         let path = self.place(relative)?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = file.map_err(io_error("open", &path))?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(io_error("lock", &path)(errno.into())),
+        let operation = match in_turn {
+            true => FlockOperation::LockExclusive,
+            false => FlockOperation::NonBlockingLockExclusive,
+        };
+        loop {
+            match rustix::fs::flock(&file, operation) {
+                Ok(()) => return Ok(Some(file)),
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(io_error("lock", &path)(errno.into())),
+            }
         }
     }
 }
@@ -341,10 +351,13 @@ mod tests {
     #[test]
     fn a_lock_is_held_once() {
         let (_folder, root) = root();
-        let held = root.lock(Path::new("lock")).unwrap();
+        let held = root.lock(Path::new("lock"), false).unwrap();
         assert!(held.is_some());
-        assert!(root.lock(Path::new("lock")).unwrap().is_none());
-        drop(held);
-        assert!(root.lock(Path::new("lock")).unwrap().is_some());
+        assert!(root.lock(Path::new("lock"), false).unwrap().is_none());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| root.lock(Path::new("lock"), true).unwrap());
+            drop(held);
+            assert!(waiting.join().unwrap().is_some());
+        });
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use multinic_core::MacAddr;
 use multinic_core::node::Owned;
@@ -17,14 +18,19 @@ use crate::backups;
 use crate::error::HostError;
 use crate::faults;
 use crate::files::HostRoot;
+use crate::guard::{Guard, GuardSettings};
 use crate::journal;
 use crate::netlink::Netlink;
 use crate::netlink::events::Events;
+use crate::probes::{Probes, Reach, Works};
 use crate::rollback::Ground;
 use crate::state::{self, State};
 use crate::sysctl;
 
 const LOCK: &str = "var/lib/multinic/lock";
+
+/// As the older agents had it.
+const SAFE_APPLY: Duration = Duration::from_secs(120);
 
 /// How to open a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +47,10 @@ pub struct Options {
     pub check: CheckWith,
     /// What must not be cut.
     pub anchors: Anchors,
+    /// How long a change may take before the node goes back by itself, and at most its probes.
+    pub safe_apply: Duration,
+    /// What is armed on the node before a change; none: nothing but the journal, which the next start settles.
+    pub guard: Option<GuardSettings>,
 }
 
 /// Whether a node may be changed.
@@ -50,6 +60,8 @@ pub enum Access {
     Read,
     /// By this process alone.
     Write,
+    /// By this process alone, as soon as no other works on it.
+    WriteInTurn,
 }
 
 /// Who checks a file before it is put in place.
@@ -82,6 +94,8 @@ impl Options {
             backend: None,
             check: CheckWith::Installed,
             anchors: Anchors::default(),
+            safe_apply: SAFE_APPLY,
+            guard: None,
         }
     }
 }
@@ -115,6 +129,9 @@ pub struct Host {
     pub(crate) backend: Backend,
     pub(crate) check: Option<Check>,
     pub(crate) backups: usize,
+    pub(crate) probes: Probes,
+    pub(crate) guard: Option<Guard>,
+    pub(crate) safe_apply: Duration,
     detected: Detected,
     anchors: Anchors,
     lock: Option<File>,
@@ -123,14 +140,15 @@ pub struct Host {
 impl Host {
     /// Opens a node. Before anything else, [`Self::recover`] is to be called on one that may be changed.
     pub fn open(options: Options) -> Result<Self, HostError> {
-        let Options { root, access, backups, backend, check, anchors } = options;
+        let Options { root, access, backups, backend, check, anchors, safe_apply, guard } = options;
         faults::check()?;
         let root = HostRoot::open(&root)?;
         let mut lock = None;
-        if access == Access::Write {
+        if access != Access::Read {
             root.make_directory(Path::new(state::DIRECTORY), 0o755)?;
             let busy = || HostError::Busy(root.path().join(LOCK));
-            lock = Some(root.lock(Path::new(LOCK))?.ok_or_else(busy)?);
+            let in_turn = access == Access::WriteInTurn;
+            lock = Some(root.lock(Path::new(LOCK), in_turn)?.ok_or_else(busy)?);
         }
         let detected = backend.map_or_else(|| detect::detect(&root), detect::asked_for);
         let backend = detected.backend;
@@ -141,7 +159,23 @@ impl Host {
             CheckWith::Program(program) => Some(Check::new(program)),
         };
         let state = State::load(&root)?;
-        Ok(Self { netlink: Netlink::open()?, state, backend, check, backups, detected, anchors, lock, root })
+        let guard = guard.map(|settings| Guard::new(settings, safe_apply, backend));
+        let probes = Probes::new(safe_apply);
+        let netlink = Netlink::open()?;
+        Ok(Self {
+            root,
+            netlink,
+            state,
+            backend,
+            check,
+            backups,
+            probes,
+            guard,
+            safe_apply,
+            detected,
+            anchors,
+            lock,
+        })
     }
 
     /// One look at the node.
@@ -189,6 +223,9 @@ impl Host {
             };
             recovered.push(Recovered { mac, outcome });
         }
+        if self.guard.is_some() {
+            Guard::stand_down_earlier(&self.root).await;
+        }
         // With no entry left, only our NICs' numbers are needed; the others would pile up.
         let owned = &self.state.owned;
         if self.state.made.keys().any(|mac| !owned.contains_key(mac))
@@ -234,6 +271,30 @@ impl Host {
     /// Changes what must not be cut.
     pub fn set_anchors(&mut self, anchors: Anchors) {
         self.anchors = anchors;
+    }
+
+    /// How the source of the desired state is asked whether it can be reached, after a change to a node that could reach it
+    /// before.
+    pub fn set_reach(&mut self, reach: Reach) {
+        self.probes.reach = Some(reach);
+    }
+
+    /// The source was just read, so it can be reached.
+    pub fn source_answered(&mut self) {
+        self.probes.source_answered();
+    }
+
+    /// No change follows soon: what was armed for the last ones is disarmed.
+    pub async fn stand_down(&mut self) {
+        self.probes.forget();
+        if let Some(guard) = &mut self.guard {
+            guard.stand_down().await;
+        }
+    }
+
+    /// What works on the node now, as far as its probes can tell.
+    pub(crate) async fn works(&mut self) -> Result<Works, HostError> {
+        Ok(self.probes.works(&self.netlink, &self.anchors.node_addresses).await?)
     }
 
     /// The events of the network namespace from now on. To be listened to before the first look, so that nothing falls

@@ -64,6 +64,9 @@ pub struct Entry {
     /// Whether the network manager was made to let go of the link.
     #[serde(default)]
     pub held: bool,
+    /// NetworkManager's checkpoint of the NIC, which would undo everything since when its time is over.
+    #[serde(default)]
+    pub checkpoint: Option<String>,
 }
 
 /// A link as it was before.
@@ -220,6 +223,7 @@ impl Entry {
             touched_rules: Vec::new(),
             files: Vec::new(),
             held: false,
+            checkpoint: None,
         }
     }
 
@@ -261,8 +265,10 @@ pub fn read(root: &HostRoot, mac: MacAddr) -> Result<Option<Entry>, JournalError
     if entry.version != VERSION || entry.mac != mac {
         return Err(broken(format!("it is of version {} and about {}", entry.version, entry.mac)));
     }
-    // A manager that was started since has let go of nothing for us.
-    entry.held &= boot()? == entry.boot;
+    // A manager that was started since has let go of nothing for us, and keeps no checkpoint.
+    let this_boot = boot()? == entry.boot;
+    entry.held &= this_boot;
+    entry.checkpoint = entry.checkpoint.filter(|_| this_boot);
     Ok(Some(entry))
 }
 

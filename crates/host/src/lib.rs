@@ -8,6 +8,7 @@
 //! * [`backend`]: the files for the next boot, of each of five network managers.
 //! * [`manager`]: what the one that runs is told.
 //! * `transaction`, `rollback`, [`journal`], [`state`]: old or new, never between.
+//! * [`probes`]: what worked before a change works after it. [`guard`]: who restores a NIC when we die.
 //! * [`files`]: files that are whole or not there.
 //! * [`faults`]: where a test can break it.
 
@@ -16,10 +17,12 @@ pub mod backups;
 pub mod error;
 pub mod faults;
 pub mod files;
+pub mod guard;
 mod host;
 pub mod journal;
 pub mod manager;
 pub mod netlink;
+pub mod probes;
 mod rollback;
 pub mod state;
 pub mod survey;

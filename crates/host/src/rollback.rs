@@ -65,7 +65,7 @@ pub(crate) fn roll_back(ground: Ground<'_>, entry: &Entry) -> Result<(), Vec<Str
 }
 
 /// The link as it is now, if it is still the one that was changed.
-fn changed_link<'a>(
+pub(crate) fn changed_link<'a>(
     ground: Ground<'_>,
     entry: &'a Entry,
 ) -> Result<Option<(&'a LinkBefore, LinkState)>, crate::HostError> {

@@ -1,9 +1,10 @@
 //! One change to one NIC: made whole, or not at all.
 //!
-//! The order is: write down what is (the journal), take the steps, make the network manager agree, look whether kernel and file show what was asked for,
-//! put the new state in place (from then on the change counts as made), remove the journal entry. Whatever fails before
-//! that is rolled back at once; whatever is interrupted before that is rolled back before the next change to the same NIC
-//! and at the next start.
+//! The order is: see what works on the node, arm what restores the NIC if we die, write down what is (the journal), take the
+//! steps, make the network manager agree, look whether kernel and file show what was asked for, and whether what worked still
+//! works, put the new state in place (from then on the change counts as made), remove the journal entry. Whatever fails before
+//! that is rolled back at once; whatever is interrupted before that is rolled back by what was armed, before the next change to
+//! the same NIC, or at the next start.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ use crate::host::Host;
 use crate::journal::{self, Entry, FileBefore, LinkBefore, RuleBefore};
 use crate::manager::{self, Told};
 use crate::netlink::LinkRef;
-use crate::rollback::{is_of, restore_lost, roll_back};
+use crate::probes::{Probes, Works};
+use crate::rollback::{changed_link, is_of, restore_lost, roll_back};
 use crate::{backups, sysctl};
 
 /// How long the kernel may take to find out whether another host has an address: it asks after up to one second and waits
@@ -40,10 +42,11 @@ impl Host {
     pub async fn apply(&mut self, change: &Change) -> Result<(), ApplyError> {
         let mac = change.mac;
         let failed = |cause, rollback| ApplyError { mac, cause, rollback };
+        let works = self.works().await.map_err(|error| failed(Cause::Look(error), Rollback::NotNeeded))?;
         let entry = self.begin(change).await.map_err(|cause| failed(cause, Rollback::NotNeeded))?;
         let before = self.state.clone();
-        let Err(cause) = self.make(change, &entry).await else {
-            self.forget(&entry);
+        let Err(mut cause) = self.make(change, &entry, &works).await else {
+            self.forget(&entry).await;
             return Ok(());
         };
         let mut rolled_back = self.undo(&entry).await;
@@ -54,10 +57,11 @@ impl Host {
                 rolled_back = Err([rolled_back.err().unwrap_or_default(), vec![error.to_string()]].concat());
             }
         }
-        if rolled_back.is_ok()
-            && let Err(error) = journal::remove(&self.root, mac)
-        {
-            rolled_back = Err(vec![error.to_string()]);
+        if rolled_back.is_ok() {
+            rolled_back = self.close(&entry).await;
+        }
+        if let Cause::Cut { still, .. } = &mut cause {
+            *still = self.probes.still(&works, None, &self.netlink).await.err().unwrap_or_default();
         }
         Err(failed(cause, rolled_back.map_or_else(Rollback::Failed, |()| Rollback::Verified)))
     }
@@ -126,8 +130,39 @@ impl Host {
             }
         }
         entry.touched = touched.into_iter().collect();
-        journal::write(&self.root, &entry)?;
+        entry.checkpoint = self.arm(entry.link.as_ref().map(|link| link.name.as_str())).await?;
+        if let Err(error) = journal::write(&self.root, &entry) {
+            if let Some(checkpoint) = &entry.checkpoint {
+                // Nothing was changed; at worst the manager goes back to what is there.
+                let _ = manager::release_checkpoint(&self.root, checkpoint).await;
+            }
+            return Err(error.into());
+        }
         Ok(entry)
+    }
+
+    /// Arms what restores the NIC if we die, and says which checkpoint the network manager made.
+    async fn arm(&mut self, link: Option<&str>) -> Result<Option<String>, Cause> {
+        let Some(guard) = &mut self.guard else { return Ok(None) };
+        let unit = guard.arm(&self.root).await;
+        let checkpoint = match link {
+            Some(link) => manager::remember(self.backend, &self.root, link, self.safe_apply).await,
+            None => Ok(None),
+        };
+        let checkpoint = checkpoint.unwrap_or_else(|error| {
+            tracing::warn!(link, %error, "NetworkManager makes no checkpoint");
+            None
+        });
+        match unit {
+            Err(error) if checkpoint.is_none() && !guard.settings.unarmed => Err(error.into()),
+            Err(error) => {
+                if !std::mem::replace(&mut guard.complained, true) {
+                    tracing::warn!(%error, "no timer of the node would undo a change if the agent died in the middle of it");
+                }
+                Ok(checkpoint)
+            }
+            Ok(()) => Ok(checkpoint),
+        }
     }
 
     fn file_before(&self, path: PathBuf) -> Result<FileBefore, Cause> {
@@ -142,7 +177,7 @@ impl Host {
         Ok(there.filter(|path| !ours.iter().any(|file| file.path == *path)).collect())
     }
 
-    async fn make(&mut self, change: &Change, entry: &Entry) -> Result<(), Cause> {
+    async fn make(&mut self, change: &Change, entry: &Entry, works: &Works) -> Result<(), Cause> {
         faults::point(Point::JournalWritten)?;
         if let Some(link) = entry.link.as_ref().filter(|_| entry.held) {
             manager::take_from(self.backend, &self.root, &link.name).await?;
@@ -152,7 +187,13 @@ impl Host {
         self.wait_for_addresses(change).await?;
         self.tell_manager(change, entry).await?;
         faults::point(Point::ManagerAgrees)?;
-        self.finish(change, entry)
+        // The answers come while we look.
+        Probes::begin(works, change.link, &self.netlink);
+        self.verify(change)?;
+        let still = self.probes.still(works, change.link, &self.netlink).await;
+        still.map_err(|lost| Cause::Cut { lost, still: Vec::new() })?;
+        faults::point(Point::Verified)?;
+        self.commit(change, entry)
     }
 
     async fn take_steps(&self, change: &Change) -> Result<(), Cause> {
@@ -314,17 +355,18 @@ impl Host {
         Ok(())
     }
 
-    /// Looks, and if everything is as asked for, makes it count.
-    fn finish(&mut self, change: &Change, entry: &Entry) -> Result<(), Cause> {
+    /// Looks whether everything is as asked for.
+    fn verify(&self, change: &Change) -> Result<(), Cause> {
         let observed = self.look().map_err(Cause::Look)?;
         let wrong = match &change.target {
             Some(target) => differences(&observed, change, target),
             None => remains(&observed, change),
         };
-        if !wrong.is_empty() {
-            return Err(Cause::NotAsAsked(wrong));
-        }
-        faults::point(Point::Verified)?;
+        if wrong.is_empty() { Ok(()) } else { Err(Cause::NotAsAsked(wrong)) }
+    }
+
+    /// Makes it count.
+    fn commit(&mut self, change: &Change, entry: &Entry) -> Result<(), Cause> {
         let mac = change.mac;
         match &change.target {
             Some(target) => {
@@ -340,18 +382,35 @@ impl Host {
     }
 
     /// Removes the entry of a change that was made. If that fails, the next start does it.
-    fn forget(&self, entry: &Entry) {
+    async fn forget(&self, entry: &Entry) {
         let mac = entry.mac;
         // The change was made: a fault that is asked for here can interrupt, but it cannot undo.
         let _ = faults::point(Point::Committed);
-        if let Err(error) = journal::remove(&self.root, mac) {
-            tracing::warn!(mac_address = %mac, %error, "a journal entry of a change that was made is left over");
+        if let Err(failures) = self.close(entry).await {
+            let error = failures.join("; ");
+            tracing::warn!(mac_address = %mac, error, "a journal entry of a change that was made is left over");
         }
         let _ = faults::point(Point::JournalRemoved);
     }
 
+    /// Removes an entry, and before that the checkpoint that it knows of.
+    async fn close(&self, entry: &Entry) -> Result<(), Vec<String>> {
+        if let Some(checkpoint) = &entry.checkpoint {
+            let removed = manager::release_checkpoint(&self.root, checkpoint).await;
+            removed.map_err(|error| vec![error.to_string()])?;
+        }
+        journal::remove(&self.root, entry.mac).map_err(|error| vec![error.to_string()])
+    }
+
     /// Rolls a change back, and tells the network manager that everything is as it was.
     async fn undo(&self, entry: &Entry) -> Result<(), Vec<String>> {
+        // It may have been given the link already, or have taken it back by its checkpoint.
+        if entry.held
+            && let Ok(Some((_, now))) = changed_link(self.ground(), entry)
+            && let Err(error) = manager::take_from(self.backend, &self.root, &now.link.name).await
+        {
+            tracing::warn!(link = now.link.name, %error, "the network manager does not let go of the link");
+        }
         let rolled_back = roll_back(self.ground(), entry);
         let files = entry.paths();
         let told = Told { files: &files, held: entry.held };
@@ -368,7 +427,7 @@ impl Host {
         if !made {
             self.undo(entry).await?;
         }
-        journal::remove(&self.root, entry.mac).map_err(|error| vec![error.to_string()])?;
+        self.close(entry).await?;
         Ok(made)
     }
 }

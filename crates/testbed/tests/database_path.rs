@@ -53,7 +53,9 @@ fn the_nic_on_the_path_to_the_database_is_refused() {
     let before = ForeignState::capture(&node, &root, &[]).unwrap();
 
     let mut command = Command::new(find("multinic-agent").expect("cargo build --bins"));
-    command.args(["once", "--node-name", "node-a", "--log-format", "text", "--host-root"]).arg(&root);
+    command
+        .args(["once", "--node-name", "node-a", "--log-format", "text", "--allow-unarmed", "--host-root"])
+        .arg(&root);
     command.env("DATABASE_URL", format!("mysql://{USER}:{}@{server}:{port}/path", database.password()));
     let log = folder.path().join("agent.log");
     let mut agent = node.run(|| Program::start("multinic-agent", command, log)).unwrap().unwrap();

@@ -39,7 +39,7 @@ Exit codes:
      or it was only asked what would go
   1  a wrong option, an unreadable source, or a node that cannot be worked on: nothing was done; RUN_MODE=job: every NIC
      failed, or some did and JOB_COMPLETE_ON_PARTIAL_FAILURE is false, or a clean-up left something
-  2  once: a NIC failed, was refused or is not there; cleanup: something could not be taken away; doctor: a NIC is not to
+  2  undo: a change could not be undone; once: a NIC failed, was refused or is not there; cleanup: something could not be taken away; doctor: a NIC is not to
      be configured as things are";
 
 /// The agent of a node: it finds NICs by their MAC, configures them, verifies them, repairs them and reports.
@@ -75,6 +75,8 @@ pub enum Command {
     },
     /// Say what on this node would do harm, and how to mend it; needs no database
     Doctor(DoctorArgs),
+    /// Undo what an agent that died left half done; needs no database. What the node's systemd starts
+    Undo,
     /// Take everything of MultiNIC away from this node; needs no database
     Cleanup {
         /// Do it, instead of saying what would be done
@@ -194,6 +196,22 @@ pub struct Options {
     /// Whether the main table has no route to the interface's own network; needs NETWORK_POLICY_ROUTING_ENABLED
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Interfaces")]
     pub network_noprefixroute: bool,
+    /// How long after a change began the node goes back by itself if this agent died meanwhile; and the most that may pass
+    /// until what worked before a change works again after it. Half a minute at least
+    #[arg(long, global = true, default_value = "120s", value_parser = duration::parse_positive, help_heading = "Safety")]
+    pub safe_apply_timeout: Duration,
+    /// Where a copy of this program is put for that, as the node sees it; not on a file system that is mounted noexec
+    #[arg(
+        long,
+        global = true,
+        default_value = "/var/lib/multinic/bin/multinic-agent",
+        help_heading = "Safety"
+    )]
+    pub undo_program: PathBuf,
+    /// Whether NICs are changed where nothing on the node would go back if this agent died in the middle: no systemd, no
+    /// access to its bus, or nothing may be run there. The next start does it then
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Safety")]
+    pub allow_unarmed: bool,
 
     /// Where the desired state is read: db, a database; nodecr, the object MultiNicNodeConfig/NODE_NAME
     #[arg(long, global = true, value_enum, default_value_t = DataSource::Db, help_heading = "Source")]

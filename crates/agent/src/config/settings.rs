@@ -41,6 +41,12 @@ pub struct Settings {
     pub options: InterfaceOptions,
     /// How many copies are kept of each file.
     pub backup_keep: usize,
+    /// How long a change may take before the node goes back by itself.
+    pub safe_apply: Duration,
+    /// Where the program is put that does that, as the node sees it.
+    pub undo_program: PathBuf,
+    /// Whether NICs are changed where nothing would.
+    pub allow_unarmed: bool,
     /// Plan and log only.
     pub dry_run: bool,
     /// Where the desired state is read.
@@ -116,6 +122,9 @@ impl Settings {
             network_routing_table_base,
             network_route_metric,
             network_noprefixroute,
+            safe_apply_timeout,
+            undo_program,
+            allow_unarmed,
             data_source,
             node_cr_namespace,
             kubeconfig,
@@ -193,6 +202,9 @@ impl Settings {
             max_interfaces,
             options,
             backup_keep,
+            safe_apply: safe_apply_timeout,
+            undo_program,
+            allow_unarmed,
             dry_run,
             data_source,
             resource: ResourceSettings {

@@ -102,6 +102,10 @@ impl Agent {
         board: StatusBoard,
     ) -> Self {
         let Doubt { rules, stale_confirm } = doubt;
+        let mut node = node;
+        if let Some(reach) = source.reach() {
+            node.host.set_reach(reach);
+        }
         let mut ledger = AbsenceLedger::default();
         ledger.newest = node.host.newest().cloned();
         Self {
@@ -158,6 +162,9 @@ impl Agent {
         let read = read.await;
         self.metrics.query(Query::GetPending, begun.elapsed());
         let (source_addresses, read) = read?;
+        if self.source.answers_reads() {
+            self.node.host.source_answered();
+        }
         let node_addresses = self.lifeline.addresses();
         self.node.host.set_anchors(Anchors { node_addresses, source_addresses });
         Ok(read)

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use multinic_host::probes::Reach;
 
 /// How long one request may take. A watch is no such request.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// How long a connection may take whose answer comes within milliseconds, or is asked for again.
+const REACH_LIMIT: Duration = Duration::from_secs(3);
 /// A watch that is silent for longer is dead: the server ends each after 290 s.
 const SILENCE_LIMIT: Duration = Duration::from_secs(300);
 /// Texts of others are cut to this many bytes.
@@ -87,6 +90,22 @@ impl ApiServer {
             Ok(Err(error)) => Err(format!("cannot resolve {}: {error}", self.host)),
             Err(_) => Err(format!("cannot resolve {}: no answer", self.host)),
         }
+    }
+
+    /// How it is asked whether it can be reached: by a connection that is closed at once.
+    pub fn reach(&self) -> Reach {
+        let (host, port) = (self.host.clone(), self.port);
+        Reach::new(self.place(), move || {
+            let host = host.clone();
+            async move {
+                let connected = tokio::net::TcpStream::connect((host.as_str(), port));
+                match tokio::time::timeout(REACH_LIMIT, connected).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err("no answer".to_owned()),
+                }
+            }
+        })
     }
 
     /// Its name for logs.

@@ -10,6 +10,7 @@ use kube::Api;
 use kube::core::DynamicObject;
 use multinic_core::NodeName;
 use multinic_core::desired::{DesiredState, Silence};
+use multinic_host::probes::Reach;
 
 use super::access::{AccessError, ApiServer, RequestError, limited};
 use super::firmware::ProductUuid;
@@ -107,6 +108,11 @@ impl NodeResource {
     /// The addresses of the API server.
     pub async fn addresses(&self) -> Result<Vec<IpAddr>, ResourceError> {
         self.server.addresses().await.map_err(ResourceError::Unresolved)
+    }
+
+    /// How the API server is asked whether it can be reached.
+    pub fn reach(&self) -> Reach {
+        self.server.reach()
     }
 
     /// What tells of changes.

@@ -13,7 +13,7 @@ use zbus::zvariant::{DynamicType, Type};
 use crate::files::HostRoot;
 
 /// Where the bus listens, below the node's root.
-const SOCKET: &str = "run/dbus/system_bus_socket";
+pub const SOCKET: &str = "run/dbus/system_bus_socket";
 
 /// How long a call may take.
 const LONGEST: Duration = Duration::from_secs(10);

@@ -98,6 +98,25 @@ pub(crate) async fn has_a_hand_on(
     }
 }
 
+/// Has the manager remember how a link stands with it, and go back to that after a time unless it is told otherwise. None
+/// where it cannot, or does not have the link.
+pub(crate) async fn remember(
+    backend: Backend,
+    root: &HostRoot,
+    link: &str,
+    after: Duration,
+) -> Result<Option<String>, ManagerError> {
+    match backend {
+        Backend::NetworkManager | Backend::Ifcfg => network_manager::checkpoint(root, link, after).await,
+        Backend::Netplan | Backend::Networkd | Backend::Wicked => Ok(None),
+    }
+}
+
+/// Tells the manager not to go back to what [`remember`] gave.
+pub(crate) async fn release_checkpoint(root: &HostRoot, checkpoint: &str) -> Result<(), ManagerError> {
+    network_manager::destroy_checkpoint(root, checkpoint).await
+}
+
 /// Makes the manager let go of a link.
 pub(crate) async fn take_from(backend: Backend, root: &HostRoot, link: &str) -> Result<(), ManagerError> {
     match backend {

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use multinic_core::node::NicTarget;
 use tokio::time::Instant;
@@ -29,6 +30,11 @@ const SETTINGS: Object<'static> = Object {
 const UNKNOWN_DEVICE: &str = "org.freedesktop.NetworkManager.UnknownDevice";
 const UNKNOWN_CONNECTION: &str = "org.freedesktop.NetworkManager.Settings.InvalidConnection";
 
+/// What it says of a checkpoint that is not there.
+const INVALID_ARGUMENTS: &str = "org.freedesktop.NetworkManager.InvalidArguments";
+/// `NM_CHECKPOINT_CREATE_FLAG_ALLOW_OVERLAPPING`: somebody else may have one of the same device.
+const ALLOW_OVERLAPPING: u32 = 0x08;
+
 /// `NM_DEVICE_STATE_UNMANAGED`.
 const UNMANAGED: u32 = 10;
 /// `NM_DEVICE_STATE_ACTIVATED`.
@@ -39,7 +45,7 @@ const FAILED: u32 = 120;
 /// How long a NIC that it has let go of already may stay so after the profile has been read, before that counts as what
 /// its own configuration wants: one that has just been plugged, it does not manage for a moment. And how long a link that
 /// has just come up may be without a carrier, before that counts as how it is.
-const NEW: std::time::Duration = std::time::Duration::from_secs(3);
+const NEW: Duration = Duration::from_secs(3);
 
 struct NetworkManager(Bus);
 
@@ -62,6 +68,33 @@ pub async fn has_a_hand_on(
     let standing = manager.standing(&device).await?;
     let stays = stays_with.is_some_and(|target| standing.is_activated_with(&uuid(target)));
     Ok(standing.state != UNMANAGED && !stays)
+}
+
+/// Makes a checkpoint of a link that it manages, to which it goes back by itself after a time.
+pub async fn checkpoint(
+    root: &HostRoot,
+    link: &str,
+    after: Duration,
+) -> Result<Option<String>, ManagerError> {
+    let Some(manager) = NetworkManager::running(root).await? else { return Ok(None) };
+    let Some(device) = manager.device(link).await? else { return Ok(None) };
+    if manager.standing(&device).await?.state == UNMANAGED {
+        return Ok(None);
+    }
+    let seconds = u32::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+    let body = (vec![&device], seconds, ALLOW_OVERLAPPING);
+    let made: OwnedObjectPath = manager.0.call(ROOT, "CheckpointCreate", &body).await?;
+    Ok(Some(made.as_str().to_owned()))
+}
+
+/// Removes a checkpoint, if it is still there.
+pub async fn destroy_checkpoint(root: &HostRoot, checkpoint: &str) -> Result<(), ManagerError> {
+    let Some(manager) = NetworkManager::running(root).await? else { return Ok(()) };
+    let Ok(path) = ObjectPath::try_from(checkpoint) else { return Ok(()) };
+    match manager.0.call::<_, ()>(ROOT, "CheckpointDestroy", &path).await {
+        Err(error) if !error.is(INVALID_ARGUMENTS) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Makes it let go of a link.

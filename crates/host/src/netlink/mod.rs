@@ -5,6 +5,7 @@
 //! error instead of a link that is missing from a list. Only [`events`] waits.
 
 pub mod events;
+mod neighbours;
 mod read;
 mod rules;
 mod socket;
@@ -14,6 +15,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+pub use neighbours::Neighbour;
 pub use read::{LinkState, Saved};
 pub use socket::Netlink;
 

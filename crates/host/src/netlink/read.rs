@@ -1,5 +1,6 @@
 //! The kernel's lists as the planner's values.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -125,6 +126,34 @@ impl Netlink {
             found.extend(routes(&payload).map_err(garbled("routes"))?);
         }
         Ok(found.into_iter().partition(|route| route.table == MAIN_TABLE))
+    }
+
+    /// The addresses from which the node speaks over its default routes: of each family, over the best one.
+    pub fn own_addresses(&self) -> Result<BTreeSet<IpAddr>, NetlinkError> {
+        let (routes, _) = self.routes()?;
+        let addresses = self.addresses()?;
+        let mut own = BTreeSet::new();
+        for ipv4 in [true, false] {
+            let of_family = |route: &&Route| route.is_default() && route.destination.addr().is_ipv4() == ipv4;
+            let best = routes.iter().filter(of_family).map(|route| route.metric).min();
+            for route in routes.iter().filter(of_family).filter(|route| Some(route.metric) == best) {
+                let on_link = || {
+                    let ours = |address: &&LinkAddress| {
+                        address.link == route.link
+                            && !address.link_local
+                            && address.net.addr().is_ipv4() == ipv4
+                    };
+                    // The kernel takes the one in the gateway's network; else the first.
+                    let near = |address: &&LinkAddress| {
+                        route.gateway.is_some_and(|gateway| address.net.contains(&gateway))
+                    };
+                    let mut found = addresses.iter().filter(ours);
+                    found.clone().find(near).or_else(|| found.next()).map(|address| address.net.addr())
+                };
+                own.extend(route.source.or_else(on_link));
+            }
+        }
+        Ok(own)
     }
 
     /// A link with what belongs to it; none if there is no link of this index.

@@ -204,7 +204,8 @@ impl Node {
         management(switch, &net, number)?;
         let mut command = Command::new(agent);
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH"));
-        command.args(["run", "--host-root"]).arg(&root);
+        // A namespace has no systemd that would undo what a dead agent left.
+        command.args(["run", "--allow-unarmed", "--host-root"]).arg(&root);
         command.env("DATABASE_URL", database);
         command.args(["--node-name", &name, "--poll-interval", "1s"]);
         command.args(["--log-format", "text", "--health-addr", "127.0.0.1"]);

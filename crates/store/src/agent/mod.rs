@@ -19,6 +19,7 @@ use layout::Layout;
 ///
 /// It holds no connection: every [`read`](Self::read) and every [`report`](Self::report) makes one and closes it, since
 /// seconds of work may lie between the two, and a server admits fewer connections than a fleet has nodes.
+#[derive(Clone)]
 pub struct AgentSource {
     settings: DatabaseSettings,
     connector: Connector,
@@ -68,6 +69,18 @@ impl AgentSource {
         }
         session.close().await;
         Ok(())
+    }
+
+    /// Whether the database can be reached. It logs in and says good-bye: a server counts connections that break off before
+    /// that, and locks a host out after too many (`max_connect_errors`).
+    pub async fn reach(&self) -> Result<(), StoreError> {
+        Session::connect(&self.connector, &self.settings).await?.close().await;
+        Ok(())
+    }
+
+    /// Whether it is on another host, or a file.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.settings.target, Target::MySql { .. })
     }
 
     /// The addresses that the database's name resolves to, so that a NIC on the way to it can be told. None for a file.

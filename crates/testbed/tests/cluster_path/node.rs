@@ -130,7 +130,12 @@ impl Node {
     pub fn start_agent(&mut self) {
         let mut command = Command::new(find("multinic-agent").expect("cargo build --bins"));
         let path = std::env::var_os("PATH").unwrap_or_default();
-        command.arg("run").env_clear().env("PATH", path).env("HOST_ROOT", self.root());
+        command
+            .arg("run")
+            .env_clear()
+            .env("PATH", path)
+            .env("HOST_ROOT", self.root())
+            .env("ALLOW_UNARMED", "true");
         command.env("KUBECONFIG", self.folder.path().join("kubeconfig"));
         command.env("PRODUCT_UUID_FILE", self.folder.path().join("product_uuid"));
         command.envs([

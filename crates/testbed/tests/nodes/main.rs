@@ -10,6 +10,7 @@ mod cleanup;
 mod deaths;
 mod findings;
 mod fleet;
+mod guards;
 mod kinds;
 mod life;
 mod managers;
@@ -48,6 +49,9 @@ macro_rules! kinds {
             managers::a_nic_with_a_lease_becomes_ours_and_the_nodes_own_never_does,
             options::a_reboot_brings_routes_rules_and_settings_back,
             deaths::a_dead_agent_leaves_nothing_half_done,
+            guards::a_node_goes_back_by_itself_when_its_agent_is_dead_and_gone,
+            guards::a_change_that_cuts_the_node_off_is_undone,
+            guards::nothing_is_changed_where_nothing_could_be_undone,
             cleanup::a_clean_up_leaves_the_node_as_it_was,
         })*
     };

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// A routing daemon. What an administrator sets by hand looks to networkd like what it set itself and forgot.
 const BIRD: u8 = 12;
 const OWN: &str = "eth0";
-const AGENT: &str = "/usr/local/bin/multinic-agent";
+pub const AGENT: &str = "/usr/local/bin/multinic-agent";
 const SOURCE: &str = "/mnt/source";
 const LOG: &str = "/var/log/multinic-agent.log";
 /// What is set for the next start of the agent alone.

@@ -162,7 +162,7 @@ impl Scene {
         let node = &mut self.nodes[place];
         let mut command = Command::new(find("multinic-agent").unwrap());
         command.args(["run", "--poll-interval", "1s", "--log-format", "text", "--health-addr", "127.0.0.1"]);
-        command.args(["--node-name", &node.name, "--host-root"]).arg(&node.root);
+        command.args(["--node-name", &node.name, "--allow-unarmed", "--host-root"]).arg(&node.root);
         command.env("DATABASE_URL", &node.database_url);
         let log = folder.join(format!("{}.log", node.name));
         node.agent = Some(node.net.run(|| Program::start("multinic-agent", command, log)).unwrap().unwrap());

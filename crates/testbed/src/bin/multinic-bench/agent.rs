@@ -88,6 +88,7 @@ fn start(folder: &Path) -> anyhow::Result<Bench> {
         "30s",
         "--health-addr",
         "127.0.0.1",
+        "--allow-unarmed",
         "--host-root",
     ]);
     command.arg(&root).env("DATABASE_URL", format!("sqlite://{}", database.display()));

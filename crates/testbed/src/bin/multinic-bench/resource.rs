@@ -77,7 +77,9 @@ fn start(node: &NetNs, folder: &Path, kubeconfig: &Path, namespace: &str) -> any
     let root = folder.join("root");
     fs::create_dir_all(root.join("etc/netplan"))?;
     let mut command = Command::new(find("multinic-agent")?);
-    command.args(["run", "--node-name", NODE, "--health-addr", "127.0.0.1", "--host-root"]).arg(&root);
+    command
+        .args(["run", "--node-name", NODE, "--health-addr", "127.0.0.1", "--allow-unarmed", "--host-root"])
+        .arg(&root);
     command.env("DATA_SOURCE", "nodecr").env("KUBECONFIG", kubeconfig).env("NODE_CR_NAMESPACE", namespace);
     // This machine has firmware too, which knows nothing of the node.
     command.env("PRODUCT_UUID_FILE", "/nowhere");
