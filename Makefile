@@ -16,9 +16,14 @@ endif
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The agent puts a copy of itself on the node, which has to run there without the image: it is linked statically.
+AGENT = $(CARGO) rustc --locked -p multinic-agent --bin multinic-agent
+STATIC = -- -C target-feature=+crt-static
+
 .PHONY: build
 build: ## Build both binaries, optimised: target/release/multinic and target/release/multinic-agent
-	$(CARGO) build --release --locked -p multinic -p multinic-agent
+	$(CARGO) build --release --locked -p multinic
+	$(AGENT) --release $(STATIC)
 
 .PHONY: demo
 demo: build ## Show the whole thing on this machine: a simulated cloud, three nodes, real kernel NICs
@@ -46,6 +51,7 @@ kubernetes-cluster: kubernetes ## Build the rest of Kubernetes, for booted nodes
 .PHONY: test-cluster
 test-cluster: kubernetes-cluster ## Run our pods on booted nodes with real kubelets (root on Debian 12)
 	$(CARGO) build --locked --workspace --bins
+	$(AGENT) $(STATIC)
 	$(CARGO) test --locked -p multinic-testbed --test real_cluster -- --ignored --test-threads 1
 
 .PHONY: test-nodes
@@ -110,8 +116,8 @@ bench: build-bench ## Measure against the limits of docs/benchmarks.md; fails if
 	target/release/multinic-bench
 
 .PHONY: build-bench
-build-bench:
-	$(CARGO) build --release --locked -p multinic -p multinic-agent -p multinic-testbed
+build-bench: build
+	$(CARGO) build --release --locked -p multinic-testbed
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -50,6 +50,8 @@ pub struct Hold {
     pub until: Duration,
     /// Why not now, for the report.
     pub reason: String,
+    /// Whether it is because somebody else keeps undoing it.
+    pub fight: bool,
 }
 
 fn doubled(first: Duration, longest: Duration, count: u32) -> Duration {
@@ -63,7 +65,7 @@ impl Attempts {
         if let Some(failed) = self.failures.get(&change.mac).filter(|failed| failed.target == change.target) {
             let until = failed.last + doubled(FIRST_FAILURE_WAIT, LONGEST_FAILURE_WAIT, failed.count);
             if now < until {
-                return Err(Hold { until, reason: failed.error.clone() });
+                return Err(Hold { until, reason: failed.error.clone(), fight: false });
             }
         }
         let repair = matches!(change.kind, ChangeKind::Repair(_));
@@ -79,10 +81,15 @@ impl Attempts {
                     repaired.count,
                     wait.as_secs()
                 );
-                return Err(Hold { until: repaired.last + wait, reason });
+                return Err(Hold { until: repaired.last + wait, reason, fight: true });
             }
         }
         Ok(())
+    }
+
+    /// Whether repairs of a NIC have to wait, or had to until a while ago.
+    pub fn is_fought_about(&self, mac: MacAddr) -> bool {
+        self.repairs.get(&mac).is_some_and(|repaired| repaired.count >= PROMPT_REPAIRS)
     }
 
     /// The change was made and verified. Returns how many repairs in a row that makes, 0 if it was none.
@@ -138,6 +145,7 @@ mod tests {
             kind,
             link: Some(2),
             original_name: "eth1".to_owned(),
+            original_mtu: Some(1500),
             target: Some(target),
             former: Former::default(),
             steps: Vec::new(),

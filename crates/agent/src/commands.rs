@@ -8,6 +8,7 @@ use multinic_core::node::observed::{NicFile, Observed};
 use multinic_core::node::plan;
 use multinic_host::backend::detect::Detected;
 use multinic_host::guard::GuardSettings;
+use multinic_host::survey::{install_drop_in, needs_drop_in};
 use multinic_host::{Access, Anchors, Host, HostError, Options, Recovery};
 use multinic_store::AgentSource;
 use multinic_telemetry::shutdown::Shutdown;
@@ -87,6 +88,9 @@ impl Parts {
         let board = StatusBoard::new(host.backend().clone());
         if access == Access::Write {
             recover(&mut host, &name).await?;
+            if settings.install_dropin && !settings.dry_run {
+                offer_drop_in(settings, &name)?;
+            }
         }
         let dry_run = settings.dry_run || access == Access::Read;
         let node = Node::new(host, name, settings.max_interfaces, dry_run, metrics.clone(), board.clone());
@@ -110,6 +114,19 @@ async fn open(options: Options) -> Result<Host, HostError> {
             opened => return opened,
         }
     }
+}
+
+/// Writes the drop-in, if networkd runs here and does not have it.
+fn offer_drop_in(settings: &Settings, node_name: &str) -> anyhow::Result<()> {
+    if needs_drop_in(&settings.host_root)? {
+        let path = install_drop_in(&settings.host_root)?;
+        tracing::warn!(
+            node_name,
+            path,
+            "the drop-in is written; restart systemd-networkd in a maintenance window"
+        );
+    }
+    Ok(())
 }
 
 /// Settles what earlier runs left, and says whether something of it could not be.
@@ -228,9 +245,8 @@ async fn plan_only(settings: Settings, output: PlanOutput) -> anyhow::Result<Exi
     let Some(wishes) = agent.forecast().await? else {
         anyhow::bail!("the source is older than what was read before; nothing would be done");
     };
-    let host = &agent.node.host;
-    let observed = host.observe().await?;
-    let planned = plan(&wishes.nics, &wishes.releases(), host.owned(), &observed, settings.max_interfaces);
+    let observed = agent.node.host.observe().await?;
+    let planned = agent.node.plan(&wishes, &observed)?;
     let node = settings.node.as_str();
     match output {
         PlanOutput::Text => print!("{}", forecast::text(node, &wishes, &planned)),

@@ -27,9 +27,6 @@ pub struct DoctorArgs {
     /// Print the drop-in that keeps systemd-networkd from dropping routes and rules of others, and do nothing else
     #[arg(long)]
     pub print_dropin: bool,
-    /// Write that drop-in to this node; it counts from networkd's next start, which is left to you
-    #[arg(long, conflicts_with = "print_dropin")]
-    pub install_dropin: bool,
 }
 
 /// Looks, tells, and touches nothing but the drop-in where that was asked for.
@@ -38,7 +35,7 @@ pub async fn doctor(settings: Settings, args: DoctorArgs) -> anyhow::Result<Exit
         print!("{DROP_IN}");
         return Ok(ExitCode::SUCCESS);
     }
-    if args.install_dropin {
+    if settings.install_dropin {
         let path = install_drop_in(&settings.host_root)?;
         println!("{path} is written; restart systemd-networkd in a maintenance window");
         return Ok(ExitCode::SUCCESS);

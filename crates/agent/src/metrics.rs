@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use multinic_core::InterfaceName;
 use multinic_core::node::Drift;
+use multinic_core::node::doctor::Finding;
 use multinic_core::node::observed::Observed;
 use multinic_core::node::preflight::Obstacle;
 use multinic_host::backend::Backend;
@@ -19,8 +20,21 @@ use prometheus_client::registry::Registry;
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// All labels of drift; `cidr` is an address with another prefix length, as the older agents had it.
-const DRIFT_LABELS: [&str; 10] =
-    ["name", "mtu", "missing_address", "ip_address", "cidr", "route", "rule", "sysctl", "link_down", "file"];
+const DRIFT_LABELS: [&str; 11] = [
+    "missing_address",
+    "ip_address",
+    "cidr",
+    "mtu",
+    "name",
+    "state",
+    "file",
+    MISSING_LINK,
+    "route",
+    "rule",
+    "sysctl",
+];
+/// A NIC of ours that was there and is not: unplugged, or moved into a pod's namespace.
+const MISSING_LINK: &str = "missing_link";
 
 /// How a change, or a report of it, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +126,12 @@ struct ReasonLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FindingLabels {
+    code: &'static str,
+    severity: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AgentLabels {
     version: &'static str,
     os_type: String,
@@ -134,6 +154,7 @@ pub struct Metrics {
     deleted: Counter,
     errors: Family<ErrorLabel, Counter>,
     preflight_blocks: Family<ReasonLabel, Counter>,
+    findings: Family<FindingLabels, Gauge>,
     info: Family<AgentLabels, Gauge>,
 }
 
@@ -158,6 +179,7 @@ impl Metrics {
             deleted: Counter::default(),
             errors: Family::default(),
             preflight_blocks: Family::default(),
+            findings: Family::default(),
             info: Family::default(),
         };
         metrics.touch(node, os_type, backend);
@@ -212,6 +234,7 @@ impl Metrics {
             deleted,
             errors,
             preflight_blocks,
+            findings,
             info,
         } = self.clone();
         let mut whole = Registry::default();
@@ -245,6 +268,7 @@ impl Metrics {
         registry.register("orphaned_interfaces_deleted", "Interfaces taken away", deleted);
         registry.register("errors", "Errors by type", errors);
         registry.register("preflight_up_block", "Links that were left alone, by reason", preflight_blocks);
+        registry.register("host_findings", "What on the node would do harm, as last looked for", findings);
         registry.register("agent_info", "The agent; always 1", info);
         whole
     }
@@ -288,6 +312,20 @@ impl Metrics {
     pub fn drift(&self, drift: &Drift, observed: &Observed, link: Option<u32>) {
         let drift_type = drift_label(drift, observed, link);
         self.drifts.get_or_create(&DriftLabel { drift_type }).inc();
+    }
+
+    /// An interface of ours is not there any more.
+    pub fn missing_link(&self) {
+        self.drifts.get_or_create(&DriftLabel { drift_type: MISSING_LINK }).inc();
+    }
+
+    /// What was found on the node that would do harm.
+    pub fn findings(&self, findings: &[Finding]) {
+        self.findings.clear();
+        for Finding { code, severity, .. } in findings {
+            let labels = FindingLabels { code, severity: severity.label() };
+            self.findings.get_or_create(&labels).inc();
+        }
     }
 
     /// An interface was taken away.

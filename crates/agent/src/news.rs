@@ -16,6 +16,10 @@ pub enum Subject {
     Nic(MacAddr),
     /// A NIC of ours that the source does not name.
     Held(MacAddr),
+    /// A NIC that somebody else keeps changing.
+    Fight(MacAddr),
+    /// Something of the node that would do harm, by its name, and the NIC that it is about.
+    Finding(&'static str, Option<MacAddr>),
 }
 
 /// The last saying about each subject.

@@ -1,12 +1,13 @@
 //! One pass over the node: look, plan, change, look again. Whatever happens to one NIC, the others are served.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use multinic_core::MacAddr;
+use multinic_core::node::doctor::{Finding, Severity, examine};
 use multinic_core::node::observed::{NicFile, Observed};
-use multinic_core::node::{Change, ChangeKind, NodePlan, RefusalReason, plan};
-use multinic_host::{FailureKind, Host, HostError};
+use multinic_core::node::{Change, ChangeKind, NicTarget, NodePlan, RefusalReason, plan};
+use multinic_host::{FailureKind, Host, HostError, Process};
 use multinic_telemetry::shutdown::Shutdown;
 use tokio::time::Instant;
 
@@ -36,6 +37,10 @@ pub struct Node {
     metrics: Metrics,
     board: StatusBoard,
     started: Instant,
+    /// The processes of others that last changed addresses of links.
+    hands: BTreeMap<u32, Process>,
+    /// Whether the node was looked at for what would do harm.
+    examined: bool,
 }
 
 /// How a pass ended.
@@ -75,6 +80,8 @@ impl Node {
             metrics,
             board,
             started: Instant::now(),
+            hands: BTreeMap::new(),
+            examined: false,
         }
     }
 
@@ -92,11 +99,10 @@ impl Node {
     }
 
     async fn rounds(&mut self, wishes: &Wishes, shutdown: &Shutdown) -> Result<Passed, HostError> {
-        let releases = wishes.releases();
         let mut passed = Passed::default();
         for round in 0..=ROUNDS {
             passed.observed = self.host.observe().await?;
-            passed.plan = plan(&wishes.nics, &releases, self.host.owned(), &passed.observed, self.slots);
+            passed.plan = self.plan(wishes, &passed.observed)?;
             self.say_findings(&passed.plan);
             if round == ROUNDS
                 || shutdown.is_requested_by_now().await
@@ -106,6 +112,44 @@ impl Node {
             }
         }
         Ok(passed)
+    }
+
+    /// What is to be done, without what would do harm. The node is looked at for that when something is to be done, and once at
+    /// first: a pass in which nothing changed reads no file for it.
+    pub fn plan(&mut self, wishes: &Wishes, observed: &Observed) -> Result<NodePlan, HostError> {
+        let mut plan = plan(&wishes.nics, &wishes.releases(), self.host.owned(), observed, self.slots);
+        if self.examined && plan.changes.iter().all(|change| change.target.is_none()) {
+            return Ok(plan);
+        }
+        self.examined = true;
+        let changed = plan.changes.iter().filter_map(|change| change.target.as_ref());
+        let targets: Vec<NicTarget> =
+            changed.chain(plan.settled.iter().map(|settled| &settled.target)).cloned().collect();
+        let findings = examine(&targets, self.host.owned(), observed, &self.host.survey()?);
+        self.metrics.findings(&findings);
+        for finding in findings.iter().filter(|finding| finding.severity == Severity::Warn) {
+            let Finding { code, severity: _, mac, what, place, mend } = finding;
+            if self.news.is_new(Subject::Finding(code, *mac), what) {
+                tracing::warn!(
+                    node_name = %self.name,
+                    mac_address = mac.map(|mac| mac.to_string()),
+                    finding = code,
+                    place,
+                    mend,
+                    "{what}"
+                );
+            }
+        }
+        self.news.keep(|subject| match subject {
+            Subject::Finding(code, mac) => {
+                findings.iter().any(|finding| finding.code == code && finding.mac == mac)
+            }
+            Subject::Source | Subject::Entry(_) | Subject::Nic(_) | Subject::Held(_) | Subject::Fight(_) => {
+                true
+            }
+        });
+        plan.heed(&findings);
+        Ok(plan)
     }
 
     /// Makes the changes of a plan that may be made now. Returns whether anything was tried, so that the node has to
@@ -124,7 +168,16 @@ impl Node {
             } else if let Err(hold) = self.attempts.admit(change, self.started.elapsed()) {
                 let until = self.started + hold.until;
                 passed.retry_at = Some(passed.retry_at.map_or(until, |earlier| earlier.min(until)));
-                passed.unmade.insert(change.mac, hold.reason);
+                let mut reason = hold.reason;
+                if hold.fight
+                    && let Some(who) = self.who_fights(change).await
+                {
+                    reason = format!("{reason}; it seems to be {who}");
+                }
+                if hold.fight && self.news.is_new(Subject::Fight(change.mac), "") {
+                    tracing::warn!(node_name = %self.name, mac_address = %change.mac, error = reason, "interface is fought about");
+                }
+                passed.unmade.insert(change.mac, reason);
             } else {
                 tried = true;
                 match self.change(change, &passed.observed).await {
@@ -141,6 +194,20 @@ impl Node {
         }
         passed.plan.changes = changes;
         tried
+    }
+
+    /// Who it is that undoes our repairs, as far as can be known.
+    async fn who_fights(&self, change: &Change) -> Option<String> {
+        let link = change.link?;
+        if let Some(Process { id, name }) = self.hands.get(&link) {
+            return Some(format!("the process {name} ({id})"));
+        }
+        self.host.other_manager(link, change.target.as_ref()?).await
+    }
+
+    /// The processes of others that last changed addresses of links.
+    pub fn set_hands(&mut self, hands: BTreeMap<u32, Process>) {
+        self.hands = hands;
     }
 
     async fn change(&mut self, change: &Change, observed: &Observed) -> Result<(), String> {
@@ -250,6 +317,9 @@ impl Node {
         for mac in &plan.absent {
             if self.news.is_new(Subject::Nic(*mac), "absent") {
                 self.metrics.error(ErrorType::NotFound);
+                if self.host.owned().contains_key(mac) {
+                    self.metrics.missing_link();
+                }
                 tracing::info!(node_name = %self.name, mac_address = %mac, "waiting for a link with this MAC");
             }
         }
@@ -282,7 +352,8 @@ impl Node {
         };
         self.news.keep(|subject| match subject {
             Subject::Nic(mac) => spoken_of(mac),
-            Subject::Source | Subject::Entry(_) | Subject::Held(_) => true,
+            Subject::Fight(mac) => self.attempts.is_fought_about(mac),
+            Subject::Source | Subject::Entry(_) | Subject::Held(_) | Subject::Finding(..) => true,
         });
     }
 }

@@ -76,6 +76,7 @@ impl Service {
                 () = shutdown.requested() => break,
                 () = self.watch.relevant() => {
                     self.board.back_within(CYCLE_BOUND);
+                    self.agent.node.set_hands(self.watch.hands());
                     self.look(&shutdown).await;
                 }
                 () = self.news.changed() => {

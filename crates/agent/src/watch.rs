@@ -1,13 +1,13 @@
 //! Which events of the kernel mean something to us. A node's pods make and remove links all day; looking at the whole
 //! node for each of them would cost more than all the work that is ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use multinic_core::node::observed::{Found, Observed};
 use multinic_core::{InterfaceName, MacAddr};
-use multinic_host::netlink::events::{Event, Events};
+use multinic_host::netlink::events::{Event, Events, Process};
 
 /// The pause after events could not be received: what fails once fails often.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -42,6 +42,14 @@ impl Watch {
             }
         });
         self.about = About { links: links.collect(), macs };
+        self.events.keep_hands_on(&self.about.links);
+    }
+
+    /// The processes of others that last changed addresses of links that matter.
+    pub fn hands(&self) -> BTreeMap<u32, Process> {
+        let hands =
+            self.about.links.iter().filter_map(|link| Some((*link, self.events.hand_on(*link)?.clone())));
+        hands.collect()
     }
 
     /// Returns when something happened that matters. Nothing is lost if this is dropped while it waits.

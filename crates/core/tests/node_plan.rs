@@ -218,7 +218,7 @@ fn every_drift_is_repaired() {
         ("missing_address", |node| node.seen.addresses.retain(|held| held.net != net(IP))),
         ("ip_address", |node| node.seen.addresses.push(lease(NIC, "10.0.0.77/24"))),
         ("route", |node| node.seen.routes.push(route(NIC, "10.3.0.0/16", RouteOrigin::Dynamic))),
-        ("link_down", |node| node.seen.links[2].up = false),
+        ("state", |node| node.seen.links[2].up = false),
         ("file", |node| node.seen.files.clear()),
         ("file", |node| node.seen.files[0].content = old_file(0, 1, &[]).content),
         ("file", |node| node.seen.files.push(old_file(4, 1, &[]))),

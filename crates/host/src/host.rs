@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use multinic_core::MacAddr;
-use multinic_core::node::Owned;
 use multinic_core::node::absence::Newest;
 use multinic_core::node::observed::{Lifelines, Observed};
+use multinic_core::node::{NicTarget, Owned};
 
 use crate::backend::detect::{self, Detected};
 use crate::backend::netplan::check::Check;
@@ -20,6 +20,7 @@ use crate::faults;
 use crate::files::HostRoot;
 use crate::guard::{Guard, GuardSettings};
 use crate::journal;
+use crate::manager;
 use crate::netlink::Netlink;
 use crate::netlink::events::Events;
 use crate::probes::{Probes, Reach, Works};
@@ -266,6 +267,11 @@ impl Host {
             return Err(error.into());
         }
         Ok(())
+    }
+
+    /// Which network manager has a NIC of ours other than by what we wrote, as far as it says so itself.
+    pub async fn other_manager(&self, link: u32, target: &NicTarget) -> Option<String> {
+        manager::another_hand(&self.root, link, target).await
     }
 
     /// Changes what must not be cut.

@@ -31,4 +31,4 @@ mod transaction;
 
 pub use error::{ApplyError, Cause, FailureKind, HostError, Rollback};
 pub use host::{Access, Anchors, CheckWith, Host, Options, Recovered, Recovery};
-pub use netlink::events::{Event, Events};
+pub use netlink::events::{Event, Events, Process};

@@ -118,7 +118,7 @@ mod tests {
             mtu: Mtu::new(1450).unwrap(),
             options: InterfaceOptions::default().resolve(Slot::new(3).unwrap()),
         };
-        let nic = OwnedNic { target, original_name: "ens7".to_owned() };
+        let nic = OwnedNic { target, original_name: "ens7".to_owned(), original_mtu: Some(1500) };
         let position = Position { epoch: "e".to_owned(), revision: 7 };
         let state = State {
             owned: [(mac, nic)].into(),

@@ -45,7 +45,7 @@ impl Host {
     pub fn survey(&self) -> Result<Survey, HostError> {
         let there = |path: &str| self.root.path().join(path).exists();
         Ok(Survey {
-            networkd: there("run/systemd/netif/state").then(|| networkd(&self.root)),
+            networkd: runs_networkd(&self.root).then(|| networkd(&self.root)),
             network_manager: there("run/NetworkManager").then(|| network_manager(&self.root)),
             rules: self.netlink.foreign_rules()?,
             claims: claims(&self.root),
@@ -58,6 +58,20 @@ impl Host {
 
 /// Where that drop-in goes.
 const DROP_IN_PATH: &str = "etc/systemd/networkd.conf.d/10-multinic.conf";
+
+/// Whether networkd runs on the node of this root, and is not told to leave alone what others set.
+///
+/// # Errors
+/// Where the root cannot be opened.
+pub fn needs_drop_in(root: &Path) -> Result<bool, HostError> {
+    let root = HostRoot::open(root)?;
+    let Networkd { keeps_routes, keeps_rules } = networkd(&root);
+    Ok(runs_networkd(&root) && [keeps_routes, keeps_rules].contains(&Setting::Unset))
+}
+
+fn runs_networkd(root: &HostRoot) -> bool {
+    root.path().join("run/systemd/netif/state").exists()
+}
 
 /// Puts the drop-in in place on the node of this root. The running networkd knows nothing of it before its next start.
 /// Returns the path.

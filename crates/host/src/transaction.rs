@@ -370,7 +370,9 @@ impl Host {
         let mac = change.mac;
         match &change.target {
             Some(target) => {
-                let nic = OwnedNic { target: target.clone(), original_name: change.original_name.clone() };
+                let original_name = change.original_name.clone();
+                let original_mtu = change.original_mtu;
+                let nic = OwnedNic { target: target.clone(), original_name, original_mtu };
                 self.state.owned.insert(mac, nic);
             }
             None => {
@@ -449,6 +451,9 @@ fn remains(observed: &Observed, change: &Change) -> Vec<String> {
     if let Some(link) = link.filter(|link| is_of(link, change.mac)) {
         if link.name != change.original_name {
             found.push(format!("its name is {}", link.name));
+        }
+        if change.original_mtu.is_some_and(|mtu| mtu != link.mtu) {
+            found.push(format!("its MTU is {}", link.mtu));
         }
         if link.up {
             found.push("it is up".to_owned());

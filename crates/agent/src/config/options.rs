@@ -213,6 +213,12 @@ pub struct Options {
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Safety")]
     pub allow_unarmed: bool,
 
+    /// Write the drop-in to this node that keeps systemd-networkd from dropping routes and rules of others, where networkd runs
+    /// and it is not there: at the start of run, once and a job, or by doctor. It counts from networkd's next start, which is
+    /// left to you
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "Safety")]
+    pub install_dropin: bool,
+
     /// Where the desired state is read: db, a database; nodecr, the object MultiNicNodeConfig/NODE_NAME
     #[arg(long, global = true, value_enum, default_value_t = DataSource::Db, help_heading = "Source")]
     pub data_source: DataSource,

@@ -47,6 +47,8 @@ pub struct Settings {
     pub undo_program: PathBuf,
     /// Whether NICs are changed where nothing would.
     pub allow_unarmed: bool,
+    /// Whether the drop-in is written that keeps networkd from dropping what others set.
+    pub install_dropin: bool,
     /// Plan and log only.
     pub dry_run: bool,
     /// Where the desired state is read.
@@ -125,6 +127,7 @@ impl Settings {
             safe_apply_timeout,
             undo_program,
             allow_unarmed,
+            install_dropin,
             data_source,
             node_cr_namespace,
             kubeconfig,
@@ -205,6 +208,7 @@ impl Settings {
             safe_apply: safe_apply_timeout,
             undo_program,
             allow_unarmed,
+            install_dropin,
             dry_run,
             data_source,
             resource: ResourceSettings {

@@ -8,7 +8,7 @@ use multinic_api::node_config::InterfaceStatus;
 use multinic_core::MacAddr;
 
 use super::access::cut;
-use super::status::Word;
+use super::status::{HOST_UNSAFE, IN_USE, Word};
 use crate::facts::Facts;
 
 /// events.k8s.io/v1 takes notes of at most 1 kB.
@@ -72,7 +72,7 @@ pub fn occasions(
                 != (&new.status, &new.reason, &new.message, &new.cidr, &new.mtu)
         })
     });
-    let (mut configured, mut failed) = (Vec::new(), Vec::new());
+    let (mut configured, mut failed, mut left_alone) = (Vec::new(), Vec::new(), Vec::new());
     for new in news {
         match new.status.as_deref() {
             Some("Configured") => {
@@ -81,17 +81,18 @@ pub fn occasions(
             }
             Some("Failed") => {
                 let reason = new.reason.as_deref().unwrap_or_default();
-                failed.push(format!(
-                    "{}: {reason}: {}",
-                    name(new),
-                    new.message.as_deref().unwrap_or_default()
-                ));
+                let list =
+                    if [HOST_UNSAFE, IN_USE].contains(&reason) { &mut left_alone } else { &mut failed };
+                list.push(format!("{}: {reason}: {}", name(new), new.message.as_deref().unwrap_or_default()));
             }
             _ => {}
         }
     }
     if !configured.is_empty() {
         events.push(event(EventType::Normal, "InterfaceConfigured", "Configure", &configured.join(", ")));
+    }
+    if !left_alone.is_empty() {
+        events.push(event(EventType::Warning, HOST_UNSAFE, "Configure", &left_alone.join("; ")));
     }
     if !failed.is_empty() {
         events.push(event(EventType::Warning, "InterfaceFailed", "Configure", &failed.join("; ")));

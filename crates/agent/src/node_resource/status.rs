@@ -68,13 +68,18 @@ fn time(now: Timestamp) -> String {
     format!("{now:.0}")
 }
 
+/// A NIC that is in use.
+pub const IN_USE: &str = "InUse";
+/// A NIC that would harm the node, or be harmed.
+pub const HOST_UNSAFE: &str = "HostUnsafe";
+
 struct Summary {
     state: State,
     reason: String,
     message: String,
     drifted: Option<String>,
     rolled_back: Option<String>,
-    host: Option<String>,
+    host: Option<(&'static str, String)>,
     unsafe_host: bool,
 }
 
@@ -111,7 +116,11 @@ impl Summary {
             let mut hit = facts.nics.iter().filter(|nic| nic.reason == reason).peekable();
             hit.peek().is_some().then(|| join(hit.map(|nic| format!("{}: {}", nic_name(nic), nic.message))))
         };
-        let host = with("InUse");
+        let (unsafe_host, in_use) = (with(HOST_UNSAFE), with(IN_USE));
+        // One reason for both: the first is the graver.
+        let reason = if unsafe_host.is_some() { HOST_UNSAFE } else { IN_USE };
+        let host: Vec<String> = unsafe_host.into_iter().chain(in_use).collect();
+        let host = (!host.is_empty()).then(|| (reason, host.join("; ")));
         Self {
             state,
             reason: first.map_or("Configured", |nic| &nic.reason).to_owned(),
@@ -141,10 +150,14 @@ impl Summary {
             State::Failed => wanted.push(("Stalled", true, &self.reason, message)),
             State::Configured => {}
         }
+        let (host_reason, host) = match &self.host {
+            Some((reason, message)) => (*reason, Some(message.clone())),
+            None => (IN_USE, None),
+        };
         for (type_, reason, message) in [
             ("Drifted", "Drift", &self.drifted),
             ("RolledBack", "ApplyFailed", &self.rolled_back),
-            ("HostUnsafe", "InUse", &self.host),
+            ("HostUnsafe", host_reason, &host),
         ] {
             if let Some(message) = message {
                 wanted.push((type_, true, reason, Some(message)));

@@ -74,7 +74,7 @@ fn drift_is_repaired_when_it_happens() {
     assert_eq!(agent.metric("multinic_polling_cycles_total"), 1.0);
     assert!(agent.metric(r#"multinic_configuration_drifts_total{drift_type="missing_address"}"#) >= 1.0);
     assert!(agent.metric(r#"multinic_configuration_drifts_total{drift_type="mtu"}"#) >= 1.0);
-    assert!(agent.metric(r#"multinic_configuration_drifts_total{drift_type="link_down"}"#) >= 1.0);
+    assert!(agent.metric(r#"multinic_configuration_drifts_total{drift_type="state"}"#) >= 1.0);
     guard.assert_untouched(&world);
 }
 

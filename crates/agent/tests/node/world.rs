@@ -15,6 +15,8 @@ use crate::links::{self, Seen};
 /// Far more than anything here takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const PLUGGED_MTU: u32 = 1500;
+
 pub const UPLINK_MAC: &str = "52:54:00:00:00:01";
 pub const UPLINK_ADDRESS: &str = "192.0.2.10";
 
@@ -51,7 +53,7 @@ impl World {
     /// Plugs the NIC under a kernel name that follows from its slot.
     pub fn plug(&self, nic: &Nic) -> u32 {
         let name = format!("eth{}", nic.slot + 1);
-        let plugged = self.switch.plug(&self.node, nic.mac.parse().unwrap(), &name, 1500, "lab");
+        let plugged = self.switch.plug(&self.node, nic.mac.parse().unwrap(), &name, PLUGGED_MTU, "lab");
         // A running agent may have renamed it before the switch could look it up by its name.
         plugged.unwrap_or_else(|error| self.seen(nic).unwrap_or_else(|| panic!("{error}")).index)
     }
@@ -93,7 +95,8 @@ impl World {
     /// Whether this NIC is as it was plugged, and no file is left of it.
     pub fn is_given_back(&self, nic: &Nic) -> bool {
         self.seen(nic).is_some_and(|seen| {
-            seen.name == format!("eth{}", nic.slot + 1) && !seen.up && seen.addresses.is_empty()
+            let name = format!("eth{}", nic.slot + 1);
+            seen.name == name && !seen.up && seen.mtu == PLUGGED_MTU && seen.addresses.is_empty()
         }) && !self.file(nic.slot).exists()
     }
 

@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use super::doctor::{Finding, Severity};
 use super::preflight::Obstacle;
 use super::target::{Drift, Former, NicTarget, Step};
 use crate::names::INTERFACE_PREFIX;
@@ -22,6 +23,26 @@ pub struct NodePlan {
     pub released: Vec<MacAddr>,
 }
 
+impl NodePlan {
+    /// Leaves NICs alone that a finding stands against. What is to be taken away, is: that makes nothing worse.
+    pub fn heed(&mut self, findings: &[Finding]) {
+        self.changes.retain(|change| {
+            let against =
+                |finding: &&Finding| finding.severity == Severity::Refuse && finding.mac == Some(change.mac);
+            let against: Vec<String> = match change.target {
+                Some(_) => findings.iter().filter(against).map(Finding::sentence).collect(),
+                None => Vec::new(),
+            };
+            let kept = against.is_empty();
+            if !kept {
+                let reason = RefusalReason::HostUnsafe(against);
+                self.refused.push(Refusal { mac: change.mac, link: None, reason });
+            }
+            kept
+        });
+    }
+}
+
 /// The change to one NIC: made whole, or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -33,6 +54,8 @@ pub struct Change {
     pub link: Option<u32>,
     /// The name that the NIC is to be given back when it is released one day, or is given now.
     pub original_name: String,
+    /// The MTU that the NIC is to be given back with that name, as far as it is known.
+    pub original_mtu: Option<u32>,
     /// What it is to be like afterwards; none when it is released.
     pub target: Option<NicTarget>,
     /// What it has of ours from before, which goes as far as it is not in the target.
@@ -108,6 +131,9 @@ pub enum RefusalReason {
         /// The MAC in the file.
         holder: MacAddr,
     },
+    /// It would harm the node as things are, or be harmed (see [`super::doctor`]).
+    #[error("HostUnsafe: {}", .0.join("; "))]
+    HostUnsafe(Vec<String>),
     /// Every slot is taken.
     #[error("NoFreeSlot: all of {INTERFACE_PREFIX}0 … {INTERFACE_PREFIX}{} are taken", .0.saturating_sub(1))]
     NoFreeSlot(u8),

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
+
 use super::observed::{Found, Link, Observed};
 use super::{NicTarget, Owned};
 use crate::MacAddr;
@@ -130,6 +132,14 @@ pub struct Finding {
     pub mend: String,
 }
 
+impl Finding {
+    /// All of it in one line.
+    pub fn sentence(&self) -> String {
+        let Self { code, severity: _, mac: _, what, place, mend } = self;
+        format!("{code}: {what} ({place}); {mend}")
+    }
+}
+
 /// Everything that stands against, or beside, the NICs that a node is to have. The worst comes first.
 pub fn examine(targets: &[NicTarget], owned: &Owned, observed: &Observed, survey: &Survey) -> Vec<Finding> {
     let node = Node { targets, owned, observed, survey };
@@ -167,8 +177,18 @@ impl Node<'_> {
         })
     }
 
-    /// An address in a network that another link has: answers would leave by the wrong one.
+    /// How bad it is that an address of a NIC is where it is. One that the NIC has is used, and was there first.
+    fn severity_of(&self, target: &NicTarget, address: IpNet) -> Severity {
+        let has = self.owned.get(&target.mac).is_some_and(|nic| nic.target.addresses.contains(address));
+        if has { Severity::Warn } else { Severity::Refuse }
+    }
+
+    /// An address in a network that another link has, or around the node's own address: answers would leave by the wrong link.
     fn overlaps(&self, target: &NicTarget) -> Vec<Finding> {
+        let mend = || {
+            "use a subnet that the node is not in already, or take this one out of the OpenstackConfig"
+                .to_owned()
+        };
         let others = self.observed.links.iter().filter(|link| !self.is_ours(link));
         let taken = others.flat_map(|link| {
             let addresses = self.observed.addresses_of(link.index).filter(|address| !address.link_local);
@@ -181,15 +201,33 @@ impl Node<'_> {
             // A host route of its own, as CNIs and loopback services have them, is no network.
             (net.prefix_len() < net.max_prefix_len()).then(|| Finding {
                 code: "NetworkOverlap",
-                severity: Severity::Refuse,
+                severity: self.severity_of(target, ours),
                 mac: Some(target.mac),
-                what: format!("{ours} of {} overlaps {net}, which the node has on {}", target.name, link.name),
+                what: format!(
+                    "{ours} of {} overlaps {net}, which the node has on {}",
+                    target.name, link.name
+                ),
                 place: link.name.clone(),
-                mend: "use a subnet that the node is not in already, or take this one out of the OpenstackConfig"
-                    .to_owned(),
+                mend: mend(),
             })
         });
-        found.collect()
+        let found: Vec<Finding> = found.collect();
+        if !found.is_empty() {
+            return found;
+        }
+        // A node's address may be alone in its network, or be nowhere on the node.
+        let around = self.observed.lifelines.node_addresses.iter().filter_map(|own| {
+            let ours = target.addresses.iter().find(|ours| ours.contains(own))?;
+            Some(Finding {
+                code: "NetworkOverlap",
+                severity: self.severity_of(target, ours),
+                mac: Some(target.mac),
+                what: format!("{ours} of {} has the node's own address {own} in its network", target.name),
+                place: own.to_string(),
+                mend: mend(),
+            })
+        });
+        around.collect()
     }
 
     /// A table that is to be an interface's own and has routes over other links: they would be taken for its own.
@@ -267,7 +305,8 @@ impl Node<'_> {
             match &claim.means {
                 Means::Mac(mac) if self.targets.iter().any(|target| target.mac == *mac) => Some(Finding {
                     code: "ClaimedByFile",
-                    severity: Severity::Refuse,
+                    // One that works is not to stay spoilt because of the next boot.
+                    severity: if self.owned.contains_key(mac) { Severity::Warn } else { Severity::Refuse },
                     mac: Some(*mac),
                     what: format!("another file configures the NIC {mac}{dhcp}"),
                     place: claim.path.clone(),
@@ -374,11 +413,14 @@ impl Node<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a test says what it expects by failing loudly"
+    )]
 
-    use ipnet::IpNet;
-
-    use super::super::observed::{LinkAddress, Route, RouteOrigin, Settings};
+    use super::super::observed::{Lifelines, LinkAddress, Route, RouteOrigin, Settings};
+    use super::super::{Change, ChangeKind, NodePlan, OwnedNic, RefusalReason};
     use super::*;
     use crate::options::SourceRouting;
     use crate::{Addresses, Mtu, NicOptions};
@@ -527,6 +569,58 @@ mod tests {
         assert_eq!(told(&[target(OURS, 0, net), target(other, 1, beside)]), shared);
         assert_eq!(told(&[sourced(OURS, 0, net), target(other, 1, beside)]), shared);
         assert_eq!(told(&[sourced(OURS, 0, net), sourced(other, 1, beside)]), []);
+    }
+
+    #[test]
+    fn a_network_around_the_node_s_address_is_refused() {
+        let own = "10.0.0.5".parse().unwrap();
+        let lifelines = Lifelines { node_addresses: [own].into(), ..Lifelines::default() };
+        let mut observed = Observed { lifelines, ..node() };
+        observed.addresses[0].net = "10.0.0.5/32".parse().unwrap();
+        let of = |net| codes(&[target(OURS, 0, net)], &observed, &Survey::default());
+        assert_eq!(of("10.0.0.9/24"), [("NetworkOverlap", "refuse")]);
+        assert_eq!(of("10.0.1.9/24"), []);
+    }
+
+    #[test]
+    fn an_address_that_the_nic_has_stays_whatever_others_did_since() {
+        let ours = target(OURS, 0, "10.0.0.9/24");
+        let nic = OwnedNic { target: ours.clone(), original_name: "eth1".to_owned(), original_mtu: None };
+        let owned: Owned = [(ours.mac, nic)].into();
+        let claim = Claim { path: "/etc/a".to_owned(), means: Means::Mac(ours.mac), dhcp: false };
+        let survey = Survey { claims: vec![claim], ..Survey::default() };
+        let findings = examine(&[ours], &owned, &node(), &survey);
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert!(findings.iter().all(|finding| finding.severity == Severity::Warn), "{findings:?}");
+        // Another address of that network it does not get.
+        let findings = examine(&[target(OURS, 0, "10.0.0.10/24")], &owned, &node(), &survey);
+        assert_eq!(findings[0].severity, Severity::Refuse, "{findings:?}");
+    }
+
+    #[test]
+    fn what_is_found_against_a_nic_is_heeded_but_not_when_it_is_taken_away() {
+        let change = |mac: &str, target: Option<NicTarget>| Change {
+            mac: mac.parse().unwrap(),
+            kind: if target.is_some() { ChangeKind::Create } else { ChangeKind::Release },
+            link: Some(3),
+            original_name: "eth1".to_owned(),
+            original_mtu: None,
+            target,
+            former: super::super::Former::default(),
+            steps: Vec::new(),
+            name_conflict: None,
+        };
+        let other = "fa:16:3e:00:00:02";
+        let [bad, good] = [target(OURS, 0, "10.0.0.9/24"), target(other, 1, "10.20.0.9/24")];
+        let findings = examine(&[bad.clone(), good.clone()], &Owned::new(), &node(), &Survey::default());
+        let changes = vec![change(OURS, Some(bad)), change(other, Some(good)), change(OURS, None)];
+        let mut plan = NodePlan { changes, ..NodePlan::default() };
+        plan.heed(&findings);
+        let left: Vec<bool> = plan.changes.iter().map(|change| change.target.is_some()).collect();
+        assert_eq!(left, [true, false]);
+        assert!(
+            matches!(&plan.refused[0].reason, RefusalReason::HostUnsafe(why) if why[0].contains("overlaps"))
+        );
     }
 
     #[test]

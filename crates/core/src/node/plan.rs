@@ -259,16 +259,17 @@ impl<'a> Planner<'a> {
             None if ours => ChangeKind::Adopt,
             None => ChangeKind::Create,
         };
-        let original_name = match owned {
-            Some(nic) => nic.original_name.clone(),
-            None if ours => self.name_to_give_back(mac, link),
-            None => link.name.clone(),
+        let (original_name, original_mtu) = match owned {
+            Some(nic) => (nic.original_name.clone(), nic.original_mtu),
+            None if ours => (self.name_to_give_back(mac, link), None),
+            None => (link.name.clone(), Some(link.mtu)),
         };
         self.plan.changes.push(Change {
             mac,
             kind,
             link: Some(link.index),
             original_name,
+            original_mtu,
             target: Some(target),
             former,
             steps,

@@ -1,12 +1,13 @@
-//! Taking a NIC away: it is left down, without our addresses and files, under a name that is not ours.
+//! Taking a NIC away: it is left down, without our addresses and files, with the MTU that it came with, under a name that is
+//! not ours.
 
 use super::changes::{Change, ChangeKind, RefusalReason};
 use super::observed::{Found, Link};
 use super::plan::{Planner, rule_of};
 use super::routing;
 use super::target::Step;
-use crate::MacAddr;
 use crate::names::INTERFACE_PREFIX;
+use crate::{MacAddr, Mtu};
 
 impl Planner<'_> {
     pub(super) fn release(&mut self, mac: MacAddr) {
@@ -26,6 +27,7 @@ impl Planner<'_> {
             kind: ChangeKind::Release,
             link: None,
             original_name: String::new(),
+            original_mtu: self.owned.get(&mac).and_then(|nic| nic.original_mtu),
             target: None,
             former,
             steps: Vec::new(),
@@ -66,6 +68,8 @@ impl Planner<'_> {
             }
             steps.push(Step::Rename(change.original_name.clone()));
         }
+        let mtu = change.original_mtu.filter(|mtu| *mtu != link.mtu);
+        steps.extend(mtu.and_then(|mtu| Mtu::new(mtu.into()).ok()).map(Step::SetMtu));
         steps.push(Step::HeedRouterAdvertisements);
         let ours = change.former.target.iter().flat_map(|target| target.options.settings());
         let default = self.observed.default_settings;

@@ -67,6 +67,9 @@ pub struct OwnedNic {
     pub target: NicTarget,
     /// The kernel's name before our first rename: what it gets back when it is removed.
     pub original_name: String,
+    /// Its MTU before our first change, which it gets back too; none of one that an older program configured.
+    #[serde(default)]
+    pub original_mtu: Option<u32>,
 }
 
 /// Everything that we configured, by MAC.
@@ -178,7 +181,7 @@ impl Drift {
             }
             Self::MissingRule(_) | Self::ExtraRule(_) => "rule",
             Self::Setting(..) => "sysctl",
-            Self::Down => "link_down",
+            Self::Down => "state",
             Self::File => "file",
         }
     }

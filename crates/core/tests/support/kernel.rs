@@ -122,7 +122,7 @@ impl Node {
     }
 
     pub fn own(&mut self, target: NicTarget, original_name: &str) {
-        let nic = OwnedNic { target, original_name: original_name.to_owned() };
+        let nic = OwnedNic { target, original_name: original_name.to_owned(), original_mtu: None };
         self.owned.insert(nic.target.mac, nic);
     }
 

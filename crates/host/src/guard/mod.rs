@@ -100,9 +100,11 @@ impl Guard {
             _ => {
                 // One that was tampered with is not relied on while it is replaced.
                 self.stand_down().await;
+                // Without a bus, all of it would be for nothing.
+                let bus = unit::connect(root).await?;
                 let installed = program::install(root, &program)?;
                 installed.may_be_run()?;
-                unit::try_out(root, &program).await?;
+                unit::try_out(&bus, &program).await?;
                 installed
             }
         };

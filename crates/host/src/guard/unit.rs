@@ -37,7 +37,11 @@ pub struct Unit {
     bus: Bus,
 }
 
-async fn connect(root: &HostRoot) -> Result<Bus, GuardError> {
+/// Connects to the node's systemd.
+///
+/// # Errors
+/// Where it cannot be reached.
+pub async fn connect(root: &HostRoot) -> Result<Bus, GuardError> {
     Bus::connect(root).await?.ok_or_else(|| GuardError::NoBus(root.path().join(SOCKET)))
 }
 
@@ -88,17 +92,16 @@ pub async fn arm(
 ///
 /// # Errors
 /// Where it cannot.
-pub async fn try_out(root: &HostRoot, program: &Path) -> Result<(), GuardError> {
-    let bus = connect(root).await?;
+pub async fn try_out(bus: &Bus, program: &Path) -> Result<(), GuardError> {
     let properties: Properties = vec![
         ("Description", "See whether the MultiNIC agent's program runs on this node".into()),
         ("Type", "oneshot".into()),
         ("RemainAfterExit", true.into()),
         command(program, &["--version".to_owned()]),
     ];
-    start(&bus, TRIAL, properties, Vec::new()).await?;
-    let state = await_state(&bus, TRIAL, "active").await;
-    clear(&bus, TRIAL).await?;
+    start(bus, TRIAL, properties, Vec::new()).await?;
+    let state = await_state(bus, TRIAL, "active").await;
+    clear(bus, TRIAL).await?;
     state.map_err(|error| match error {
         GuardError::NotStarted { found, .. } => GuardError::DoesNotRun { path: program.to_owned(), found },
         other => other,

@@ -117,6 +117,16 @@ pub(crate) async fn release_checkpoint(root: &HostRoot, checkpoint: &str) -> Res
     network_manager::destroy_checkpoint(root, checkpoint).await
 }
 
+/// Who has a link of ours other than by what we wrote.
+pub(crate) async fn another_hand(root: &HostRoot, index: u32, target: &NicTarget) -> Option<String> {
+    if let Some(file) = networkd::other_file(root, index, target.name) {
+        return Some(format!("systemd-networkd, by {}", file.display()));
+    }
+    // One that does not answer is not found out by this.
+    let profile = network_manager::other_profile(root, target).await.ok().flatten()?;
+    Some(format!("NetworkManager, by its profile {profile}"))
+}
+
 /// Makes the manager let go of a link.
 pub(crate) async fn take_from(backend: Backend, root: &HostRoot, link: &str) -> Result<(), ManagerError> {
     match backend {

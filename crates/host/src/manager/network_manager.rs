@@ -70,6 +70,17 @@ pub async fn has_a_hand_on(
     Ok(standing.state != UNMANAGED && !stays)
 }
 
+/// The profile by which it has a NIC of ours, if that is not ours.
+pub(crate) async fn other_profile(
+    root: &HostRoot,
+    target: &NicTarget,
+) -> Result<Option<String>, ManagerError> {
+    let Some(manager) = NetworkManager::running(root).await? else { return Ok(None) };
+    let Some(device) = manager.device(&target.name.to_string()).await? else { return Ok(None) };
+    let Standing { state, profile } = manager.standing(&device).await?;
+    Ok(profile.filter(|profile| state != UNMANAGED && *profile != uuid(target)))
+}
+
 /// Makes a checkpoint of a link that it manages, to which it goes back by itself after a time.
 pub async fn checkpoint(
     root: &HostRoot,

@@ -75,6 +75,16 @@ pub(crate) async fn adopt(
     }
 }
 
+/// The file by which it has a link, if that is not ours.
+pub(crate) fn other_file(root: &HostRoot, index: u32, name: InterfaceName) -> Option<PathBuf> {
+    let LinkState { admin, file } = link_state(root, index);
+    let ours = Path::new("/").join(Kind::Network.path(name));
+    // netplan's output says what its YAML says, which is ours.
+    let netplans = format!("10-netplan-{name}.network");
+    let others = |file: &PathBuf| *file != ours && !file.ends_with(&netplans);
+    file.filter(|file| admin != "unmanaged" && others(file))
+}
+
 fn link_state(root: &HostRoot, index: u32) -> LinkState {
     let path = root.path().join(format!("run/systemd/netif/links/{index}"));
     parse(&std::fs::read_to_string(path).unwrap_or_default())
@@ -94,6 +104,27 @@ fn parse(text: &str) -> LinkState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_it_has_by_a_file_of_somebody_else_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = HostRoot::open(folder.path()).unwrap();
+        let links = folder.path().join("run/systemd/netif/links");
+        std::fs::create_dir_all(&links).unwrap();
+        let cases = [
+            ("configured", "/etc/systemd/network/80-dhcp.network", true),
+            ("configured", "/etc/systemd/network/10-multinic0.network", false),
+            ("configured", "/run/systemd/network/10-netplan-multinic0.network", false),
+            ("unmanaged", "/etc/systemd/network/80-dhcp.network", false),
+            ("unmanaged", "", false),
+        ];
+        for (admin, file, other) in cases {
+            std::fs::write(links.join("7"), format!("ADMIN_STATE={admin}\nNETWORK_FILE={file}\n")).unwrap();
+            let found = other_file(&root, 7, "multinic0".parse().unwrap());
+            assert_eq!(found, other.then(|| PathBuf::from(file)), "{admin} {file}");
+        }
+        assert_eq!(other_file(&root, 8, "multinic0".parse().unwrap()), None);
+    }
 
     #[test]
     fn what_networkd_says_of_a_link_is_read() {

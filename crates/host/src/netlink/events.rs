@@ -1,6 +1,6 @@
 //! What the kernel tells unasked: that links and addresses came, changed or went.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -83,6 +83,16 @@ pub struct Events {
     socket: TokioSocket,
     buffer: Vec<u8>,
     ready: VecDeque<Event>,
+    hands: BTreeMap<u32, Process>,
+}
+
+/// A process that changes addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
 }
 
 impl fmt::Debug for Events {
@@ -102,7 +112,18 @@ impl Events {
             Ok(socket)
         };
         let socket = open().map_err(NetlinkError::Open)?;
-        Ok(Self { socket, buffer: Vec::new(), ready: VecDeque::new() })
+        Ok(Self { socket, buffer: Vec::new(), ready: VecDeque::new(), hands: BTreeMap::new() })
+    }
+
+    /// The process that last changed an address of a link, if it was not this one. The kernel tells the number of the socket,
+    /// which is that of the process for its first one, as long as both see the same processes.
+    pub fn hand_on(&self, link: u32) -> Option<&Process> {
+        self.hands.get(&link)
+    }
+
+    /// Forgets who changed other links than these.
+    pub fn keep_hands_on(&mut self, links: &BTreeSet<u32>) {
+        self.hands.retain(|link, _| links.contains(link));
     }
 
     /// The next event. Nothing is lost if this is dropped while it waits.
@@ -141,10 +162,25 @@ impl Events {
                 self.ready.push_back(Event::Lost);
                 return;
             };
-            self.ready.extend(event(message.message_type(), message.payload()));
+            let event = event(message.message_type(), message.payload());
+            if let Some(Event::Address { link, .. } | Event::AddressGone { link, .. }) = event
+                && let Some(process) = process(message.port_number())
+            {
+                self.hands.insert(link, process);
+            }
+            self.ready.extend(event);
             rest = rest.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
         }
     }
+}
+
+/// Who it is, while it still runs. Nobody's number is that of the kernel, 0.
+fn process(id: u32) -> Option<Process> {
+    if id == 0 || id == std::process::id() {
+        return None;
+    }
+    let name = std::fs::read_to_string(format!("/proc/{id}/comm")).ok()?;
+    Some(Process { id, name: name.trim_end().to_owned() })
 }
 
 fn event(kind: u16, payload: &[u8]) -> Option<Event> {
