@@ -89,7 +89,10 @@ impl Parts {
         if access == Access::Write {
             recover(&mut host, &name).await?;
             if settings.install_dropin && !settings.dry_run {
-                offer_drop_in(settings, &name)?;
+                // Where it cannot be written, the node is no worse off than without.
+                if let Err(error) = offer_drop_in(settings, &name) {
+                    tracing::error!(node_name = name, %error, "the drop-in for systemd-networkd is not written");
+                }
             }
         }
         let dry_run = settings.dry_run || access == Access::Read;
@@ -117,7 +120,7 @@ async fn open(options: Options) -> Result<Host, HostError> {
 }
 
 /// Writes the drop-in, if networkd runs here and does not have it.
-fn offer_drop_in(settings: &Settings, node_name: &str) -> anyhow::Result<()> {
+fn offer_drop_in(settings: &Settings, node_name: &str) -> Result<(), HostError> {
     if needs_drop_in(&settings.host_root)? {
         let path = install_drop_in(&settings.host_root)?;
         tracing::warn!(

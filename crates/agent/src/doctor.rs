@@ -38,7 +38,6 @@ pub async fn doctor(settings: Settings, args: DoctorArgs) -> anyhow::Result<Exit
     if settings.install_dropin {
         let path = install_drop_in(&settings.host_root)?;
         println!("{path} is written; restart systemd-networkd in a maintenance window");
-        return Ok(ExitCode::SUCCESS);
     }
     let seen = look(&settings).await?;
     match args.output {
