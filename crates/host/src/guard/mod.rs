@@ -1,7 +1,7 @@
 //! Who restores a NIC when this process dies in the middle of a change.
 //!
 //! * [`program`]: the program on the node that does it, our own, which needs nothing of the pod that wrote it there.
-//! * [`unit`]: a timer of the node's systemd that starts it.
+//! * [`mod@unit`]: a timer of the node's systemd that starts it.
 //!
 //! Where NetworkManager has the NIC, a checkpoint of its own stands beside that
 //! ([`network_manager`](crate::manager::network_manager)). And the next start of the agent does the same, if it comes sooner:
