@@ -57,7 +57,13 @@ test-cluster: kubernetes-cluster ## Run our pods on booted nodes with real kubel
 .PHONY: test-nodes
 test-nodes: ## Run the agent on booted nodes with their own udev and network manager (root on Debian 12)
 	$(CARGO) build --locked --workspace --bins
-	$(CARGO) test --locked -p multinic-testbed --test guest --test nodes -- --ignored --test-threads 2
+	$(CARGO) test --locked -p multinic-testbed --test guest --test nodes -- --ignored --test-threads 4 --skip how_long_a_nic_takes
+	$(MAKE) times
+
+.PHONY: times
+times: ## Measure how long a NIC takes by the agent, and by the network manager's own way (root on Debian 12)
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked -p multinic-testbed --test nodes -- --ignored how_long_a_nic_takes
 
 .PHONY: generate
 generate: ## Write what is generated from the types: deploy/crds, the tables of docs/resources.md

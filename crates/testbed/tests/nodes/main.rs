@@ -18,6 +18,7 @@ mod node;
 mod options;
 mod router;
 mod source;
+mod times;
 mod wanted;
 
 /// The scenes, as one test for each kind of node.
