@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use multinic_core::node::absence::Proof;
-use multinic_core::node::observed::{NicFile, Observed};
+use multinic_core::node::observed::{Found, NicFile, Observed};
 use multinic_core::node::plan;
 use multinic_host::backend::detect::Detected;
 use multinic_host::guard::GuardSettings;
@@ -312,6 +312,13 @@ pub(crate) async fn take_away(
     let (wishes, _) = everything_of_ours(settings, &mut node).await?;
     let passed = node.pass(&wishes, shutdown).await?;
     let Passed { observed, plan, unmade, made, .. } = &passed;
+    for mac in wishes.releases.keys().filter(|mac| !unmade.contains_key(mac)) {
+        if let Found::One(link) = observed.find(*mac)
+            && let Err(error) = node.host.leave_to_manager(link).await
+        {
+            tracing::warn!(link = link.name, error = %error, "the network manager does not have the NIC again");
+        }
+    }
     let mut left: Vec<String> =
         unmade.iter().map(|(mac, error)| format!("{mac} could not be taken away: {error}")).collect();
     left.extend(

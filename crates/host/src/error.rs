@@ -19,6 +19,9 @@ pub enum HostError {
     /// The kernel.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// The network manager.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),

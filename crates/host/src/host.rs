@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use multinic_core::MacAddr;
 use multinic_core::node::absence::Newest;
-use multinic_core::node::observed::{Lifelines, Observed};
+use multinic_core::node::observed::{Lifelines, Link, Observed};
 use multinic_core::node::{NicTarget, Owned};
 
 use crate::backend::detect::{self, Detected};
@@ -20,9 +20,9 @@ use crate::faults;
 use crate::files::HostRoot;
 use crate::guard::{Guard, GuardSettings};
 use crate::journal;
-use crate::manager;
-use crate::netlink::Netlink;
+use crate::manager::{self, Told};
 use crate::netlink::events::Events;
+use crate::netlink::{LinkRef, Netlink};
 use crate::probes::{Probes, Reach, Works};
 use crate::rollback::Ground;
 use crate::state::{self, State};
@@ -139,6 +139,21 @@ pub struct Host {
 }
 
 impl Host {
+    /// Leaves a link that is not ours any more to the network manager, which does with it as with any other. Without that,
+    /// NetworkManager keeps its hands off a NIC that was taken away until that is plugged anew or the node boots.
+    ///
+    /// # Errors
+    /// Where the manager runs and cannot be told, or the kernel refuses.
+    pub async fn leave_to_manager(&self, link: &Link) -> Result<(), HostError> {
+        let told = Told { files: &[], held: true };
+        manager::give_back(self.backend, &self.root, Some(&link.name), told).await?;
+        // It takes up what is down only when it finds it for the first time.
+        if manager::has_a_hand_on(self.backend, &self.root, &link.name, None).await? {
+            self.netlink.set_up(&LinkRef::from(link), true)?;
+        }
+        Ok(())
+    }
+
     /// Opens a node. Before anything else, [`Self::recover`] is to be called on one that may be changed.
     pub fn open(options: Options) -> Result<Self, HostError> {
         let Options { root, access, backups, backend, check, anchors, safe_apply, guard } = options;

@@ -8,6 +8,9 @@ pub fn a_clean_up_leaves_the_node_as_it_was(kind: &'static Kind) {
     let mut node = Node::boot(kind);
     let nics = [Wanted::new(0, 10), Wanted::new(9, 19)];
     nics.iter().for_each(|wanted| node.plug(wanted));
+    if kind.network.has_network_manager() {
+        nics.iter().for_each(|wanted| node.until_managed(wanted));
+    }
     let [untouched, before] = [node.foreign(), node.everything()];
     for by_job in [false, true] {
         nics.iter().for_each(|wanted| node.publish(wanted));
@@ -26,8 +29,10 @@ pub fn a_clean_up_leaves_the_node_as_it_was(kind: &'static Kind) {
             assert_eq!(node.shown(wanted).unwrap().name, wanted.first_name);
         }
         untouched.assert_same(&node.foreign());
-        // NetworkManager took the NICs up before, for a lease, and may do so again.
-        if !kind.network.has_network_manager() {
+        if kind.network.has_network_manager() {
+            // It had them before, tried to get a lease for them, and does so again.
+            nics.iter().for_each(|wanted| node.until_managed(wanted));
+        } else {
             before.assert_same(&node.everything());
         }
     }

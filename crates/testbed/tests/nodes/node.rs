@@ -308,6 +308,19 @@ impl Node {
         });
     }
 
+    /// Waits until NetworkManager does with a NIC as with any other that no profile is for.
+    pub fn until_managed(&self, wanted: &Wanted) {
+        self.until("NetworkManager to have a NIC", || {
+            let ask = ["--get-values", "GENERAL.STATE", "device", "show", &wanted.first_name];
+            let state = self.guest.run("nmcli", &ask).unwrap_or_else(|error| error.to_string());
+            // 30: disconnected; less: unmanaged, or not there.
+            (!["30 ", "40 ", "50 ", "60 ", "70 ", "80 ", "90 ", "120 "]
+                .iter()
+                .any(|it| state.starts_with(it)))
+            .then_some(state)
+        });
+    }
+
     /// Waits until a NIC has lost what we gave it, and its files are gone.
     pub fn until_released(&self, wanted: &Wanted) {
         self.until("the release of a NIC", || {
