@@ -36,7 +36,9 @@ fn how_long_a_nic_takes() {
 fn row(kind: &'static Kind) -> String {
     let mut node = Node::boot(kind);
     node.start_agent();
-    let [first, measured] = [Wanted::new(0, 10), Wanted::new(1, 11)];
+    let [first, mut measured] = [Wanted::new(0, 10), Wanted::new(1, 11)];
+    // The kernel takes a second or two for an IPv6 address, whoever waits for that.
+    measured.addresses.truncate(1);
     // With the first, the agent has read the second too.
     node.source.publish([(node.name(), &first), (node.name(), &measured)]);
     node.plug(&first);
