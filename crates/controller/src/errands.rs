@@ -117,11 +117,13 @@ where
         }
     }
 
-    /// Returns when something has come that nobody waited for.
+    /// Returns when something comes that nobody waits for. What came before that and was not taken is no news.
     pub async fn come(&mut self) {
-        while self.came.is_empty() {
-            match self.tasks.join_next().await {
-                Some(joined) => self.came.extend(finished(joined)),
+        loop {
+            match self.tasks.join_next().await.map(finished) {
+                Some(Some(news)) => return self.came.push(news),
+                // It was given up.
+                Some(None) => {}
                 None => std::future::pending().await,
             }
         }

@@ -95,11 +95,14 @@ impl Looks {
 }
 
 /// What configurations of one cloud have in common, whatever their projects.
-fn name(access: &CloudAccess) -> String {
+pub(crate) fn name(access: &CloudAccess) -> String {
+    let endpoints = &access.endpoints;
     match &access.credentials {
         Credentials::Password { auth_url, .. } | Credentials::ApplicationCredential { auth_url, .. } => {
-            auth_url.to_string()
+            format!("{auth_url} {endpoints:?}")
         }
-        Credentials::Provider { contrabass, provider_id, .. } => format!("{contrabass} {provider_id}"),
+        Credentials::Provider { contrabass, provider_id, .. } => {
+            format!("{contrabass} {provider_id} {endpoints:?}")
+        }
     }
 }

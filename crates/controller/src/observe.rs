@@ -15,6 +15,8 @@ use multinic_openstack::{Cloud, CloudError, Gate, Observer, Options, Reading};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
+use crate::looks::name;
+
 /// How many questions about single ports are asked at once.
 const PROOFS_AT_ONCE: usize = 8;
 /// How long one of them may take. The cloud has just been read, and a pass waits for the answers.
@@ -127,13 +129,14 @@ pub async fn prove(
 ) -> HashMap<PortId, PortProof> {
     let rows: HashMap<&PortId, &PublishedInterface> =
         published.interfaces.iter().map(|row| (&row.port, row)).collect();
-    let silent: HashMap<&ConfigKey, AtomicBool> =
-        candidates.iter().map(|candidate| (&candidate.owner, AtomicBool::new(false))).collect();
+    let cloud = |owner: &ConfigKey| configs.get(owner).map(|access| name(access)).unwrap_or_default();
+    let silent: HashMap<String, AtomicBool> =
+        candidates.iter().map(|candidate| (cloud(&candidate.owner), AtomicBool::new(false))).collect();
     let mut questions = Vec::with_capacity(candidates.len());
     for Candidate { port, owner } in candidates {
         let client = configs.get(owner).map(|access| clouds.client(access));
         let row = rows.get(port).copied();
-        let silent = silent.get(owner);
+        let silent = silent.get(&cloud(owner));
         questions.push(async move {
             let question = async { match (client, row) {
                 (Some(Ok(client)), Some(row)) => match &row.project {

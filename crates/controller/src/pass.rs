@@ -166,6 +166,8 @@ struct State {
     read: u64,
     /// Whether this pass looked.
     current: bool,
+    /// Whether it is to be read as soon as it can be.
+    owed: bool,
     /// Whether it was as its spec wants it when it was last carried out; none before that.
     ready: Option<bool>,
 }
@@ -393,15 +395,21 @@ impl Controller {
                     let asked = configs.asked.get(key);
                     let changed = state.spec_hash != *hash && self.reads != Reads::Asked;
                     let under_way = self.looks.is_under_way(key);
-                    let wanted = changed || asked.is_some() || (!under_way && state.is_due(self.reads, now));
+                    let wanted = changed
+                        || state.owed
+                        || asked.is_some()
+                        || (!under_way && state.is_due(self.reads, now));
                     if wanted && !self.looks.serves(key, hash, asked) {
                         state.spec_hash.clone_from(hash);
+                        state.owed = false;
                         let client = self.clouds.client(&config.cloud);
                         self.looks.begin(config, client, state.seen.take(), asked.cloned());
                     }
                 }
                 Err(errors) => {
                     state.seen = None;
+                    // Once its text is right it is read, in every mode.
+                    state.owed = true;
                     // There is nothing to read until its text changes.
                     state.due = None;
                     let outcome = Outcome::Failed { reason: "ConfigError", message: errors.to_string() };

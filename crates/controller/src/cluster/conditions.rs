@@ -194,6 +194,7 @@ pub fn waiting(
         list.set_unknown("Ready", reason, message);
     }
     list.set("Reconciling", true, reason, message);
+    list.remove("Stalled");
     status.conditions = list.list;
     status
 }

@@ -18,7 +18,7 @@ use super::conditions::Undelivered;
 use super::gone::Waiting;
 use super::ledger::Trust;
 use super::metrics::ClusterMetrics;
-use super::moves::{Places, Standing};
+use super::moves::{Places, Standing, is_farewell};
 use super::placement::{Defaults, Location, Placement, Target, Viola};
 use super::project::{Projection, project};
 use super::reconciler::sooner;
@@ -170,8 +170,13 @@ impl Deliverer {
         let published = store.published().await?;
         let removed = store.removed().await?;
         let mut done = Delivered::default();
+        self.memory.rounds.anew();
         let rounds = self.memory.rounds.take();
         self.settle_rounds(store, rounds, &removed, &mut done).await?;
+        self.memory.farewells.anew();
+        for (place, Round { wishes, results }) in self.memory.farewells.take() {
+            self.memory.farewells.settle(&place, &wishes, &results, self.error_interval);
+        }
         self.read_records().await?;
         let unknown = self.defaults.place_unknown(&self.environment);
         let mut owners = Owners::new();
@@ -239,8 +244,11 @@ impl Deliverer {
                 // One that is known says what is there.
                 false => Ok(self.known_sink(place, position)),
             };
-            if let Ok(Some(sink)) = &sink {
-                self.memory.rounds.begin(place, sink, wishes);
+            if let Ok(Some(sink)) = &sink
+                && !self.is_being_left(place)
+            {
+                let sent = self.memory.rounds.begin(place, sink, wishes);
+                self.forget_posted(place, &sent);
             }
             if let Err(error) = &sink {
                 for wish in wishes {
@@ -259,7 +267,12 @@ impl Deliverer {
                 let lost = lost.filter(|owner| location.as_ref().is_none_or(|it| self.may_be_at(owner, it)));
                 let failure = match self.memory.rounds.progress(place, sink.as_ref(), wish) {
                     Progress::Delivered => continue,
-                    Progress::UnderWay => failed(wish, lost, Undelivered::under_way(&place.name())),
+                    Progress::UnderWay => {
+                        if !self.memory.rounds.is_under_way(|other| other == place) {
+                            sooner(&mut done.again, Instant::now() + LEAST_RETRY);
+                        }
+                        failed(wish, lost, Undelivered::under_way(&place.name()))
+                    }
                     Progress::Refused(error, again) => {
                         sooner(&mut done.again, again);
                         failure(wish, lost, place, error)
@@ -271,6 +284,21 @@ impl Deliverer {
             }
         }
         Ok(())
+    }
+
+    /// Until there is an answer nobody knows what a Viola has.
+    fn forget_posted(&mut self, place: &Place, sent: &[Arc<NodeWish>]) {
+        if let Place::Viola { id, provider } = place {
+            for wish in sent {
+                self.memory.posted.remove(&(id.clone(), provider.clone(), wish.config.node.clone()));
+            }
+        }
+    }
+
+    /// Whether something is on its way that takes nodes away at a place: what is sent now could arrive before it.
+    fn is_being_left(&self, place: &Place) -> bool {
+        let Some(Location::Viola { endpoint, provider }) = self.location(place) else { return false };
+        self.memory.farewells.is_under_way(|left| is_farewell(left, &endpoint, &provider))
     }
 
     /// Whether something of a configuration may be at a place: it is published there, or was, or nobody knows.
@@ -470,18 +498,12 @@ impl Deliverer {
         batches.into_iter().map(place).collect()
     }
 
-    /// Whether a Viola has a node as it is to be, as far as that is remembered.
+    /// Whether a Viola has a node as it is to be, by its answers to this process: a new one posts everything once.
     pub(super) fn has(&self, place: &Place, wish: &NodeWish) -> bool {
         let Place::Viola { id, provider } = place else { return false };
         let node = wish.config.node.clone();
-        match self.memory.posted.get(&(id.clone(), provider.clone(), node)) {
-            Some(posted) => *posted == wish.fingerprint(),
-            // What another sink was sent is in the records too.
-            None => {
-                self.is_recorded(provider, wish)
-                    && self.location(place).is_some_and(|location| self.delivered_before(wish, &location))
-            }
-        }
+        let posted = self.memory.posted.get(&(id.clone(), provider.clone(), node));
+        posted.is_some_and(|posted| *posted == wish.fingerprint())
     }
 
     /// Looks again at what was left, and lets a configuration that is deleted wait for it.

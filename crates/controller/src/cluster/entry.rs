@@ -51,6 +51,8 @@ pub struct Entry {
     pub carried: Option<i64>,
     /// The request by annotation that was carried out last.
     pub handled_at: Option<String>,
+    /// The request by annotation for which deliveries that failed were tried again.
+    pub hurried: Option<String>,
     /// What could not be delivered.
     pub undelivered: Vec<Undelivered>,
     /// The digest of the message broker for which a Secret was written.
@@ -69,6 +71,7 @@ impl Entry {
             resolved: None,
             resolved_from: None,
             retry: None,
+            hurried: None,
             undelivered: Vec::new(),
             broker: None,
         }

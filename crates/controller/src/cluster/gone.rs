@@ -15,7 +15,6 @@ use super::conditions::Undelivered;
 use super::deliver::Deliverer;
 use super::placement::Target;
 use super::reconciler::{AT_ONCE, Reconciler, sooner};
-use crate::errands::TURN;
 use crate::sinks::KubernetesSink;
 use crate::sinks::kubernetes::ServerGone;
 
@@ -23,6 +22,9 @@ use crate::sinks::kubernetes::ServerGone;
 /// the agent is at work, and its `Node` is there.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// How long such a look may take, for which a turn waits.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// What is known of objects that wait for their nodes' agents.
 pub(super) type Waiting = BTreeMap<(Target, NodeName), Look>;
@@ -103,9 +105,11 @@ impl Reconciler {
             let Some(lost) = lost.get(&place.1) else { continue };
             let cloud = self.cloud_of(&lost.owner);
             looks.push(async move {
-                let look = tokio::time::timeout(TURN, look(&sink, &place.1, lost, cloud.as_ref())).await;
-                // Who does not answer in time is asked the next time.
-                let problem = look.unwrap_or(Ok(()));
+                let problem =
+                    match tokio::time::timeout(LOOK, look(&sink, &place.1, lost, cloud.as_ref())).await {
+                        Ok(problem) => problem,
+                        Err(_) => Err(waits(&place.1, format!("no answer within {} s", LOOK.as_secs()))),
+                    };
                 (place, problem.err().map(|problem| (lost.owner.clone(), problem)))
             });
         }
@@ -137,6 +141,10 @@ fn lost(removed: Vec<Removed>) -> BTreeMap<NodeName, Lost> {
     nodes
 }
 
+fn waits(node: &NodeName, why: impl std::fmt::Display) -> String {
+    format!("node {node}: its MultiNicNodeConfig waits for its agent to clean up: {why}")
+}
+
 /// Looks at one node. The error says for what it waits although its `Node` is gone.
 async fn look(
     sink: &KubernetesSink,
@@ -144,19 +152,14 @@ async fn look(
     lost: &Lost,
     cloud: Option<&Cloud>,
 ) -> Result<(), String> {
-    let waits = |why: String| {
-        format!(
-            "node {node} has no Node object, and its MultiNicNodeConfig waits for its agent to clean up: {why}"
-        )
-    };
     match sink.is_node_there(node).await {
         Ok(true) => return Ok(()),
         Ok(false) => {}
         Err(error) => {
-            tracing::warn!(node_name = %node, error = %error, "whether the node is gone cannot be found out");
-            return Ok(());
+            return Err(waits(node, format!("whether there is a Node object cannot be found out: {error}")));
         }
     }
+    let waits = |why: String| waits(node, format!("there is no Node object, and {why}"));
     let Lost { server, project, owner: _ } = lost;
     let Some(cloud) = cloud else {
         return Err(waits(

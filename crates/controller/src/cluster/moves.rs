@@ -36,8 +36,6 @@ pub(super) struct Standing {
 pub(super) struct Places {
     /// Each place with what was said when it was last delivered there.
     known: BTreeMap<(ConfigKey, Location), Said>,
-    /// The places that an earlier process delivered to.
-    earlier: BTreeSet<(ConfigKey, Location)>,
     /// Places that a setting of the controller left; told once.
     told: BTreeSet<(ConfigKey, Location)>,
 }
@@ -276,13 +274,17 @@ impl Deliverer {
             let mut waiting = BTreeSet::new();
             let mut gone = Vec::new();
             for node in nodes {
+                if !is_settled(&node) {
+                    waiting.insert(owner.clone());
+                    continue;
+                }
                 let pause = self.error_interval;
                 let mut silent = std::mem::take(&mut self.memory.silent);
                 let look = self.is_viola_left(&node, &endpoint, &provider, owners.get(&node), projection);
-                let left = silent.look(&format!("where node {node} is published now"), pause, look).await;
+                let left =
+                    silent.look(&format!("what {owner} published behind {endpoint}"), pause, look).await;
                 self.memory.silent = silent;
                 match left {
-                    _ if !is_settled(&node) => drop(waiting.insert(owner.clone())),
                     Ok(None) => drop(waiting.insert(owner.clone())),
                     Ok(Some(false)) => {}
                     Ok(Some(true)) => gone.push(tombstone(
@@ -334,7 +336,6 @@ impl Deliverer {
         tracing::info!(config = %owner, place = location.name(), "what was published there is gone");
         if let Some(places) = &mut self.memory.places {
             places.known.remove(&key);
-            places.earlier.remove(&key);
         }
         Ok(())
     }
@@ -421,8 +422,10 @@ impl Deliverer {
         };
         let place = Place::Viola { id: format!("{owner} {endpoint}"), provider: provider.to_owned() };
         let (url, sink) = (sink.url().to_owned(), Sink::Viola(sink));
+        for wish in self.memory.farewells.begin(&place, &sink, wishes) {
+            self.memory.forget_posted(&url, provider, &wish.config.node);
+        }
         let farewells = &mut self.memory.farewells;
-        farewells.begin(&place, &sink, wishes);
         for (place, Round { wishes, results }) in farewells.collect().await {
             farewells.settle(&place, &wishes, &results, self.error_interval);
         }
@@ -430,19 +433,22 @@ impl Deliverer {
         for wish in wishes {
             let node = &wish.config.node;
             match self.memory.farewells.progress(&place, None, wish) {
-                Progress::Delivered => self.memory.forget_posted(&url, provider, node),
+                Progress::Delivered => {}
                 Progress::UnderWay => undone.push((node.clone(), None)),
                 Progress::Refused(error, _) => undone.push((node.clone(), Some(error.clone()))),
             }
         }
         undone
     }
+}
 
-    /// Whether an earlier process delivered these configurations to a Viola: only then do the inventory's records say what
-    /// it has.
-    pub(super) fn delivered_before(&self, wish: &NodeWish, location: &Location) -> bool {
-        let Some(places) = &self.memory.places else { return false };
-        wish.owners.values().all(|owner| places.earlier.contains(&(owner.clone(), location.clone())))
+/// Whether a place of a farewell is this Viola for this provider.
+pub(super) fn is_farewell(place: &Place, endpoint: &str, provider: &str) -> bool {
+    match place {
+        Place::Viola { id, provider: for_whom } => {
+            for_whom == provider && id.split_once(' ').is_some_and(|(_, url)| url == endpoint)
+        }
+        Place::Kubernetes(_) => false,
     }
 }
 
@@ -498,7 +504,7 @@ impl Places {
                 }
             }
         }
-        Ok(Self { earlier: known.keys().cloned().collect(), known, told: BTreeSet::new() })
+        Ok(Self { known, told: BTreeSet::new() })
     }
 
     /// Whether a configuration was ever delivered there, as far as anything may be left.

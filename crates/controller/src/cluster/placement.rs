@@ -123,6 +123,7 @@ impl Placement {
             && self.kubernetes == other.kubernetes
             && id(self) == id(other)
             && self.choice == other.choice
+            && self.options == other.options
     }
 }
 

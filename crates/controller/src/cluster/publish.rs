@@ -22,15 +22,19 @@ impl Reconciler {
     /// Delivers what is published, if something of it changed or is not delivered yet.
     pub(super) async fn deliver(&mut self, configs: &Configs, report: &Report, retry: &mut Option<Instant>) {
         let now = Instant::now();
-        let due = match &self.undelivered {
-            None => true,
-            Some(pending) => pending.again.is_some_and(|again| again <= now),
-        };
-        let heard = self.deliverer.memory.trust.hear(configs, report);
-        if self.undelivered.is_none() || heard || configs.asked.values().any(|request| !request.is_empty()) {
+        let again = self.undelivered.as_ref().and_then(|pending| pending.again);
+        let mut hurry = self.deliverer.memory.trust.hear(configs, report) || self.undelivered.is_none();
+        for entry in self.entries.values_mut() {
+            let request = entry.request().cloned();
+            if request.is_some() && entry.hurried != request {
+                entry.hurried = request;
+                hurry = true;
+            }
+        }
+        if hurry {
             self.deliverer.memory.rounds.hurry();
         }
-        if due || heard || report.written.anything() {
+        if hurry || again.is_some_and(|again| again <= now) || report.written.anything() {
             let standing = self.standing(configs);
             match self.deliverer.deliver(&self.store, &standing).await {
                 Ok(done) => {

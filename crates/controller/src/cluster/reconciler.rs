@@ -260,7 +260,8 @@ impl Reconciler {
             let requested = everybody || entry.request().is_some();
             let reads_changes = self.triggers.mode == Mode::Immediate || self.triggers.on_change;
             if requested || (reads_changes && entry.changed()) {
-                configs.asked.insert(key.clone(), entry.request().cloned().unwrap_or_default());
+                let generation = entry.object.metadata.generation;
+                configs.asked.insert(key.clone(), format!("{generation:?} {:?}", entry.request()));
             } else if entry.changed() {
                 configs.waiting.insert(key.clone());
             }

@@ -12,8 +12,8 @@ use multinic_store::{Removed, Store, StoreError};
 
 use super::deliver::{Deliverer, Failure};
 use super::project::Projection;
+use crate::sinks::NodePayload;
 use crate::sinks::kubernetes::NodeStatus;
-use crate::sinks::{NodePayload, NodeWish};
 
 /// How many records are written at once.
 const AT_ONCE: usize = 500;
@@ -39,13 +39,6 @@ impl Deliverer {
         }
         self.memory.records = Some(records);
         Ok(())
-    }
-
-    /// Whether the inventory says that a node was delivered as it is to be.
-    pub(super) fn is_recorded(&self, provider: &str, wish: &NodeWish) -> bool {
-        let Some(records) = &self.memory.records else { return false };
-        let Ok(entry) = Entry::new(provider, &NodePayload::from(wish)) else { return false };
-        records.get(entry.key()).is_some_and(|hash| hash == entry.hash())
     }
 
     /// Brings the records up to what was delivered: a node with a failure keeps the record that it has. `unknown` go.

@@ -51,6 +51,7 @@ pub(super) struct Round {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress<'a> {
     Delivered,
+    /// It was sent, or is when what is under way has come.
     UnderWay,
     /// It was refused; it is tried again at that time.
     Refused(&'a SinkError, Instant),
@@ -62,6 +63,8 @@ pub(super) struct Rounds {
     /// By place, and whether it is for those that were refused there before.
     errands: Errands<(Place, bool), (Place, bool), Round>,
     refused: BTreeMap<Place, BTreeMap<NodeName, Refused>>,
+    /// What was taken since this delivery began, by fingerprint.
+    taken: BTreeMap<Place, BTreeMap<NodeName, u64>>,
 }
 
 #[derive(Debug)]
@@ -164,6 +167,21 @@ impl Silent {
 }
 
 impl Rounds {
+    /// A new delivery begins: what was taken before is for the sinks to know.
+    pub fn anew(&mut self) {
+        self.taken.clear();
+    }
+
+    fn is_taken(&self, place: &Place, wish: &NodeWish) -> bool {
+        let taken = self.taken.get(place).and_then(|nodes| nodes.get(&wish.config.node));
+        taken.is_some_and(|taken| *taken == wish.fingerprint())
+    }
+
+    /// Whether anything is under way to such places.
+    pub fn is_under_way(&self, is_meant: impl Fn(&Place) -> bool) -> bool {
+        self.errands.under_way().any(|(place, _)| is_meant(place))
+    }
+
     /// Whether any of these wishes is to be sent now.
     pub fn is_due(&self, place: &Place, wishes: &[Arc<NodeWish>]) -> bool {
         let now = Instant::now();
@@ -177,21 +195,25 @@ impl Rounds {
         due.then_some(refused.is_some())
     }
 
-    /// Sends what is to be sent now, unless a round is under way.
-    pub fn begin(&mut self, place: &Place, sink: &Sink, wishes: &[Arc<NodeWish>]) {
+    /// Sends what is to be sent now, unless a round is under way. Returns what is sent.
+    pub fn begin(&mut self, place: &Place, sink: &Sink, wishes: &[Arc<NodeWish>]) -> Vec<Arc<NodeWish>> {
         let now = Instant::now();
+        let mut sent = Vec::new();
         for again in [false, true] {
             let key = (place.clone(), again);
             if self.errands.is_under_way(&key) {
                 continue;
             }
-            let due = wishes.iter().filter(|it| self.turn_of(place, it, now) == Some(again) && !sink.has(it));
+            let due = wishes.iter().filter(|it| self.turn_of(place, it, now) == Some(again));
+            let due = due.filter(|it| !sink.has(it) && !self.is_taken(place, it));
             let wishes: Vec<Arc<NodeWish>> = due.cloned().collect();
             if !wishes.is_empty() {
+                sent.extend(wishes.iter().cloned());
                 let (sink, place) = (sink.clone(), place.clone());
                 self.errands.begin(key.clone(), key, async move { sink.deliver(&place, wishes).await });
             }
         }
+        sent
     }
 
     /// What has come; waits a moment for the rest.
@@ -223,11 +245,18 @@ impl Rounds {
         for wish in wishes {
             match results.get(&wish.config.node) {
                 Some(Err(error)) => self.refuse(place, wish, error, longest),
-                Some(Ok(_)) | None => {
+                Some(Ok(delivery)) => {
+                    let node = &wish.config.node;
                     if let Some(nodes) = self.refused.get_mut(place) {
-                        nodes.remove(&wish.config.node);
+                        nodes.remove(node);
+                    }
+                    // An object that somebody deletes is none that has NICs.
+                    if wish.is_tombstone() || *delivery != Delivery::Releasing {
+                        let taken = self.taken.entry(place.clone()).or_default();
+                        taken.insert(node.clone(), wish.fingerprint());
                     }
                 }
+                None => {}
             }
         }
     }
@@ -255,7 +284,7 @@ impl Rounds {
 
     /// How a wish stands.
     pub fn progress(&self, place: &Place, sink: Option<&Sink>, wish: &NodeWish) -> Progress<'_> {
-        if sink.is_some_and(|sink| sink.has(wish)) {
+        if sink.is_some_and(|sink| sink.has(wish)) || self.is_taken(place, wish) {
             return Progress::Delivered;
         }
         let refused = self.refused.get(place).and_then(|nodes| nodes.get(&wish.config.node));
@@ -264,8 +293,7 @@ impl Rounds {
             Some(it) if !under_way || it.fingerprint == wish.fingerprint() => {
                 Progress::Refused(&it.error, it.again)
             }
-            _ if under_way => Progress::UnderWay,
-            _ => Progress::Delivered,
+            _ => Progress::UnderWay,
         }
     }
 

@@ -146,6 +146,8 @@ pub struct Viola {
     pub refuses: Arc<Mutex<Option<&'static str>>>,
     /// The status of each node in an answer; one of older programs has none.
     pub says: Arc<Mutex<Option<&'static str>>>,
+    /// While somebody writes, nothing is answered.
+    pub held: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl Viola {
@@ -177,6 +179,7 @@ async fn answer(
     headers: HeaderMap,
     axum::Json(nodes): axum::Json<Value>,
 ) -> (StatusCode, String) {
+    let _held = viola.held.read().await;
     let refused = *viola.refuses.lock().unwrap();
     if refused.is_some_and(|node| nodes.as_array().unwrap().iter().any(|it| it["nodeName"] == node)) {
         return (StatusCode::BAD_REQUEST, "no such node here".to_owned());
@@ -220,14 +223,16 @@ async fn viola_is_sent_what_changes_once_and_what_it_refuses_again() {
     assert_eq!(viola.has()[&key], 1);
     until("both are in the inventory", async || records(&inventory).await == ["worker-1", "worker-2"]).await;
     controller.stop().await;
-    // Another process learns from the inventory what was sent, and sends nothing again.
+    // Another process cannot know what a Viola has made of it since: it sends everything once.
     viola.requests.lock().unwrap().clear();
     let (mut setup, registry) = bench.setup(&args);
     setup.inventory = Some(inventory.clone());
     let controller = run(setup, registry).await;
+    until("both are sent", async || viola.has().len() == 2).await;
+    let sent = viola.requests.lock().unwrap().len();
     let reads = bench.cloud.count("/v2.0/ports");
     until("passes were made", async || bench.cloud.count("/v2.0/ports") > reads + 6).await;
-    assert_eq!(viola.has().len(), 0, "{:?}", viola.has());
+    assert_eq!(viola.requests.lock().unwrap().len(), sent, "{:?}", viola.has());
     // It is told of the last NIC's end, and the configuration waits until it has been.
     *viola.refuses.lock().unwrap() = Some("worker-1");
     bench.delete("a").await;
@@ -241,6 +246,57 @@ async fn viola_is_sent_what_changes_once_and_what_it_refuses_again() {
     bench.until_gone("a").await;
     assert_eq!(viola.has()[&key], 0);
     assert_eq!(records(&inventory).await, ["worker-2"]);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_of_viola_that_comes_late_is_one_to_what_was_sent() {
+    let Some(bench) = Bench::new().await else { return };
+    let (viola, url) = Viola::start().await;
+    let one = bench.add_node("worker-1");
+    let mut spec = bench.spec(&[&one]);
+    spec["credentials"]["k8sProviderID"] = json!("provider-1");
+    spec["settings"] = json!({"violaTimeout": "1h"});
+    let held = viola.held.write().await;
+    bench.apply("a", spec).await;
+    let controller =
+        bench.start_with(&["--leader-elect=false", "--sinks=viola", "--viola-endpoint", &url]).await;
+    bench.until_reason("a", &["Delivering"]).await;
+    // What is wished changes while the first request has no answer.
+    bench.cloud.attach(&one, &[&bench.subnet]).unwrap();
+    bench.until_count(2).await;
+    drop(held);
+    bench.until_ready("a").await;
+    let key = ("provider-1".to_owned(), "worker-1".to_owned());
+    assert_eq!(viola.has()[&key], 2);
+    // Nor is a configuration let go whose removal nobody has acknowledged.
+    let held = viola.held.write().await;
+    bench.delete("a").await;
+    until("it waits", async || condition(&bench.status("a").await, "Ready").1 == "CleanupPending").await;
+    bench.until_count(0).await;
+    assert!(bench.get("a").await.is_some());
+    drop(held);
+    bench.until_gone("a").await;
+    assert_eq!(viola.has()[&key], 0);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn options_that_change_alone_reach_the_object() {
+    let Some(bench) = Bench::new().await else { return };
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    bench.until_ready("a").await;
+    let mut spec = bench.spec(&[&server]);
+    spec["options"] = json!({"rpFilter": "loose"});
+    bench.apply("a", spec).await;
+    until("the object has it", async || {
+        let object = objects(&bench).get("worker-1").await.unwrap();
+        let nic = serde_json::to_value(&object.spec.interfaces[0]).unwrap();
+        nic["options"]["rpFilter"] == json!("loose")
+    })
+    .await;
     controller.stop().await;
 }
 
