@@ -82,7 +82,10 @@ pub fn wrong_in_inventory(
     nics: &[&Nic],
     observed: bool,
 ) -> Option<String> {
-    let records = controller.records();
+    let records = match controller.try_records() {
+        Ok(records) => records,
+        Err(refusal) => return Some(refusal),
+    };
     let own: Vec<&Value> = records.iter().filter(|record| record["nodeName"] == node).collect();
     let [record] = own.as_slice() else { return Some(format!("{node} in the inventory: {records:#?}")) };
     let checks = [
