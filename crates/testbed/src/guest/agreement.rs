@@ -56,7 +56,8 @@ impl Guest {
                     && (!booted || is(address, "ConfigSource", &json!("static")))
             })
         };
-        let agrees = !by_others && addresses.iter().all(has) && (ours || (state == "unmanaged" && !booted));
+        // Before a boot it may be at work by somebody's file for every link, if it got there before the agent.
+        let agrees = !by_others && addresses.iter().all(has) && (ours || !booted);
         if agrees { Ok(()) } else { Err(format!("networkd: {state} by {file:?}, {listed:?}")) }
     }
 
