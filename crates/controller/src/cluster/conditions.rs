@@ -28,6 +28,8 @@ pub struct Findings<'a> {
     pub generation: Option<i64>,
     /// What the pass came to; none if it did not concern itself with the configuration.
     pub outcome: Option<&'a Outcome>,
+    /// When its cloud was read last by this process, and the read was carried out: what is delivered later is of that time.
+    pub read_at: Option<Timestamp>,
     /// Ports that are DOWN.
     pub down: Option<multinic_core::fleet::pace::DownPortRetry>,
     /// What could not be delivered, in its order of weight.
@@ -87,7 +89,7 @@ pub fn after_pass(
     findings: &Findings<'_>,
     now: Timestamp,
 ) -> OpenstackConfigStatus {
-    let Findings { generation, outcome, down, undelivered, held, reconcile_at } = findings;
+    let Findings { generation, outcome, read_at, down, undelivered, held, reconcile_at } = findings;
     let now = whole_second(now);
     let mut status = before.clone();
     status.observed_generation = generation.or(status.observed_generation);
@@ -117,8 +119,8 @@ pub fn after_pass(
                     Some((first.reason.as_str(), format!("{}: {}{more}", first.subject, first.message), true))
                 }
                 (None, None) => {
-                    if *current {
-                        status.last_synced_at = Some(now.to_string());
+                    if let Some(at) = current.then_some(now).or(*read_at) {
+                        status.last_synced_at = Some(whole_second(at).to_string());
                     }
                     let (reason, message) = if *changed {
                         ("Synced", format!("{interfaces} interface(s) published"))
@@ -380,6 +382,16 @@ mod tests {
             );
             assert_eq!(status.last_error, None);
         }
+    }
+
+    #[test]
+    fn what_is_delivered_later_is_in_agreement_as_of_the_read_that_it_comes_from() {
+        let late = Outcome::Published { current: false, interfaces: 2, changed: false, problems: Vec::new() };
+        let unread = after_pass(&OpenstackConfigStatus::default(), &findings(&late), at(9));
+        assert_eq!(unread.last_synced_at, None);
+        let findings = Findings { read_at: Some(at(3)), ..findings(&late) };
+        let status = after_pass(&unread, &findings, at(9));
+        assert_eq!(status.last_synced_at, Some(at(3).to_string()));
     }
 
     #[test]

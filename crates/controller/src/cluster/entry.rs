@@ -49,6 +49,8 @@ pub struct Entry {
     pub retry: Option<Instant>,
     /// The generation that was carried out last.
     pub carried: Option<i64>,
+    /// When its cloud was read last.
+    pub read_at: Option<jiff::Timestamp>,
     /// The request by annotation that was carried out last.
     pub handled_at: Option<String>,
     /// The request by annotation for which deliveries that failed were tried again.
@@ -72,6 +74,7 @@ impl Entry {
             resolved_from: None,
             retry: None,
             hurried: None,
+            read_at: None,
             undelivered: Vec::new(),
             broker: None,
         }

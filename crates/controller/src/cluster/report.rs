@@ -87,11 +87,15 @@ impl Reporter {
                         entry.handled_at = Some(at);
                     }
                 }
+                if matches!(outcome, Some(Outcome::Published { current: true, .. })) {
+                    entry.read_at = Some(now);
+                }
                 let is_held = matches!(outcome, Some(Outcome::Published { problems, .. })
                     if problems.iter().any(|problem| problem.reason == Reason::MassRemovalHeld));
                 let findings = Findings {
                     generation: entry.carried,
                     outcome,
+                    read_at: entry.read_at,
                     down: downs.get(key).cloned(),
                     undelivered: &entry.undelivered,
                     held: report.held.as_ref().filter(|_| is_held),

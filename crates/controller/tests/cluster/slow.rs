@@ -134,3 +134,16 @@ async fn a_cluster_that_never_answers_holds_up_only_what_goes_there() {
     bench.until_gone("prompt").await;
     controller.stop().await;
 }
+
+#[tokio::test]
+async fn a_first_delivery_that_takes_longer_than_a_turn_ends_ready() {
+    let Some(bench) = Bench::new().await else { return };
+    let fleet = bench.cloud.add_fleet(400, 1).unwrap();
+    let mut spec = bench.spec(&fleet.servers.iter().collect::<Vec<_>>());
+    spec["subnetIDs"] = json!(fleet.subnets.iter().map(multinic_core::SubnetId::as_str).collect::<Vec<_>>());
+    bench.apply("fleet", spec).await;
+    let controller = bench.start().await;
+    let status = bench.until_ready("fleet").await;
+    assert!(status.last_synced_at.is_some(), "{status:?}");
+    controller.stop().await;
+}
