@@ -36,8 +36,10 @@ test: ## Run the tests that need nothing but this machine (MariaDB's and Kuberne
 	$(IN_NAMESPACE) $(CARGO) test --locked --workspace
 
 .PHONY: kubernetes
-kubernetes: ## Build the Kubernetes API server that the tests run against (Go 1.26; once, about 9 minutes)
+kubernetes: ## Build the Kubernetes API server and the helm that the tests use (Go 1.26; once, about 15 minutes)
 	testbed/kubernetes/build.sh api
+	testbed/kubernetes/build.sh controllers
+	testbed/kubernetes/build.sh helm
 
 .PHONY: test-openstack
 test-openstack: ## Run the whole job against a real Keystone, Neutron, Nova and MariaDB (root, Debian 12; installs them)

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Builds the Kubernetes that the tests run against, from the Go modules pinned in go.mod. Needs Go 1.26 or newer.
 #
-#   build.sh api        etcd and kube-apiserver: what `make test` needs (about 9 minutes from nothing on two cores)
-#   build.sh oldest     the oldest kube-apiserver that is supported, from oldest/go.mod, for MULTINIC_KUBERNETES=oldest
-#   build.sh cluster    the rest of a control plane and of a node: what `make test-cluster` needs besides
-#   build.sh where      prints the folder
+#   build.sh api          etcd and kube-apiserver: what `make test` needs (about 9 minutes from nothing on two cores)
+#   build.sh oldest       the oldest kube-apiserver that is supported, from oldest/go.mod, for MULTINIC_KUBERNETES=oldest
+#   build.sh controllers  kube-controller-manager, where tests need it beside these
+#   build.sh helm         helm, for the tests of charts/ (3 minutes)
+#   build.sh cluster      the rest of a control plane and of a node: what `make test-cluster` needs besides
+#   build.sh where        prints the folder
 #
 # The folder is $KUBEBUILDER_ASSETS if that is set, else ~/.cache/multinic-testbed/kubernetes. What is there is kept.
 set -euo pipefail
@@ -14,6 +16,7 @@ FOLDER=${KUBEBUILDER_ASSETS:-${XDG_CACHE_HOME:-$HOME/.cache}/multinic-testbed/ku
 CONTAINERD=github.com/containerd/containerd/v2/cmd
 CONTAINERD_VERSION=v2.4.2
 RUNC_VERSION=v1.5.2
+HELM_VERSION=v3.22.0
 
 # Builds into a folder of its own and moves what is whole, so that an interrupted build leaves nothing half-written.
 install() { # program, package, further arguments of `go install`
@@ -55,9 +58,25 @@ oldest() {
   kubernetes kube-apiserver
 }
 
+controllers() {
+  kubernetes kube-controller-manager
+}
+
+# A helm that was not told them believes itself older than it is, and every cluster to be 1.20, which charts may refuse.
+helm() {
+  local kubernetes minor flags="-s -w -X helm.sh/helm/v3/internal/version.version=$HELM_VERSION"
+  kubernetes=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
+  minor=$(cut -d. -f2 <<<"$kubernetes")
+  for package in chartutil lint/rules; do
+    flags+=" -X helm.sh/helm/v3/pkg/$package.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/$package.k8sVersionMinor=$minor"
+  done
+  install helm "helm.sh/helm/v3/cmd/helm@$HELM_VERSION" -ldflags "$flags"
+}
+
 cluster() {
   api
-  for program in kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do kubernetes "$program"; done
+  controllers
+  for program in kube-scheduler kubelet kube-proxy kubectl; do kubernetes "$program"; done
   for program in containerd containerd-shim-runc-v2 ctr; do
     install "$program" "$CONTAINERD/$program@$CONTAINERD_VERSION" \
       -tags no_btrfs,no_zfs,no_aufs,no_devmapper -ldflags '-s -w'
@@ -68,10 +87,10 @@ cluster() {
 export CGO_ENABLED=0
 mkdir -p "$FOLDER"
 case ${1:-} in
-  api | oldest | cluster) "$1" ;;
+  api | oldest | controllers | helm | cluster) "$1" ;;
   where) printf '%s\n' "$FOLDER" ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    sed -n '2,11s/^# \{0,1\}//p' build.sh
     exit 2
     ;;
 esac

@@ -16,6 +16,7 @@ const OLDEST: &str = "oldest";
 pub(super) const ETCD: &str = "etcd";
 pub(super) const API_SERVER: &str = "kube-apiserver";
 pub(super) const CONTROLLERS: &str = "kube-controller-manager";
+const HELM: &str = "helm";
 
 /// Whether the oldest Kubernetes is asked for.
 fn oldest() -> bool {
@@ -32,10 +33,10 @@ fn folder() -> PathBuf {
     set(ASSETS).unwrap_or_else(cache)
 }
 
-/// A program's path, if it is there. The oldest Kubernetes has the current etcd.
+/// A program's path, if it is there. The oldest Kubernetes has the current etcd, and Helm is the same for both.
 pub(super) fn find(program: &'static str) -> Result<PathBuf, KubernetesError> {
     let folder = match folder() {
-        folder if oldest() && program != ETCD => folder.join(OLDEST),
+        folder if oldest() && ![ETCD, HELM].contains(&program) => folder.join(OLDEST),
         folder => folder,
     };
     let path = folder.join(program);
@@ -44,8 +45,10 @@ pub(super) fn find(program: &'static str) -> Result<PathBuf, KubernetesError> {
     }
     let target = match program {
         ETCD => "api",
+        HELM => "helm",
         _ if oldest() => "oldest",
         API_SERVER => "api",
+        CONTROLLERS => "controllers",
         _ => "cluster",
     };
     Err(KubernetesError::Missing { program, folder, target })
@@ -63,4 +66,12 @@ pub(super) fn installed(programs: &[&'static str]) -> bool {
     let line = format!("SKIPPED: tests on Kubernetes, because {missing}\n");
     let _ = io::stderr().write_all(line.as_bytes());
     false
+}
+
+/// Helm, if it is there. Where it is not, says so on standard error.
+///
+/// # Panics
+/// Where it is not and the environment says that real parts are required.
+pub fn helm() -> Option<PathBuf> {
+    installed(&[HELM]).then(|| find(HELM).ok()).flatten()
 }

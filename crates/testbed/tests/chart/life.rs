@@ -1,0 +1,196 @@
+//! Install, upgrade, roll back, uninstall, on a real API server with its controllers.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use multinic_testbed::kubernetes::ControlPlane;
+use serde_json::Value;
+
+use crate::helm::{CHART, Helm, kubectl_installed, root};
+
+const NAMESPACE: &str = "multinic-system";
+const RELEASE: [&str; 3] = ["multinic", CHART, "--namespace=multinic-system"];
+
+/// A cluster without nodes, whose controllers work, and its administrator's Helm and kubectl.
+struct Site {
+    helm: Helm,
+    _control_plane: ControlPlane,
+}
+
+impl Site {
+    fn new() -> Option<Self> {
+        let helm = Helm::installed()?;
+        if !kubectl_installed() || !ControlPlane::controllers_installed() {
+            return None;
+        }
+        let mut control_plane = ControlPlane::start().unwrap();
+        control_plane.start_controllers().unwrap();
+        control_plane.admin().write_kubeconfig(&helm.kubeconfig()).unwrap();
+        Some(Self { helm, _control_plane: control_plane })
+    }
+
+    fn install(&self, arguments: &[&str]) {
+        self.helm.run(&[&["install"], &RELEASE[..], &["--create-namespace"], arguments].concat());
+    }
+
+    fn upgrade(&self, arguments: &[&str]) {
+        self.helm.run(&[&["upgrade"], &RELEASE[..], arguments].concat());
+    }
+
+    fn kubectl_with(&self, arguments: &[&str], input: &str) -> String {
+        let mut command = Command::new("kubectl");
+        command.args(arguments).current_dir(root()).env("KUBECONFIG", self.helm.kubeconfig());
+        // It would keep what it learns of servers that are no more.
+        command.env("KUBECACHEDIR", self.helm.kubeconfig().parent().unwrap().join("kubectl"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        self.kubectl_with(arguments, "")
+    }
+
+    /// Names of objects, such as `deployment.apps/multinic-viola`.
+    fn names(&self, kinds: &str) -> Vec<String> {
+        let arguments = ["get", kinds, "--namespace", NAMESPACE, "--output=name", "--ignore-not-found"];
+        self.kubectl(&arguments).lines().map(str::to_owned).collect()
+    }
+
+    fn object(&self, name: &str) -> Value {
+        let arguments = ["get", name, "--namespace", NAMESPACE, "--output=json"];
+        serde_json::from_str(&self.kubectl(&arguments)).unwrap()
+    }
+
+    /// A variable of the agent.
+    fn agent_variable(&self, name: &str) -> Option<String> {
+        let daemon_set = self.object("daemonset/multinic-agent");
+        let variables = daemon_set["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+        let found = variables.iter().find(|variable| variable["name"] == name)?;
+        Some(found["value"].as_str().unwrap().to_owned())
+    }
+
+    /// What of the chart is in the cluster, in and outside of its namespace.
+    fn of_release(&self) -> Vec<String> {
+        let kinds = "deployments,daemonsets,services,configmaps,secrets,serviceaccounts,roles,rolebindings,clusterroles,\
+                     clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,networkpolicies,\
+                     poddisruptionbudgets";
+        let selector = "--selector=app.kubernetes.io/part-of=multinic";
+        let text = self.kubectl(&["get", kinds, "--all-namespaces", selector, "--output=name"]);
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_definitions_and_nics_stay() {
+    let Some(site) = Site::new() else { return };
+    site.install(&[]);
+    assert_eq!(site.names("customresourcedefinitions").len(), 3);
+    let programs = || site.names("deployments,daemonsets");
+    assert_eq!(programs(), ["deployment.apps/multinic-controller", "daemonset.apps/multinic-agent"]);
+    // Pods are admitted, and would run if there were nodes.
+    eventually("a pod of the controller", || !site.names("pods").is_empty());
+    for sample in ["nodeconfig", "password-secret"] {
+        let file = format!("--filename=deploy/samples/{sample}.yaml");
+        site.kubectl(&["apply", "--namespace", NAMESPACE, &file]);
+    }
+
+    let changed = ["--set", "agent.pollInterval=15s,viola.enabled=true"];
+    site.upgrade(&changed);
+    assert_eq!(site.agent_variable("POLL_INTERVAL").as_deref(), Some("15s"));
+    assert_eq!(programs().len(), 3);
+    let versions = || {
+        let objects = ["daemonset/multinic-agent", "deployment/multinic-viola", "configmap/operator-config"];
+        objects.map(|name| site.object(name)["metadata"]["generation"].clone())
+    };
+    let before = versions();
+    site.upgrade(&changed);
+    assert_eq!(versions(), before);
+
+    let said = site
+        .helm
+        .refused(&[&["upgrade"], &RELEASE[..], &["--reuse-values", "--set", "agent.dataSource=db"]].concat());
+    assert!(said.contains("database.host is empty"), "{said}");
+    assert_eq!(site.agent_variable("DATA_SOURCE").as_deref(), Some("nodecr"));
+
+    site.helm.run(&["rollback", "multinic", "1", "--namespace", NAMESPACE]);
+    assert_eq!(site.agent_variable("POLL_INTERVAL"), None);
+    assert_eq!(programs().len(), 2);
+
+    site.helm.run(&["uninstall", "multinic", "--namespace", NAMESPACE]);
+    eventually("the end of the programs", || site.of_release().is_empty());
+    assert_eq!(site.names("customresourcedefinitions").len(), 3);
+    assert_eq!(site.names("multinicnodeconfigs").len(), 1);
+    assert_eq!(site.names("openstackconfigs").len(), 1);
+
+    site.install(&["--set", "database.host=mariadb.example,database.password=of-the-test"]);
+    assert_eq!(site.agent_variable("DATA_SOURCE").as_deref(), Some("db"));
+    assert_eq!(site.object("configmap/operator-config")["data"]["SINKS"], "database");
+    assert_eq!(site.names("secrets/multinic-database").len(), 1);
+}
+
+#[test]
+fn definitions_of_another_version_are_named_with_what_to_do() {
+    let Some(site) = Site::new() else { return };
+    site.install(&[]);
+    // An older one, which would lose fields without a word.
+    let name = "multinicnodeconfigs.multinic.io";
+    let older = r#"[{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns/0"}]"#;
+    site.kubectl(&["patch", "customresourcedefinition", name, "--type=json", "--patch", older]);
+    let upgrade = [&["upgrade"], &RELEASE[..]].concat();
+    let said = site.helm.refused(&upgrade);
+    assert!(said.contains(name) && said.contains("helm show crds"), "{said}");
+    site.upgrade(&["--set", "crds.check=false"]);
+
+    let definitions = site.helm.run(&["show", "crds", CHART]);
+    let arguments = ["apply", "--server-side", "--force-conflicts", "--filename=-"];
+    site.kubectl_with(&arguments, &definitions);
+    site.upgrade(&[]);
+    // Those of `make install` are the same.
+    site.kubectl(&["apply", "--server-side", "--force-conflicts", "--kustomize=deploy/crds"]);
+    site.upgrade(&[]);
+}
+
+#[test]
+fn a_namespace_that_takes_no_agents_is_named_before_anything_is_made() {
+    let Some(site) = Site::new() else { return };
+    site.kubectl(&["create", "namespace", NAMESPACE]);
+    let label = |level: &str| {
+        let label = format!("pod-security.kubernetes.io/enforce={level}");
+        site.kubectl(&["label", "namespace", NAMESPACE, &label, "--overwrite"]);
+    };
+    label("restricted");
+    let said = site.helm.refused(&[&["install"], &RELEASE[..]].concat());
+    assert!(said.contains("kubectl label namespace multinic-system"), "{said}");
+    assert_eq!(site.of_release(), Vec::<String>::new());
+    site.install(&["--set", "agent.enabled=false"]);
+    label("privileged");
+    site.upgrade(&[]);
+}
+
+#[test]
+fn every_set_of_values_is_taken_by_the_api_server() {
+    let Some(site) = Site::new() else { return };
+    site.install(&[]);
+    let folder = root().join("crates/testbed/tests/chart/values");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let values = entry.unwrap().path();
+        // The kinds of the Prometheus operator are not there.
+        let without = "--set=metrics.serviceMonitor.enabled=false,metrics.prometheusRule.enabled=false";
+        site.upgrade(&["--reset-values", "--values", values.to_str().unwrap(), without]);
+    }
+    site.upgrade(&["--reset-values"]);
+}

@@ -1,0 +1,11 @@
+//! The Helm chart: that it is what `deploy/` is, what it makes of values and what it refuses, and its life on a real API
+//! server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
+
+mod documents;
+mod golden;
+mod helm;
+mod life;
+mod one_truth;
+mod refusals;

@@ -1,0 +1,153 @@
+//! The chart's objects are those of `deploy/`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Map, Value, json};
+
+use crate::helm::{Helm, key, kubectl_installed, objects, root};
+
+/// What Helm's users expect of every object, and the kustomization has no use for.
+const RELEASE_LABELS: [&str; 4] = [
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+    "helm.sh/chart",
+];
+/// Replaces the pods when their variables change.
+const CHECKSUM: &str = "checksum/config";
+/// Keeps a volume.
+const POLICY: &str = "helm.sh/resource-policy";
+/// The kustomizations name no version.
+const LATEST: [&str; 2] = ["--set", "image.tag=latest"];
+
+fn by_key(objects: Vec<Value>) -> BTreeMap<String, Value> {
+    let mut map = BTreeMap::new();
+    for object in objects {
+        let key = key(&object);
+        assert!(map.insert(key.clone(), object).is_none(), "{key} is there twice");
+    }
+    map
+}
+
+fn remove(object: &mut Value, at: &str, names: &[&str]) {
+    let Some(texts) = object.pointer_mut(at).and_then(Value::as_object_mut) else { return };
+    texts.retain(|name, _| !names.contains(&name.as_str()));
+    if texts.is_empty()
+        && let Some((parent, last)) = at.rsplit_once('/')
+    {
+        object.pointer_mut(parent).and_then(Value::as_object_mut).map(|parent| parent.remove(last));
+    }
+}
+
+/// What says the same gets the same form: kubectl adds lines to folded texts, which are expressions here, and puts added
+/// volumes first.
+fn plain(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('\n') => {
+            *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        }
+        Value::Array(values) => values.iter_mut().for_each(plain),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                plain(value);
+                if ["volumes", "volumeMounts"].contains(&name.as_str()) {
+                    value.as_array_mut().unwrap().sort_by_key(|volume| volume["name"].to_string());
+                }
+            }
+        }
+        _ => (),
+    }
+}
+
+/// What the chart makes, without what is Helm's own.
+fn of_chart(helm: &Helm, arguments: &[&str]) -> BTreeMap<String, Value> {
+    let mut objects = helm.template(arguments);
+    for object in &mut objects {
+        remove(object, "/metadata/labels", &RELEASE_LABELS);
+        remove(object, "/metadata/annotations", &[POLICY]);
+        remove(object, "/spec/template/metadata/annotations", &[CHECKSUM]);
+    }
+    by_key(objects)
+}
+
+/// What a kustomization makes, without the definitions and the namespace, which are not of the chart's templates. None
+/// without kubectl.
+fn of_kustomization(folder: &str) -> Option<BTreeMap<String, Value>> {
+    if !kubectl_installed() {
+        return None;
+    }
+    let output = Command::new("kubectl").args(["kustomize", folder]).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut objects = objects(&String::from_utf8(output.stdout).unwrap());
+    objects.retain(|object| object["kind"] != "CustomResourceDefinition" && object["kind"] != "Namespace");
+    Some(by_key(objects))
+}
+
+/// Each difference by its path, so that a failure can be read.
+fn differences(at: &str, chart: &Value, kustomization: &Value, found: &mut Vec<String>) {
+    if let (Value::Object(left), Value::Object(right)) = (chart, kustomization) {
+        let nothing = Value::Null;
+        let all: Map<String, Value> = left.clone().into_iter().chain(right.clone()).collect();
+        for name in all.keys() {
+            let sides = [left, right].map(|side| side.get(name).unwrap_or(&nothing));
+            differences(&format!("{at}/{name}"), sides[0], sides[1], found);
+        }
+    } else if chart != kustomization {
+        found.push(format!("{at}: the chart has {chart}, the kustomization {kustomization}"));
+    }
+}
+
+fn assert_same(chart: BTreeMap<String, Value>, kustomization: BTreeMap<String, Value>) {
+    let mut found = Vec::new();
+    let [chart, kustomization] = [chart, kustomization].map(|objects| {
+        let mut objects = Value::Object(objects.into_iter().collect());
+        plain(&mut objects);
+        objects
+    });
+    differences("", &chart, &kustomization, &mut found);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_chart_makes_what_the_kustomization_makes() {
+    let Some(helm) = Helm::installed() else { return };
+    let Some(kustomization) = of_kustomization("deploy/default") else { return };
+    assert!(kustomization.len() > 25, "{:?}", kustomization.keys());
+    // Viola is optional in the chart.
+    let chart = of_chart(&helm, &[&LATEST[..], &["--set", "viola.enabled=true"]].concat());
+    assert_same(chart, kustomization);
+}
+
+#[test]
+fn what_the_components_change_are_values_of_the_chart() {
+    let Some(helm) = Helm::installed() else { return };
+    // Kustomizations name their parts by relative paths.
+    let folder = tempfile::tempdir_in(root().join("target")).unwrap();
+    let text = json!({
+        "resources": ["../../deploy/default"],
+        "components": ["../../deploy/components/persistence", "../../deploy/components/sysconfig"],
+    });
+    fs::write(folder.path().join("kustomization.yaml"), text.to_string()).unwrap();
+    let Some(kustomization) = of_kustomization(folder.path().to_str().unwrap()) else { return };
+    let values = ["--set", "viola.enabled=true,persistence.enabled=true,agent.sysconfig=true"];
+    assert_same(of_chart(&helm, &[LATEST, values].concat()), kustomization);
+}
+
+#[test]
+fn another_namespace_changes_nothing_but_the_namespace() {
+    let Some(helm) = Helm::installed() else { return };
+    let arguments =
+        ["template", "multinic", crate::helm::CHART, "--set", "viola.enabled=true", "--namespace"];
+    let usual = helm.run(&[&arguments[..], &["multinic-system"]].concat());
+    let other = helm.run(&[&arguments[..], &["elsewhere"]].concat());
+    let moved = |text: &str| {
+        let mut map = by_key(objects(text));
+        for object in map.values_mut() {
+            remove(object, "/spec/template/metadata/annotations", &[CHECKSUM]);
+        }
+        map
+    };
+    assert_same(moved(&other), moved(&usual.replace("multinic-system", "elsewhere")));
+}

@@ -1,0 +1,70 @@
+//! Values that can't be meant are refused, and the message names the key.
+
+use crate::helm::{CHART, Helm};
+
+/// `--set` arguments, and what the message says.
+const REFUSED: [(&str, &[&str]); 27] = [
+    ("agent.pollIntervall=30s", &["/agent", "'pollIntervall'"]),
+    ("agents.enabled=true", &["'agents'"]),
+    ("agent.pollInterval=30", &["/agent/pollInterval", "string"]),
+    ("agent.pollInterval=soon", &["/agent/pollInterval", "does not match pattern"]),
+    ("agent.dataSource=mariadb", &["/agent/dataSource", "'auto', 'db', 'nodecr'"]),
+    ("agent.metricsPort=70000", &["/agent/metricsPort", "65,535"]),
+    ("agent.backoff.multiplier=0.5", &["/agent/backoff/multiplier"]),
+    ("agent.maxConcurrentTasks=5", &["/agent", "'maxConcurrentTasks'"]),
+    ("agent.config.NODE_NAME=x", &["/agent/config", "NODE_NAME"]),
+    ("operatorConfig.POLL_FAST_INTERVALL=1s", &["/operatorConfig", "POLL_FAST_INTERVALL"]),
+    ("operatorConfig.SINKS=database", &["/operatorConfig", "SINKS"]),
+    ("operatorConfig.DOWN_PORT_FAST_RETRY_MAX=7", &["/operatorConfig/DOWN_PORT_FAST_RETRY_MAX"]),
+    ("image.pullPolicy=Sometimes", &["/image/pullPolicy"]),
+    ("image.digest=0a", &["/image/digest"]),
+    ("image.repository=registry.example/multinic-agent", &["image.agentRepository"]),
+    ("controller.sinks={kubernetes,mysql}", &["/controller/sinks/1"]),
+    ("controller.replicas=two", &["/controller/replicas"]),
+    ("persistence.enabled=true,controller.replicas=2", &["controller.replicas", "persistence.enabled"]),
+    ("agent.dataSource=db", &["agent.dataSource", "database.host is empty"]),
+    ("database.host=db.example", &["database.existingSecret"]),
+    (
+        "database.host=db.example,database.password=x,database.existingSecret=y",
+        &["database.existingSecret and database.password"],
+    ),
+    (
+        "database.host=db.example,database.password=x,database.agent.user=a",
+        &["database.agent.existingSecret"],
+    ),
+    ("database.host=db.example,database.password=x,database.agent.password=a", &["database.agent.user"]),
+    (
+        "database.host=db.example,database.password=x,controller.sinks={kubernetes}",
+        &["controller.sinks is [kubernetes]", "agents read the database"],
+    ),
+    (
+        "database.host=db.example,database.password=x,agent.dataSource=nodecr,controller.sinks={database}",
+        &["controller.sinks is [database]", "MultiNicNodeConfig"],
+    ),
+    ("controller.sinks={kubernetes,database}", &["controller.sinks", "database.host is empty"]),
+    (
+        "database.host=db.example,database.password=x,database.tls.caSecret=ca,database.tls.mode=insecure",
+        &["database.tls.mode"],
+    ),
+];
+
+#[test]
+fn wrong_values_are_refused_by_their_key() {
+    let Some(helm) = Helm::installed() else { return };
+    let mut wrong = Vec::new();
+    for (values, words) in REFUSED {
+        let output = helm.try_run(&["template", "multinic", CHART, "--set", values]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() || words.iter().any(|word| !said.contains(word)) {
+            wrong.push(format!("--set {values}: {words:?} is not in: {said}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_chart_passes_the_strict_lint() {
+    let Some(helm) = Helm::installed() else { return };
+    helm.run(&["lint", "--strict", CHART]);
+    helm.refused(&["lint", "--strict", CHART, "--set", "agent.metricsPort=no"]);
+}
