@@ -28,7 +28,8 @@ impl Reconciler {
             let request = entry.request().cloned();
             if request.is_some() && entry.hurried != request {
                 entry.hurried = request;
-                hurry = true;
+                // Where nothing is owed there is nothing to hurry, and a look at all that is published is dear.
+                hurry |= again.is_some();
             }
         }
         if hurry {
