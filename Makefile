@@ -82,6 +82,19 @@ images: build ## Make both images without an engine, as OCI archives: target/ima
 	$(CARGO) build --release --locked -p multinic-testbed --bin multinic-images
 	target/release/multinic-images target/images target/release/multinic=$(IMG) target/release/multinic-agent=$(AGENT_IMG)
 
+VERSION = $(shell sed -n 's/^appVersion: *//p' charts/multinic/Chart.yaml)
+BUNDLE = multinic-$(VERSION)
+
+.PHONY: images-tar
+images-tar: images ## Both images, the chart and the scripts in one file, for clusters without a network: target/multinic-VERSION.tar
+	rm -rf target/$(BUNDLE)
+	mkdir -p target/$(BUNDLE)/docs
+	cp -r target/images charts scripts target/$(BUNDLE)
+	cp docs/install.md docs/install.ko.md target/$(BUNDLE)/docs
+	cd target/$(BUNDLE) && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs -d '\n' sha256sum >SHA256SUMS
+	tar -C target -cf target/$(BUNDLE).tar $(BUNDLE)
+	rm -r target/$(BUNDLE)
+
 .PHONY: install
 install: ## Put the resource definitions into the cluster of the current kubeconfig
 	$(KUBECTL) apply --server-side -k deploy/crds
@@ -103,9 +116,10 @@ undeploy: ## Take the programs away; objects stay, and nodes keep their NICs
 	$(KUBECTL) delete --ignore-not-found -k deploy/programs
 
 .PHONY: lint
-lint: fmt-check ## Check formatting, lints, documentation and scripts
+lint: fmt-check ## Check formatting, lints, documentation, and scripts (needs shellcheck)
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	shellcheck -x scripts/*.sh testbed/kubernetes/build.sh .ci/run
 
 .PHONY: fmt
 fmt: ## Format the code

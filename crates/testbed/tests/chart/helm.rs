@@ -1,5 +1,6 @@
 //! Helm and kubectl as a user has them.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -29,6 +30,19 @@ impl Helm {
     /// Where the kubeconfig is looked for.
     pub fn kubeconfig(&self) -> PathBuf {
         self.home.path().join("kubeconfig")
+    }
+
+    /// Its home.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// A search path on which it is.
+    pub fn path(&self) -> OsString {
+        let own = self.program.parent().unwrap().to_owned();
+        let path = std::env::var_os("PATH").unwrap();
+        let all = std::env::split_paths(&path).chain([own]);
+        std::env::join_paths(all).unwrap()
     }
 
     /// Runs it in the project's folder.

@@ -1,5 +1,5 @@
 //! The Helm chart: that it is what `deploy/` is, what it makes of values and what it refuses, and its life on a real API
-//! server.
+//! server, by hand and by `scripts/`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
@@ -9,3 +9,5 @@ mod helm;
 mod life;
 mod one_truth;
 mod refusals;
+mod scripts;
+mod site;
