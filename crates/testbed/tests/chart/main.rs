@@ -8,6 +8,7 @@ mod golden;
 mod helm;
 mod life;
 mod one_truth;
+mod page;
 mod refusals;
 mod scripts;
 mod site;

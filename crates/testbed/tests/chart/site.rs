@@ -39,10 +39,8 @@ impl Site {
     }
 
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> String {
-        let mut command = Command::new("kubectl");
-        command.args(arguments).current_dir(root()).env("KUBECONFIG", self.helm.kubeconfig());
-        // It would keep what it learns of servers that are no more.
-        command.env("KUBECACHEDIR", self.helm.kubeconfig().parent().unwrap().join("kubectl"));
+        let mut command = self.command("kubectl");
+        command.args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -54,13 +52,23 @@ impl Site {
 
     /// Runs a script of `scripts/`, with these variables.
     pub fn script(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-        let mut command = Command::new(format!("scripts/{name}"));
-        command.args(arguments).current_dir(root()).envs(variables.iter().copied());
+        let mut command = self.command(&format!("scripts/{name}"));
+        command.args(arguments).envs(variables.iter().copied()).output().unwrap()
+    }
+
+    /// Runs commands of a page, which have to succeed.
+    pub fn shell(&self, place: &str, commands: &str) {
+        let output = self.command("bash").args(["-euo", "pipefail", "-c", commands]).output().unwrap();
+        let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+        assert!(output.status.success(), "{place}:\n{commands}\n{said}");
+    }
+
+    /// A program with the administrator's home, in the project's folder.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(root()).env("PATH", self.helm.path()).env("HOME", self.helm.home());
+        command.env("KUBECONFIG", self.helm.kubeconfig());
         command
-            .env("KUBECONFIG", self.helm.kubeconfig())
-            .env("HOME", self.helm.home())
-            .env("PATH", self.helm.path());
-        command.output().unwrap()
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> String {
