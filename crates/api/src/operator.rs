@@ -1,5 +1,7 @@
 //! `MultiNicOperator`: what the operator runs.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,11 @@ pub struct ControllerSpec {
     /// Its probes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_probe: Option<HealthProbe>,
+    /// Further settings by the names of their environment variables, such as `VIOLA_ENDPOINT`. Not those that have a field of
+    /// their own, and no secrets: these go into the Secret `operator-secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::settings)]
+    pub settings: Option<BTreeMap<String, String>>,
 }
 
 /// Limits of a container, as Kubernetes quantities.

@@ -139,6 +139,17 @@ pub(crate) fn quantity(schema: &mut Schema) {
     matching(schema, 64, QUANTITY, "must be a quantity such as 500m, 128Mi or 10Gi");
 }
 
+/// Settings of a program: names of environment variables, and texts.
+pub(crate) fn settings(schema: &mut Schema) {
+    schema.insert("maxProperties".to_owned(), 128.into());
+    if let Some(values) = schema.get_mut("additionalProperties").and_then(Value::as_object_mut) {
+        values.insert("maxLength".to_owned(), SECRET.into());
+    }
+    let rule = Rule::new("self.all(name, name.matches('^[A-Z][A-Z0-9_]{0,63}$'))")
+        .message("must be environment variables in capitals, such as VIOLA_ENDPOINT");
+    add(schema, rule);
+}
+
 /// A list of conditions, one of each type.
 pub(crate) fn conditions(schema: &mut Schema) {
     schema.insert("x-kubernetes-list-type".to_owned(), "map".into());

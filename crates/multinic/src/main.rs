@@ -3,6 +3,7 @@
 mod controller;
 mod crds;
 mod demo;
+mod operator;
 mod settings_file;
 mod viola;
 
@@ -27,6 +28,8 @@ enum Command {
     Crds,
     /// Show the whole job on this machine: a simulated cloud, nodes in network namespaces, real kernel NICs
     Demo(demo::Args),
+    /// Carry out a MultiNicOperator: the controller, its rights and settings, as the object wants them
+    Operator(Box<operator::Args>),
     /// Serve the Viola API: take nodes over HTTP, make MultiNicNodeConfig objects of them in their clusters
     Viola(Box<viola::Args>),
 }
@@ -61,6 +64,7 @@ fn run() -> anyhow::Result<ExitCode> {
         Command::Controller(args) => controller::run(*args),
         Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),
+        Command::Operator(args) => operator::run(*args),
         Command::Viola(args) => viola::run(*args),
     }
 }
@@ -82,7 +86,7 @@ mod tests {
 
     #[test]
     fn every_variable_is_in_the_documentation() {
-        let pages = ["configuration", "viola", "inventory"].map(|page| {
+        let pages = ["configuration", "viola", "inventory", "operator"].map(|page| {
             let path = format!("{}/../../docs/{page}.md", env!("CARGO_MANIFEST_DIR"));
             std::fs::read_to_string(path).unwrap_or_default()
         });

@@ -268,6 +268,12 @@ fn wrong_operators() -> Vec<Wrong> {
     let spec = |spec: Value| json!({ "spec": spec });
     vec![
         (OPERATOR, spec(json!({"controller": null})), "spec.controller", "Required value"),
+        (
+            OPERATOR,
+            spec(json!({"controller": {"settings": {"violaEndpoint": "x"}}})),
+            "spec.controller.settings",
+            "environment variables in capitals",
+        ),
         (OPERATOR, spec(json!({"controller": {"image": ""}})), "spec.controller.image", "at least 1 chars"),
         (
             OPERATOR,

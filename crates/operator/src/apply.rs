@@ -1,0 +1,87 @@
+//! Carries a plan out.
+
+use std::collections::BTreeMap;
+
+use kube::Client;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+
+use crate::kinds::Key;
+use crate::object::{MANAGER, Object};
+use crate::observe::Observed;
+use crate::plan::{Plan, Removal};
+use crate::said::short;
+
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was not there.
+    Made,
+    /// It was otherwise.
+    Changed,
+    /// It was there.
+    Removed,
+}
+
+/// What a plan came to.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Every object that was applied, as it is now.
+    pub live: BTreeMap<Key, DynamicObject>,
+    /// What was done; nothing is listed that was right before.
+    pub changes: Vec<(Key, Change)>,
+    /// What could not be done, and why. The rest is done nevertheless.
+    pub failures: Vec<(Key, String)>,
+}
+
+/// Applies and removes.
+pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Applied {
+    let Plan { apply, remove, refused } = plan;
+    let mut applied = Applied { failures: refused, ..Applied::default() };
+    for object in apply {
+        let before = observed.objects.get(&object.key).and_then(|metadata| metadata.resource_version.clone());
+        match put(client, &object).await {
+            Ok(live) => {
+                match before {
+                    None => applied.changes.push((object.key.clone(), Change::Made)),
+                    before if before != live.metadata.resource_version => {
+                        applied.changes.push((object.key.clone(), Change::Changed));
+                    }
+                    _ => {}
+                }
+                applied.live.insert(object.key, live);
+            }
+            Err(error) => applied.failures.push((object.key, short(&error))),
+        }
+    }
+    for removal in remove {
+        match take_away(client, &removal).await {
+            Ok(true) => applied.changes.push((removal.key, Change::Removed)),
+            Ok(false) => {}
+            Err(error) => applied.failures.push((removal.key, short(&error))),
+        }
+    }
+    applied
+}
+
+/// By server-side apply: what is wanted is so afterwards, what was wanted before and is not any more goes, and an object that
+/// is as it is wanted is not written.
+async fn put(client: &Client, object: &Object) -> Result<DynamicObject, kube::Error> {
+    let parameters = PatchParams::apply(MANAGER).force();
+    let api = object.key.api(client.clone());
+    api.patch(&object.key.name, &parameters, &Patch::Apply(&object.content)).await
+}
+
+/// Removes an object, unless another is there under its name by now. Whether it was there.
+///
+/// # Errors
+/// Where the API server refuses.
+pub async fn take_away(client: &Client, removal: &Removal) -> Result<bool, kube::Error> {
+    let Removal { key, uid } = removal;
+    let parameters = DeleteParams::background()
+        .preconditions(Preconditions { uid: uid.clone(), ..Preconditions::default() });
+    match key.api(client.clone()).delete(&key.name, &parameters).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,97 @@
+//! What is wrong with a `MultiNicOperator` that its definition cannot say.
+
+use std::fmt;
+use std::time::Duration;
+
+use croner::Cron;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use multinic_api::MultiNicOperatorSpec;
+use multinic_api::operator::ReconcileTrigger;
+use multinic_core::duration;
+
+use crate::desired::{RESERVED, given};
+
+/// The controller's port of requests for reconciliations and the one of its inventory.
+const TAKEN_PORTS: [i32; 2] = [8083, 18081];
+/// The shortest interval of `scheduled`.
+const LEAST_INTERVAL: Duration = Duration::from_secs(60);
+/// The longest value of a label, which the name is.
+const MOST_NAME: usize = 63;
+
+/// A field that cannot be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// `spec.reconcileTrigger.interval`.
+    pub field: String,
+    /// What to do about it.
+    pub why: String,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.why)
+    }
+}
+
+/// Everything that is wrong; nothing is carried out then.
+pub fn check(name: &str, spec: &MultiNicOperatorSpec) -> Vec<Wrong> {
+    let mut wrong = Vec::new();
+    let mut say = |field: &str, why: String| wrong.push(Wrong { field: field.to_owned(), why });
+    if name.len() > MOST_NAME {
+        say("metadata.name", format!("it becomes a label: at most {MOST_NAME} characters"));
+    }
+    if spec.controller.image.trim().is_empty() {
+        say("spec.controller.image", "name the controller's image".to_owned());
+    }
+    let probe = spec.controller.health_probe.as_ref();
+    if let Some(port) = probe.and_then(|probe| probe.port).filter(|port| TAKEN_PORTS.contains(port)) {
+        say("spec.controller.healthProbe.port", format!("the controller serves something else on {port}"));
+    }
+    let path = probe.and_then(|probe| given(probe.path.as_ref()));
+    if path.is_some_and(|path| !path.starts_with('/')) {
+        say("spec.controller.healthProbe.path", "it must begin with /".to_owned());
+    }
+    for name in spec.controller.settings.iter().flat_map(|settings| settings.keys()) {
+        if RESERVED.contains(&name.as_str()) {
+            say(&format!("spec.controller.settings.{name}"), "it has a field of its own".to_owned());
+        }
+    }
+    if let Some(trigger) = &spec.reconcile_trigger {
+        check_trigger(trigger, &mut say);
+    }
+    wrong
+}
+
+/// As the controller would refuse it, which would then not start.
+fn check_trigger(trigger: &ReconcileTrigger, say: &mut impl FnMut(&str, String)) {
+    let ReconcileTrigger { mode: _, interval, schedule, timezone, immediate_on_cr_change: _ } = trigger;
+    if let Some(interval) = given(interval.as_ref()) {
+        match duration::parse_positive(interval) {
+            Ok(interval) if interval < LEAST_INTERVAL => {
+                say("spec.reconcileTrigger.interval", "it must be at least 1m".to_owned());
+            }
+            Ok(_) => {}
+            Err(why) => say("spec.reconcileTrigger.interval", why),
+        }
+    }
+    if let Some(schedule) = given(schedule.as_ref()) {
+        match schedule.parse::<Cron>() {
+            // Whether there is any time at all: one that comes once a year comes after every start.
+            Ok(cron) if cron.find_next_occurrence(&epoch(), false).is_err() => {
+                say("spec.reconcileTrigger.schedule", format!("{schedule:?} never comes"));
+            }
+            Ok(_) => {}
+            Err(why) => say("spec.reconcileTrigger.schedule", why.to_string()),
+        }
+    }
+    if let Some(timezone) = given(timezone.as_ref())
+        && let Err(why) = TimeZone::get(timezone)
+    {
+        say("spec.reconcileTrigger.timezone", format!("no IANA time zone such as Asia/Seoul: {why}"));
+    }
+}
+
+fn epoch() -> Zoned {
+    Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC)
+}

@@ -1,0 +1,36 @@
+//! The operator: carries out a [`MultiNicOperator`](multinic_api::MultiNicOperator).
+//!
+//! * [`manifests`]: what `deploy/` says of each program; [`kinds`], [`object`]: objects, their kinds and whose they are.
+//! * [`check`](mod@check): what is wrong with a spec. [`desired`](mod@desired): which objects a spec wants. Both pure.
+//! * [`observe`](mod@observe): what is there. [`plan`](mod@plan): what is to be done about the difference. [`apply`]: it is done.
+//! * [`component`], [`status`]: how it is, and how that is told.
+//! * `watch`: when to look. `reconciler`: the turns around all this. `events`: what happened.
+//! * [`settings`], [`metrics`], [`pulse`]: the process.
+//!
+//! What is removed, and what is not:
+//! * An object goes when a complete read shows that it bears this operator's labels, that in its own namespace this
+//!   `MultiNicOperator` owns it, and when the spec does not want it any more.
+//! * When a `MultiNicOperator` is deleted, the garbage collector takes what it owns. What it cannot own, because it is of the
+//!   whole cluster or in another namespace, is owned by the operator's namespace and taken away by the operator. There is no
+//!   finalizer: neither the deletion of a `MultiNicOperator` nor that of the namespace ever waits for a program that may be gone.
+//! * Nodes keep their NICs whatever is removed here: nothing here touches `MultiNicNodeConfig` or `OpenstackConfig` objects.
+
+pub mod apply;
+pub mod check;
+pub mod component;
+pub mod desired;
+mod events;
+pub mod kinds;
+pub mod manifests;
+pub mod metrics;
+pub mod object;
+pub mod observe;
+pub mod plan;
+pub mod pulse;
+mod reconciler;
+mod said;
+pub mod settings;
+pub mod status;
+mod watch;
+
+pub use reconciler::{Operator, TurnError};

@@ -1,0 +1,134 @@
+//! The manifests of `deploy/`, which are also what the operator makes: there is one description of each program.
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The namespace that the manifests name, wherever they do.
+const NAMESPACE: &str = "multinic-system";
+
+const CONTROLLER: [&str; 3] = [
+    include_str!("../../../deploy/controller/serviceaccount.yaml"),
+    include_str!("../../../deploy/controller/rbac.yaml"),
+    include_str!("../../../deploy/controller/admission-policy.yaml"),
+];
+const CONTROLLER_CONFIG: &str = include_str!("../../../deploy/controller/config.yaml");
+const CONTROLLER_SERVICE: &str = include_str!("../../../deploy/controller/service.yaml");
+const CONTROLLER_DEPLOYMENT: &str = include_str!("../../../deploy/controller/deployment.yaml");
+const AGENT: [&str; 3] = [
+    include_str!("../../../deploy/agent/serviceaccount.yaml"),
+    include_str!("../../../deploy/agent/rbac.yaml"),
+    include_str!("../../../deploy/agent/admission-policy.yaml"),
+];
+const AGENT_DAEMON_SET: &str = include_str!("../../../deploy/agent/daemonset.yaml");
+
+/// A manifest that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It is no YAML.
+    #[error("a manifest of this program is no YAML: {0}")]
+    Yaml(#[from] serde_saphyr::Error),
+    /// It is another object than the one that it is taken for.
+    #[error("a manifest of this program is not what it is taken for: {0}")]
+    Object(#[from] serde_json::Error),
+}
+
+/// The manifests for one namespace.
+#[derive(Debug, Clone)]
+pub struct Manifests {
+    /// The controller's.
+    pub controller: ControllerManifests,
+    /// The agent's.
+    pub agent: AgentManifests,
+}
+
+/// What `deploy/controller` holds.
+#[derive(Debug, Clone)]
+pub struct ControllerManifests {
+    /// What no field of a `MultiNicOperator` changes: its ServiceAccount, rights and admission policies.
+    pub fixed: Vec<Value>,
+    /// `operator-config`.
+    pub config: ConfigMap,
+    /// Inventory, metrics and requests for reconciliations.
+    pub service: Service,
+    /// The controller itself.
+    pub deployment: Deployment,
+}
+
+/// What `deploy/agent` holds.
+#[derive(Debug, Clone)]
+pub struct AgentManifests {
+    /// What no field of a `MultiNicOperator` changes: its ServiceAccount, rights and admission policies.
+    pub fixed: Vec<Value>,
+    /// The agent itself.
+    pub daemon_set: DaemonSet,
+}
+
+impl Manifests {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Where one cannot be read; none of those that are there.
+    pub fn of(namespace: &str) -> Result<Self, ManifestError> {
+        let all = |texts: &[&str]| -> Result<Vec<Value>, ManifestError> {
+            let mut objects = Vec::new();
+            for text in texts {
+                objects.extend(serde_saphyr::from_multiple::<Value>(text)?);
+            }
+            objects.iter_mut().for_each(|object| localise(object, namespace));
+            Ok(objects)
+        };
+        Ok(Self {
+            controller: ControllerManifests {
+                fixed: all(&CONTROLLER)?,
+                config: one(CONTROLLER_CONFIG, namespace)?,
+                service: one(CONTROLLER_SERVICE, namespace)?,
+                deployment: one(CONTROLLER_DEPLOYMENT, namespace)?,
+            },
+            agent: AgentManifests { fixed: all(&AGENT)?, daemon_set: one(AGENT_DAEMON_SET, namespace)? },
+        })
+    }
+}
+
+fn one<T: DeserializeOwned>(text: &str, namespace: &str) -> Result<T, ManifestError> {
+    let mut object: Value = serde_saphyr::from_str(text)?;
+    localise(&mut object, namespace);
+    Ok(serde_json::from_value(object)?)
+}
+
+/// Puts a namespace in the place of the one that the manifests name: also within the conditions of admission policies.
+fn localise(value: &mut Value, namespace: &str) {
+    match value {
+        Value::String(text) if text.contains(NAMESPACE) => *text = text.replace(NAMESPACE, namespace),
+        Value::Array(items) => items.iter_mut().for_each(|item| localise(item, namespace)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| localise(field, namespace)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+    use super::*;
+
+    #[test]
+    fn every_manifest_is_read_and_names_the_namespace_that_is_asked_for() {
+        let Manifests { controller, agent } = Manifests::of("elsewhere").unwrap();
+        let ControllerManifests { fixed, config, service, deployment } = controller;
+        let typed = [
+            serde_json::to_value(config).unwrap(),
+            serde_json::to_value(service).unwrap(),
+            serde_json::to_value(deployment).unwrap(),
+            serde_json::to_value(agent.daemon_set).unwrap(),
+        ];
+        for object in fixed.iter().chain(&agent.fixed).chain(&typed) {
+            let text = object.to_string();
+            assert!(!text.contains(NAMESPACE), "{text}");
+            assert!(object.pointer("/metadata/name").is_some(), "{text}");
+        }
+        // ServiceAccount, four of rights, two policies with their bindings; the agent has a Role more.
+        assert_eq!((fixed.len(), agent.fixed.len()), (9, 11));
+    }
+}

@@ -1,0 +1,77 @@
+//! From what is wanted and what is there: what is to be applied and what is to go. Pure.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::kinds::Key;
+use crate::object::{OPERATOR, OPERATOR_NAMESPACE, Object, Owner, label};
+use crate::observe::Observed;
+
+/// What a pass is to do.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Objects to apply, in this order. Those that are as they are wanted are among them: the API server compares.
+    pub apply: Vec<Object>,
+    /// Objects to remove, in this order.
+    pub remove: Vec<Removal>,
+    /// What cannot be done, and why.
+    pub refused: Vec<(Key, String)>,
+}
+
+/// An object that is to go, as it was seen: one that is made anew under its name meanwhile stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Which.
+    pub key: Key,
+    /// Its UID.
+    pub uid: Option<String>,
+}
+
+/// Compares.
+///
+/// Only what bears this operator's labels goes, and in its own namespace only what it owns too: a label alone is easily
+/// copied.
+pub fn plan(owner: &Owner, desired: Vec<Object>, observed: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    let wanted: BTreeSet<Key> = desired.iter().map(|object| object.key.clone()).collect();
+    for object in desired {
+        match observed.objects.get(&object.key).filter(|metadata| !owner.is_near(metadata)) {
+            Some(metadata) => plan.refused.push((object.key, belongs_to(metadata))),
+            None => plan.apply.push(object),
+        }
+    }
+    for (key, metadata) in observed.objects.iter().rev() {
+        let is_ours = owner.is_of(metadata)
+            && (key.namespace.as_deref() != Some(&owner.namespace) || owner.owns(metadata));
+        if is_ours && !wanted.contains(key) && metadata.deletion_timestamp.is_none() {
+            plan.remove.push(removal(key, metadata));
+        }
+    }
+    plan
+}
+
+/// What is left of operators of this namespace that are not there any more. What is in their namespace goes by itself: the
+/// garbage collector sees that its owner is gone. `names` are those of a complete list.
+pub fn left_over(namespace: &str, names: &BTreeSet<String>, observed: &Observed) -> Vec<Removal> {
+    let left = observed.objects.iter().rev().filter(|(key, metadata)| {
+        key.namespace.as_deref() != Some(namespace)
+            && label(metadata, OPERATOR_NAMESPACE).is_some_and(|of| of == namespace)
+            && label(metadata, OPERATOR).is_some_and(|operator| !names.contains(operator))
+            && metadata.deletion_timestamp.is_none()
+    });
+    left.map(|(key, metadata)| removal(key, metadata)).collect()
+}
+
+fn removal(key: &Key, metadata: &ObjectMeta) -> Removal {
+    Removal { key: key.clone(), uid: metadata.uid.clone() }
+}
+
+fn belongs_to(metadata: &ObjectMeta) -> String {
+    let said = |name| label(metadata, name).map_or("?", String::as_str);
+    format!(
+        "it belongs to the MultiNicOperator {} of the namespace {}: a cluster has one",
+        said(OPERATOR),
+        said(OPERATOR_NAMESPACE)
+    )
+}

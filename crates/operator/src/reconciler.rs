@@ -1,0 +1,381 @@
+//! The turns of the operator: read what is wanted and what is there, carry out the difference, tell how it is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use multinic_api::{MultiNicOperatorSpec, MultiNicOperatorStatus};
+use multinic_telemetry::shutdown::Shutdown;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::apply::{Applied, Change, carry_out, take_away};
+use crate::check::check;
+use crate::component::{Component, Phase, troubles};
+use crate::desired::{CONTROLLER, desired};
+use crate::events::Events;
+use crate::kinds::{Key, Kind};
+use crate::manifests::{ManifestError, Manifests};
+use crate::metrics::Metrics;
+use crate::object::Owner;
+use crate::observe::{ObserveError, Observed, observe};
+use crate::plan::{left_over, plan};
+use crate::pulse::Pulse;
+use crate::said::short;
+use crate::settings::OperatorArgs;
+use crate::status::{Findings, Problem, after_pass, said};
+use crate::watch::{follow, operators};
+
+/// Between two looks at what is as it should be, in case that a watch missed something.
+const CALM: Duration = Duration::from_secs(300);
+/// Between two looks at what is not ready: what its pods say comes by no watch of ours.
+const BUSY: Duration = Duration::from_secs(10);
+/// Between two turns that failed, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The finalizer of the first generation of operators. What it was for is done by owner references, so that nothing ever waits
+/// for an operator that is not there any more.
+const OLD_FINALIZER: &str = "multinic.example.com/operator-finalizer";
+
+/// Why a turn failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum TurnError {
+    /// The operators, or their namespace, cannot be read.
+    #[error("cannot read {what}: {source}")]
+    Read {
+        /// What.
+        what: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// What operators made cannot be read.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// A `MultiNicOperator` cannot be written to.
+    #[error("cannot write {what} of the MultiNicOperator {name}: {source}")]
+    Write {
+        /// What of it.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Why.
+        source: kube::Error,
+    },
+}
+
+/// The operator of one namespace.
+pub struct Operator {
+    client: Client,
+    namespace: String,
+    manifests: Manifests,
+    events: Events,
+    metrics: Metrics,
+    pulse: Arc<Pulse>,
+}
+
+impl std::fmt::Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operator").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// What a turn came to.
+struct Turn {
+    phase: Option<Phase>,
+    /// Whether something could not be done that is to be tried again.
+    failed: bool,
+}
+
+impl Operator {
+    /// One that works once it [runs](Self::run).
+    ///
+    /// # Errors
+    /// Where its own manifests cannot be read; never those that are there.
+    pub fn new(client: Client, args: &OperatorArgs, metrics: Metrics) -> Result<Self, ManifestError> {
+        Ok(Self {
+            manifests: Manifests::of(&args.pod_namespace)?,
+            events: Events::new(client.clone(), args.identity()),
+            namespace: args.pod_namespace.clone(),
+            pulse: Arc::default(),
+            metrics,
+            client,
+        })
+    }
+
+    /// What probes see of the loop.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// Works until a stop is requested; a turn at hand is finished.
+    pub async fn run(self, mut shutdown: Shutdown) {
+        let (notice, _watches) = follow(&self.client, &self.namespace);
+        let mut wait = RETRY.0;
+        while !shutdown.is_requested() {
+            let next = match self.turn().await {
+                Ok(Turn { phase, failed: false }) => {
+                    wait = RETRY.0;
+                    self.pulse.passed(phase.map(Phase::as_str));
+                    if phase == Some(Phase::Running) || phase.is_none() { CALM } else { BUSY }
+                }
+                outcome => {
+                    match outcome {
+                        Ok(turn) => self.pulse.passed(turn.phase.map(Phase::as_str)),
+                        Err(error) => {
+                            let error = short(&error);
+                            tracing::warn!(error, "a turn failed; it is made again");
+                            self.pulse.failed(error);
+                        }
+                    }
+                    let next = wait;
+                    wait = (wait * 2).min(RETRY.1);
+                    next
+                }
+            };
+            tokio::select! {
+                () = notice.notified() => {}
+                () = tokio::time::sleep(next) => {}
+                () = shutdown.requested() => {}
+            }
+        }
+    }
+
+    async fn turn(&self) -> Result<Turn, TurnError> {
+        let api = operators(self.client.clone(), &self.namespace);
+        let read = |what: &str| {
+            let what = what.to_owned();
+            move |source| TurnError::Read { what, source }
+        };
+        let wished = api.list(&ListParams::default()).await.map_err(read("the MultiNicOperators"))?.items;
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let namespace = namespaces.get(&self.namespace).await.map_err(read("the operator's namespace"))?;
+        let observed = observe(&self.client, &self.namespace).await?;
+        for object in &wished {
+            self.let_go(&api, object).await?;
+        }
+        let mut staying: Vec<&DynamicObject> =
+            wished.iter().filter(|object| object.metadata.deletion_timestamp.is_none()).collect();
+        // Two would fight over the same objects.
+        staying.sort_by_key(|object| {
+            (object.metadata.creation_timestamp.clone().map(|time| time.0), object.name_any())
+        });
+        let mut turn = Turn { phase: None, failed: false };
+        let mut first: Option<String> = None;
+        for object in &staying {
+            let name = object.name_any();
+            let started = Instant::now();
+            let findings = match &first {
+                Some(first) => another(object, first),
+                None => {
+                    let owner = Owner {
+                        name: name.clone(),
+                        uid: object.uid().unwrap_or_default(),
+                        namespace: self.namespace.clone(),
+                        namespace_uid: namespace.uid().unwrap_or_default(),
+                    };
+                    self.pass(object, &owner, &observed).await
+                }
+            };
+            let phase = self.tell(&api, object, &findings).await?;
+            if first.is_none() {
+                let is_done = findings.problem.is_none();
+                self.metrics.passed(&name, is_done, started.elapsed());
+                turn.phase = Some(phase);
+                turn.failed = findings.problem.is_some_and(|problem| !problem.is_stalled);
+                first = Some(name);
+            }
+        }
+        if staying.is_empty() {
+            self.metrics.gone();
+        }
+        let names: BTreeSet<String> = staying.iter().map(|object| object.name_any()).collect();
+        for removal in left_over(&self.namespace, &names, &observed) {
+            match take_away(&self.client, &removal).await {
+                Ok(true) => {
+                    tracing::info!(object = %removal.key, "removed, since its MultiNicOperator is gone");
+                    self.metrics.changed(Change::Removed);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(object = %removal.key, error = short(&error), "cannot be removed");
+                    turn.failed = true;
+                }
+            }
+        }
+        Ok(turn)
+    }
+
+    /// Takes the finalizer off that an older operator left, which nobody else would.
+    async fn let_go(&self, api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), TurnError> {
+        if !object.finalizers().iter().any(|finalizer| finalizer == OLD_FINALIZER) {
+            return Ok(());
+        }
+        let rest: Vec<&String> =
+            object.finalizers().iter().filter(|finalizer| *finalizer != OLD_FINALIZER).collect();
+        let patch = json!({
+            "metadata": { "finalizers": rest, "resourceVersion": object.resource_version() },
+        });
+        let name = object.name_any();
+        match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(source) => Err(TurnError::Write { what: "the finalizers", name, source }),
+        }
+    }
+
+    /// Carries one out.
+    async fn pass(&self, object: &DynamicObject, owner: &Owner, observed: &Observed) -> Findings {
+        let generation = object.metadata.generation;
+        let refused = |message: String| Problem { reason: "InvalidSpec", message, is_stalled: true };
+        let spec = object.data.get("spec").cloned().unwrap_or_default();
+        let (applied, problem) = match serde_json::from_value::<MultiNicOperatorSpec>(spec) {
+            Err(error) => (Applied::default(), Some(refused(format!("spec: {error}")))),
+            Ok(spec) => match check(&owner.name, &spec).as_slice() {
+                [] => self.carry_out(object, owner, &spec, observed).await,
+                wrong => {
+                    let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+                    (Applied::default(), Some(refused(all.join("; "))))
+                }
+            },
+        };
+        let controller = self.controller(owner, &applied).await;
+        self.metrics.component("controller", &owner.namespace, &owner.name, &controller);
+        Findings { generation, problem, controller: Some(controller) }
+    }
+
+    async fn carry_out(
+        &self,
+        object: &DynamicObject,
+        owner: &Owner,
+        spec: &MultiNicOperatorSpec,
+        observed: &Observed,
+    ) -> (Applied, Option<Problem>) {
+        let plan = plan(owner, desired(owner, spec, &self.manifests), observed);
+        let applied = carry_out(&self.client, plan, observed).await;
+        self.announce(object, &applied.changes).await;
+        let problem = (!applied.failures.is_empty()).then(|| {
+            let all: Vec<String> =
+                applied.failures.iter().map(|(key, why)| format!("{key}: {why}")).collect();
+            Problem { reason: "ReconcileError", message: all.join("; "), is_stalled: false }
+        });
+        (applied, problem)
+    }
+
+    /// Says what was done, once for each kind of change.
+    async fn announce(&self, object: &DynamicObject, changes: &[(Key, Change)]) {
+        // What a spec that is carried out already does not ask for was changed by somebody else.
+        let is_repair = status_of(object).observed_generation == object.metadata.generation;
+        for (change, reason, repair) in [
+            (Change::Made, "Made", "MadeAgain"),
+            (Change::Changed, "Changed", "ChangedBack"),
+            (Change::Removed, "Removed", "Removed"),
+        ] {
+            let names: Vec<String> =
+                changes.iter().filter(|(_, done)| *done == change).map(|(key, _)| key.to_string()).collect();
+            for _ in &names {
+                self.metrics.changed(change);
+            }
+            if !names.is_empty() {
+                let reason = if is_repair { repair } else { reason };
+                let names = names.join(", ");
+                tracing::info!(reason, objects = names, "objects were written");
+                self.events.publish(object, false, reason, names).await;
+            }
+        }
+    }
+
+    async fn controller(&self, owner: &Owner, applied: &Applied) -> Component {
+        let Some(kind) = Kind::find("apps", "Deployment") else { return Component::absent(CONTROLLER) };
+        let key = Key { kind, namespace: Some(owner.namespace.clone()), name: CONTROLLER.to_owned() };
+        let live = match applied.live.get(&key) {
+            Some(live) => Some(live.clone()),
+            // It was not applied, and may be there nevertheless.
+            None => key.api(self.client.clone()).get_opt(CONTROLLER).await.ok().flatten(),
+        };
+        let component = match live.and_then(typed::<Deployment>) {
+            Some(deployment) => {
+                let component = Component::of_deployment(&deployment);
+                if component.phase == Phase::Running {
+                    component
+                } else {
+                    component.with_troubles(&troubles(&self.pods(CONTROLLER).await))
+                }
+            }
+            None => Component::absent(CONTROLLER),
+        };
+        match applied.failures.iter().find(|(failed, _)| *failed == key) {
+            Some((_, why)) => Component::failed(Some(component), why.clone()),
+            None => component,
+        }
+    }
+
+    /// The pods of a program. What they say is told; that they cannot be read is not worth a failure.
+    async fn pods(&self, program: &str) -> Vec<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let label = format!("app.kubernetes.io/name={program}");
+        match pods.list(&ListParams::default().labels(&label)).await {
+            Ok(list) => list.items,
+            Err(error) => {
+                tracing::debug!(program, error = %short(&error), "its pods cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Writes the status, if it says something else.
+    async fn tell(
+        &self,
+        api: &Api<DynamicObject>,
+        object: &DynamicObject,
+        findings: &Findings,
+    ) -> Result<Phase, TurnError> {
+        let before = status_of(object);
+        let status = after_pass(&before, findings, Timestamp::now());
+        let phase = match status.phase.as_deref() {
+            Some("Running") => Phase::Running,
+            Some("Pending") => Phase::Pending,
+            _ => Phase::Error,
+        };
+        if status == before {
+            return Ok(phase);
+        }
+        let name = object.name_any();
+        let (was, is) = (said(&before), said(&status));
+        let mut object = object.clone();
+        // Only maps with keys that are not texts fail to serialise, and there is none.
+        object.data = json!({ "spec": object.data.get("spec"), "status": serde_json::to_value(status).unwrap_or_default() });
+        match api.replace_status(&name, &PostParams::default(), &object).await {
+            // Somebody was faster, or it is gone: that is news of its own.
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => return Ok(phase),
+            Err(source) => return Err(TurnError::Write { what: "the status", name, source }),
+            Ok(_) => {}
+        }
+        if let Some(is) = is
+            && was.as_ref().map(|was| (&was.reason, was.ready)) != Some((&is.reason, is.ready))
+        {
+            self.events.publish(&object, phase == Phase::Error, &is.reason, is.message).await;
+        }
+        Ok(phase)
+    }
+}
+
+/// One that is not carried out because another is.
+fn another(object: &DynamicObject, first: &str) -> Findings {
+    let message = format!("the MultiNicOperator {first} is carried out: a namespace has one, the oldest");
+    let problem = Problem { reason: "AnotherOperator", message, is_stalled: true };
+    Findings { generation: object.metadata.generation, problem: Some(problem), controller: None }
+}
+
+fn status_of(object: &DynamicObject) -> MultiNicOperatorStatus {
+    let status = object.data.get("status").cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    // One that we cannot read we write anew.
+    serde_json::from_value(status).unwrap_or_default()
+}
+
+fn typed<T: DeserializeOwned>(object: DynamicObject) -> Option<T> {
+    serde_json::from_value(serde_json::to_value(object).ok()?).ok()
+}

@@ -1,0 +1,163 @@
+//! The status of a `MultiNicOperator`: by the conventions of kstatus, written only when it says something else.
+
+use jiff::Timestamp;
+use multinic_api::operator::ComponentStatus;
+use multinic_api::{Condition, MultiNicOperatorStatus};
+
+use crate::component::{Component, Phase};
+use crate::said::cut;
+
+/// Longer messages tell nobody more, and etcd keeps every version of them for a while.
+const MOST_TEXT: usize = 2_000;
+
+/// What is known after a pass.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// The generation that was carried out.
+    pub generation: Option<i64>,
+    /// Why it was not carried out as a whole: a reason and a message, and whether a person has to change something.
+    pub problem: Option<Problem>,
+    /// The controller, if it was looked at.
+    pub controller: Option<Component>,
+}
+
+/// Why a spec was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// A stable word.
+    pub reason: &'static str,
+    /// What is wrong with what.
+    pub message: String,
+    /// Whether trying again does not help.
+    pub is_stalled: bool,
+}
+
+/// What `Ready` says, for an event when it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Whether it is `True`.
+    pub ready: bool,
+    /// Its reason.
+    pub reason: String,
+    /// Its message.
+    pub message: String,
+}
+
+/// What the condition `Ready` of a status says.
+pub fn said(status: &MultiNicOperatorStatus) -> Option<Said> {
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    Some(Said {
+        ready: ready.status == "True",
+        reason: ready.reason.clone().unwrap_or_default(),
+        message: ready.message.clone().unwrap_or_default(),
+    })
+}
+
+/// The status after a pass. What did not change keeps its times; where nothing did, it is the same.
+pub fn after_pass(
+    before: &MultiNicOperatorStatus,
+    findings: &Findings,
+    now: Timestamp,
+) -> MultiNicOperatorStatus {
+    let Findings { generation, problem, controller } = findings;
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let mut status = before.clone();
+    status.observed_generation = generation.or(status.observed_generation);
+    // What the first generation of operators wrote.
+    status
+        .conditions
+        .retain(|condition| !matches!(condition.type_.as_str(), "databaseReady" | "controllerReady"));
+    let list = std::mem::take(&mut status.conditions);
+    let mut conditions = Conditions { list, generation: *generation, now };
+    if let Some(component) = controller {
+        conditions.component("ControllerReady", component);
+        status.controller_status = Some(component_status(before.controller_status.as_ref(), component, now));
+    }
+    let components: Vec<(&str, &Component)> =
+        controller.iter().map(|component| ("controller", component)).collect();
+    let worst = components.iter().max_by_key(|(_, component)| component.phase);
+    let phase = match (problem, worst) {
+        (Some(_), _) => Phase::Error,
+        (None, Some((_, worst))) => worst.phase,
+        (None, None) => Phase::Pending,
+    };
+    let waiting: Vec<String> = components
+        .iter()
+        .filter(|(_, component)| component.phase != Phase::Running)
+        .map(|(name, component)| format!("{name}: {}", component.message))
+        .collect();
+    let (reason, message) = match problem {
+        Some(problem) => (problem.reason, problem.message.clone()),
+        None if phase == Phase::Running => ("AllComponentsReady", "all components are ready".to_owned()),
+        None => ("ComponentsNotReady", waiting.join("; ")),
+    };
+    conditions.set("Ready", phase == Phase::Running, reason, &message);
+    // By kstatus: what only a person can mend is stalled; what is tried again is being worked on.
+    let is_stalled = problem.as_ref().is_some_and(|problem| problem.is_stalled);
+    match phase {
+        Phase::Running => {
+            conditions.remove("Reconciling");
+            conditions.remove("Stalled");
+        }
+        _ if is_stalled => {
+            conditions.remove("Reconciling");
+            conditions.set("Stalled", true, reason, &message);
+        }
+        _ => {
+            conditions.set("Reconciling", true, reason, &message);
+            conditions.remove("Stalled");
+        }
+    }
+    status.conditions = conditions.list;
+    status.phase = Some(phase.as_str().to_owned());
+    status.message = Some(cut(message, MOST_TEXT));
+    if status != *before {
+        status.last_updated = Some(now.to_string());
+    }
+    status
+}
+
+fn component_status(
+    before: Option<&ComponentStatus>,
+    component: &Component,
+    now: Timestamp,
+) -> ComponentStatus {
+    let mut status = ComponentStatus {
+        phase: Some(component.phase.as_str().to_owned()),
+        ready_replicas: Some(component.ready),
+        desired_replicas: Some(component.desired),
+        last_updated: before.and_then(|before| before.last_updated.clone()),
+    };
+    if before != Some(&status) {
+        status.last_updated = Some(now.to_string());
+    }
+    status
+}
+
+struct Conditions {
+    list: Vec<Condition>,
+    generation: Option<i64>,
+    now: Timestamp,
+}
+
+impl Conditions {
+    fn component(&mut self, type_: &str, component: &Component) {
+        self.set(type_, component.phase == Phase::Running, component.reason, &component.message);
+    }
+
+    fn set(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
+        let condition = Condition {
+            type_: type_.to_owned(),
+            status: if status { "True" } else { "False" }.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(cut(message.to_owned(), MOST_TEXT)),
+            last_transition_time: Some(self.now),
+            observed_generation: self.generation,
+        };
+        Condition::set(&mut self.list, condition);
+    }
+
+    fn remove(&mut self, type_: &str) {
+        self.list.retain(|condition| condition.type_ != type_);
+    }
+}

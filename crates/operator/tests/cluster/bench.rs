@@ -1,0 +1,199 @@
+//! A control plane with an operator, and hands for what no kubelet does here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::core::ApiResource;
+use kube::{Api, Client, ResourceExt as _};
+use multinic_api::{MultiNicOperator, MultiNicOperatorStatus, definitions};
+use multinic_operator::Operator;
+use multinic_operator::kinds::{KINDS, Key, Kind};
+use multinic_operator::metrics::Metrics;
+use multinic_operator::observe::observe;
+use multinic_operator::settings::OperatorArgs;
+use multinic_telemetry::shutdown::{Shutdown, ShutdownRequest};
+use multinic_testbed::kubernetes::ControlPlane;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+pub const NAMESPACE: &str = "multinic-system";
+/// Two busy cores need a part of it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub struct Bench {
+    // Before the control plane, without which it would complain.
+    running: Option<(ShutdownRequest, JoinHandle<()>)>,
+    pub client: Client,
+    _control_plane: ControlPlane,
+    as_shipped: Client,
+}
+
+impl Bench {
+    /// With the definitions and `deploy/operator`, and without an operator that runs. None where a part is missing that is not
+    /// required.
+    pub async fn empty() -> Option<Self> {
+        if !ControlPlane::controllers_installed() {
+            return None;
+        }
+        let mut control_plane = ControlPlane::start().unwrap();
+        control_plane.start_controllers().unwrap();
+        for definition in definitions::all() {
+            control_plane.install_crd(&definition).await.unwrap();
+        }
+        let client = control_plane.client().unwrap();
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+        namespaces.patch(NAMESPACE, &PatchParams::apply("test"), &Patch::Apply(namespace)).await.unwrap();
+        for object in shipped(&["serviceaccount.yaml", "rbac.yaml"]) {
+            apply(&client, &object).await;
+        }
+        let account = control_plane.service_account(NAMESPACE, "multinic-operator").await.unwrap();
+        let mut config = account.config().unwrap();
+        config.default_retry = false;
+        let as_shipped = Client::try_from(config).unwrap();
+        Some(Self { running: None, client, _control_plane: control_plane, as_shipped })
+    }
+
+    /// The same with an operator that runs.
+    pub async fn start() -> Option<Self> {
+        let mut bench = Self::empty().await?;
+        bench.run();
+        Some(bench)
+    }
+
+    /// Starts the operator.
+    pub fn run(&mut self) {
+        let args = OperatorArgs { pod_namespace: NAMESPACE.to_owned(), pod_name: Some("test".to_owned()) };
+        let operator = Operator::new(self.as_shipped.clone(), &args, Metrics::default()).unwrap();
+        let (request, shutdown) = Shutdown::by_hand();
+        self.running = Some((request, tokio::spawn(operator.run(shutdown))));
+    }
+
+    /// Stops the operator.
+    pub async fn stop(&mut self) {
+        let (request, task) = self.running.take().unwrap();
+        request.now();
+        task.await.unwrap();
+    }
+
+    pub fn operators(&self) -> Api<MultiNicOperator> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// Says what is wanted, as a user's `kubectl apply` does.
+    pub async fn want(&self, name: &str, spec: Value) {
+        let object = json!({
+            "apiVersion": "multinic.example.com/v1alpha1", "kind": "MultiNicOperator",
+            "metadata": {"name": name}, "spec": spec,
+        });
+        self.operators()
+            .patch(name, &PatchParams::apply("user").force(), &Patch::Apply(object))
+            .await
+            .unwrap();
+    }
+
+    pub async fn status(&self, name: &str) -> MultiNicOperatorStatus {
+        self.operators().get(name).await.unwrap().status.unwrap_or_default()
+    }
+
+    /// Waits until the spec as it is now is carried out, and all is ready; what there is of pods is made ready.
+    pub async fn until_running(&self, name: &str) {
+        self.until(&format!("{name} is Running"), async || {
+            self.be_the_kubelet().await;
+            let object = self.operators().get(name).await.unwrap();
+            let status = object.status.unwrap_or_default();
+            status.observed_generation == object.metadata.generation
+                && status.phase.as_deref() == Some("Running")
+        })
+        .await;
+    }
+
+    pub async fn until(&self, what: &str, mut is: impl AsyncFnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is().await {
+            if Instant::now() > deadline {
+                let list = self.operators().list(&ListParams::default()).await.unwrap();
+                let statuses: Vec<_> = list.items.into_iter().map(|object| object.status).collect();
+                panic!("waited in vain until {what}: {statuses:#?}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn get(&self, group: &str, kind: &str, name: &str) -> Option<Value> {
+        let key = key(group, kind, name);
+        let object = key.api(self.client.clone()).get_opt(name).await.unwrap();
+        object.map(|object| serde_json::to_value(object).unwrap())
+    }
+
+    /// Changes an object as somebody else.
+    pub async fn meddle(&self, group: &str, kind: &str, name: &str, patch: Value) {
+        let api = key(group, kind, name).api(self.client.clone());
+        api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    pub async fn delete(&self, group: &str, kind: &str, name: &str) {
+        let api = key(group, kind, name).api(self.client.clone());
+        api.delete(name, &DeleteParams::background()).await.unwrap();
+    }
+
+    /// Everything that an operator made, with its version.
+    pub async fn made(&self) -> BTreeMap<String, String> {
+        let observed = observe(&self.client, NAMESPACE).await.unwrap();
+        let objects = observed.objects.into_iter();
+        objects.map(|(key, metadata)| (key.to_string(), metadata.resource_version.unwrap())).collect()
+    }
+
+    /// Every pod says that it runs and is ready.
+    pub async fn be_the_kubelet(&self) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        for pod in pods.list(&ListParams::default()).await.unwrap() {
+            let is_ready = |pod: &Pod| {
+                let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+                conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
+            };
+            let name = pod.name_any();
+            if pod.metadata.deletion_timestamp.is_some() {
+                let at_once = DeleteParams::default().grace_period(0);
+                let _ = pods.delete(&name, &at_once).await;
+            } else if !is_ready(&pod) {
+                let status = json!({"status": {
+                    "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+                }});
+                // It may be gone by now.
+                let _ = pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await;
+            }
+        }
+    }
+}
+
+fn key(group: &str, kind: &str, name: &str) -> Key {
+    let kind = Kind::find(group, kind).unwrap_or_else(|| panic!("{group} {kind} among {KINDS:?}"));
+    let namespace = kind.is_namespaced.then(|| NAMESPACE.to_owned());
+    Key { kind, namespace, name: name.to_owned() }
+}
+
+/// Objects of `deploy/operator`.
+pub fn shipped(files: &[&str]) -> Vec<Value> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/operator");
+    let texts = files.iter().map(|file| fs::read_to_string(folder.join(file)).unwrap());
+    texts.flat_map(|text| serde_saphyr::from_multiple::<Value>(&text).unwrap()).collect()
+}
+
+/// Applies any object of a kind that the operator knows.
+pub async fn apply(client: &Client, object: &Value) {
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+    let group = text("/apiVersion").unwrap().split_once('/').map_or("", |(group, _)| group);
+    let kind = Kind::find(group, text("/kind").unwrap()).unwrap();
+    let resource: ApiResource = kind.resource();
+    let api: Api<DynamicObject> = match text("/metadata/namespace") {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let name = text("/metadata/name").unwrap();
+    api.patch(name, &PatchParams::apply("test"), &Patch::Apply(object)).await.unwrap();
+}
