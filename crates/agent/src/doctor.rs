@@ -67,7 +67,7 @@ async fn look(settings: &Settings) -> anyhow::Result<Seen> {
     };
     let host = &node.host;
     let observed = host.observe().await?;
-    let findings = examine(&targets, host.owned(), &observed, &host.survey()?);
+    let findings = examine(&targets, host.owned(), &observed, &host.survey(&targets)?);
     Ok(Seen { node: settings.node.to_string(), backend: host.backend().clone(), findings, unread })
 }
 

@@ -21,8 +21,8 @@ pub fn kind(kind: &ChangeKind) -> &'static str {
 }
 
 /// How a NIC differs, in words.
-pub fn drift(drift: &Drift) -> String {
-    match drift {
+pub fn drift(found: &Drift) -> String {
+    match found {
         Drift::Name(name) => format!("its name is {name}"),
         Drift::Mtu(mtu) => format!("its MTU is {mtu}"),
         Drift::MissingAddress(net) => format!("{net} is missing"),
@@ -45,6 +45,9 @@ pub fn drift(drift: &Drift) -> String {
         }
         Drift::Setting(setting, value) => format!("its {} is {value}", setting.key()),
         Drift::Down => "it is down".to_owned(),
+        Drift::MissingVlan(vlan) => format!("{vlan} is missing"),
+        Drift::SurplusVlan { vlan, .. } => format!("{vlan} is there as it should not be"),
+        Drift::OnVlan(vlan, found) => format!("of {vlan}, {}", drift(found)),
         Drift::File => "its file is missing or another".to_owned(),
     }
 }
@@ -57,8 +60,8 @@ pub fn drifts(change: &Change) -> Vec<String> {
     }
 }
 
-fn step(step: &Step) -> String {
-    match step {
+fn step(taken: &Step) -> String {
+    match taken {
         Step::SetDown => "set it down".to_owned(),
         Step::DropAltName(name) => format!("drop its other name {name}"),
         Step::Rename(name) => format!("rename it to {name}"),
@@ -75,6 +78,9 @@ fn step(step: &Step) -> String {
         Step::RemoveAddress(net) => format!("remove {net}"),
         Step::AddAddress(net) => format!("add {net}"),
         Step::SetUp => "set it up".to_owned(),
+        Step::RemoveVlan { vlan, .. } => format!("remove {vlan}"),
+        Step::AddVlan(vlan) => format!("make {vlan}"),
+        Step::OnVlan(vlan, taken) => format!("on {vlan}: {}", step(taken)),
         Step::WriteFile(target) => format!("write the file of {}", target.name),
         Step::RemoveFile(name) => format!("remove the file of {name}"),
     }

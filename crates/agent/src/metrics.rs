@@ -354,6 +354,10 @@ fn query_label(query: Query) -> QueryLabel {
 
 fn drift_label(drift: &Drift, observed: &Observed, link: Option<u32>) -> &'static str {
     match drift {
+        Drift::OnVlan(vlan, drift) => {
+            let vlan = observed.by_name(&vlan.to_string()).map(|link| link.index);
+            drift_label(drift, observed, vlan)
+        }
         Drift::MissingAddress(net) => {
             let mut present = link.into_iter().flat_map(|index| observed.addresses_of(index));
             let other_prefix = present.any(|held| held.net.addr() == net.addr() && held.net != *net);

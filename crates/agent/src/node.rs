@@ -125,7 +125,7 @@ impl Node {
         let changed = plan.changes.iter().filter_map(|change| change.target.as_ref());
         let targets: Vec<NicTarget> =
             changed.chain(plan.settled.iter().map(|settled| &settled.target)).cloned().collect();
-        let findings = examine(&targets, self.host.owned(), observed, &self.host.survey()?);
+        let findings = examine(&targets, self.host.owned(), observed, &self.host.survey(&targets)?);
         self.metrics.findings(&findings);
         for finding in findings.iter().filter(|finding| finding.severity == Severity::Warn) {
             let Finding { code, severity: _, mac, what, place, mend } = finding;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use multinic_core::node::observed::{Found, Observed};
-use multinic_core::{InterfaceName, MacAddr};
+use multinic_core::node::observed::{Found, Link, Observed};
+use multinic_core::{InterfaceName, MacAddr, Vlan};
 use multinic_host::netlink::events::{Event, Events, Process};
 
 /// The pause after events could not be received: what fails once fails often.
@@ -41,7 +41,11 @@ impl Watch {
                 names.iter().filter_map(|name| observed.by_name(name)).map(|link| link.index).collect()
             }
         });
-        self.about = About { links: links.collect(), macs };
+        let mut links: BTreeSet<u32> = links.collect();
+        let of_ours = |link: &&Link| link.vlan.is_some_and(|vlan| links.contains(&vlan.parent));
+        let vlans: Vec<u32> = observed.links.iter().filter(of_ours).map(|link| link.index).collect();
+        links.extend(vlans);
+        self.about = About { links, macs };
         self.events.keep_hands_on(&self.about.links);
     }
 
@@ -77,6 +81,7 @@ impl About {
                 || mac.is_some_and(|mac| self.macs.contains(&mac))
                 // Somebody takes a name of ours, or gives it free.
                 || name.parse::<InterfaceName>().is_ok()
+                || name.parse::<Vlan>().is_ok()
         };
         match event {
             Event::Link { link, name, mac, up: _ } | Event::LinkGone { link, name, mac } => {
@@ -109,6 +114,7 @@ mod tests {
         assert!(about.concerns(&link(9, "ens7", Some("fa:16:3e:00:00:01"))));
         assert!(about.concerns(&link(7, "ens7", None)));
         assert!(about.concerns(&link(9, "multinic4", None)));
+        assert!(about.concerns(&link(9, "multinic4.100", None)));
         assert!(about.concerns(&Event::AddressGone { link: 7, net: "10.0.0.1/24".parse().unwrap() }));
         assert!(about.concerns(&Event::Lost));
     }

@@ -1,7 +1,7 @@
 //! What can be said of an interface beyond its addresses: the same words in an `OpenstackConfig` and in a node's object.
 
-use multinic_core::InterfaceOptions;
 use multinic_core::options::{OptionError, ReversePath, SourceRoutingOptions, StaticRoute};
+use multinic_core::{InterfaceOptions, VlanId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OptionsSpec {
+    /// The VLAN (IEEE 802.1Q) on top of the NIC, `multinicN.ID`, that has the addresses and all options in its place; none.
+    /// The NIC below is up, without an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4094))]
+    pub vlan: Option<i64>,
     /// Whether ARP stays with the interface that has the address (`arp_ignore` 1, `arp_announce` 2); true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict_arp: Option<bool>,
@@ -85,10 +90,13 @@ impl TryFrom<&OptionsSpec> for InterfaceOptions {
 
     /// Only single values are looked at; whether they go together depends on what others say.
     fn try_from(spec: &OptionsSpec) -> Result<Self, OptionError> {
-        let OptionsSpec { strict_arp, rp_filter, source_routing, no_prefix_route, routes } = spec;
+        let OptionsSpec { vlan, strict_arp, rp_filter, source_routing, no_prefix_route, routes } = spec;
         let SourceRoutingSpec { enabled, table_base, metric } = source_routing.clone().unwrap_or_default();
         let routes = routes.iter().flatten().enumerate().map(|(at, route)| static_route(at, route));
+        let vlan = vlan
+            .map(|id| VlanId::new(id).map_err(|error| OptionError::new("options.vlan", error.to_string())));
         Ok(Self {
+            vlan: vlan.transpose()?,
             strict_arp: *strict_arp,
             rp_filter: rp_filter.map(|filter| match filter {
                 RpFilter::Off => ReversePath::Off,
@@ -108,7 +116,8 @@ impl TryFrom<&OptionsSpec> for InterfaceOptions {
 
 impl From<&InterfaceOptions> for OptionsSpec {
     fn from(options: &InterfaceOptions) -> Self {
-        let InterfaceOptions { strict_arp, rp_filter, source_routing, no_prefix_route, routes } = options;
+        let InterfaceOptions { vlan, strict_arp, rp_filter, source_routing, no_prefix_route, routes } =
+            options;
         let SourceRoutingOptions { enabled, table_base, metric } = *source_routing;
         let spec = |route: &StaticRoute| RouteSpec {
             to: route.to.to_string(),
@@ -116,6 +125,7 @@ impl From<&InterfaceOptions> for OptionsSpec {
             metric: route.metric.map(i64::from),
         };
         Self {
+            vlan: vlan.map(|id| id.number().into()),
             strict_arp: *strict_arp,
             rp_filter: rp_filter.map(|filter| match filter {
                 ReversePath::Off => RpFilter::Off,
@@ -163,7 +173,7 @@ mod tests {
 
     #[test]
     fn options_are_read_as_they_were_written() {
-        let text = r#"{"strictArp":false,"rpFilter":"loose","sourceRouting":{"enabled":true,"tableBase":300,"metric":7},"noPrefixRoute":true,"routes":[{"to":"0.0.0.0/0","via":"10.0.0.1","metric":5},{"to":"fd00::/8"}]}"#;
+        let text = r#"{"vlan":100,"strictArp":false,"rpFilter":"loose","sourceRouting":{"enabled":true,"tableBase":300,"metric":7},"noPrefixRoute":true,"routes":[{"to":"0.0.0.0/0","via":"10.0.0.1","metric":5},{"to":"fd00::/8"}]}"#;
         let options = read(text).unwrap();
         options.check().unwrap();
         assert_eq!(serde_json::to_string(&OptionsSpec::from(&options)).unwrap(), text);
@@ -179,6 +189,8 @@ mod tests {
             (r#"{"routes": [{"to": "10.0.0.0/8", "via": "x"}]}"#, "options.routes[0].via"),
             (r#"{"routes": [{"to": "10.0.0.0/8", "metric": -1}]}"#, "options.routes[0].metric"),
             (r#"{"sourceRouting": {"tableBase": -1}}"#, "options.sourceRouting.tableBase"),
+            (r#"{"vlan": 4095}"#, "options.vlan"),
+            (r#"{"vlan": 0}"#, "options.vlan"),
         ] {
             assert_eq!(read(text).unwrap_err().field, field);
         }

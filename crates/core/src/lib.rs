@@ -9,6 +9,7 @@
 //! * [`fleet`]: the controller's planner, from the three above to a [`published::Publication`].
 //! * [`desired`]: what a node's agent reads, and what it reports back.
 //! * [`options`]: what is said of an interface beyond its addresses.
+//! * [`vlan`]: VLANs on top of an interface.
 //! * [`node`]: the agent's planner, from desired and observed state to steps.
 //! * [`duration`]: durations in texts.
 
@@ -25,6 +26,7 @@ pub mod names;
 pub mod node;
 pub mod options;
 pub mod published;
+pub mod vlan;
 
 pub use address::{AddressError, Addresses, Mtu, MtuError};
 pub use ids::{ConfigKey, NetworkId, PortId, ProjectId, ServerId, SubnetId};
@@ -32,3 +34,4 @@ pub use interface::{Interface, NodeConfig};
 pub use mac::{MacAddr, ParseMacError};
 pub use names::{InterfaceName, NameError, NodeName, Slot};
 pub use options::{InterfaceOptions, NicOptions};
+pub use vlan::{Vlan, VlanId};

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::node::observed::Setting;
-use crate::{Addresses, Slot};
+use crate::{Addresses, Slot, VlanId};
 
 /// Routing tables of interfaces are counted from here unless told otherwise, as the older programs did.
 pub const TABLE_BASE: u32 = 100;
@@ -31,6 +31,8 @@ const KERNELS_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct InterfaceOptions {
+    /// The VLAN on top of the NIC that has the addresses, and everything below, in its place; none unless told otherwise.
+    pub vlan: Option<VlanId>,
     /// Whether ARP stays with the interface that has the address (`arp_ignore` 1, `arp_announce` 2); yes unless told
     /// otherwise.
     pub strict_arp: Option<bool>,
@@ -124,9 +126,10 @@ impl InterfaceOptions {
     /// These, and for what they leave open those.
     #[must_use]
     pub fn or(&self, others: &Self) -> Self {
-        let Self { strict_arp, rp_filter, source_routing, no_prefix_route, routes } = self;
+        let Self { vlan, strict_arp, rp_filter, source_routing, no_prefix_route, routes } = self;
         let SourceRoutingOptions { enabled, table_base, metric } = source_routing;
         Self {
+            vlan: vlan.or(others.vlan),
             strict_arp: strict_arp.or(others.strict_arp),
             rp_filter: rp_filter.or(others.rp_filter),
             source_routing: SourceRoutingOptions {
@@ -238,12 +241,13 @@ impl InterfaceOptions {
 
     /// What they come to for the interface of a slot.
     pub fn resolve(&self, slot: Slot) -> NicOptions {
-        let Self { strict_arp, rp_filter, source_routing, no_prefix_route, routes } = self;
+        let Self { vlan, strict_arp, rp_filter, source_routing, no_prefix_route, routes } = self;
         let SourceRoutingOptions { enabled, table_base, metric } = *source_routing;
         let number = u32::from(slot.number());
         let metric = metric.filter(|metric| *metric != 0).unwrap_or(METRIC_BASE).saturating_add(number);
         let table = table_base.unwrap_or(TABLE_BASE).saturating_add(number);
         NicOptions {
+            vlan: *vlan,
             strict_arp: strict_arp.unwrap_or(true),
             rp_filter: *rp_filter,
             source_routing: (enabled == Some(true)).then_some(SourceRouting { table, metric }),
@@ -264,6 +268,9 @@ impl InterfaceOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NicOptions {
+    /// The VLAN on top of the NIC that everything else here, and the addresses, are about; none: it is the NIC itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<VlanId>,
     /// ARP stays with the interface that has the address.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub strict_arp: bool,
@@ -334,13 +341,14 @@ mod tests {
     fn what_the_interface_leaves_open_its_configuration_says_and_then_the_node() {
         let interface = options(r#"{"strictArp": false, "sourceRouting": {"tableBase": 300}}"#);
         let all = options(
-            r#"{"strictArp": true, "rpFilter": "loose", "sourceRouting": {"enabled": true, "tableBase": 200}}"#,
+            r#"{"vlan": 100, "strictArp": true, "rpFilter": "loose", "sourceRouting": {"enabled": true, "tableBase": 200}}"#,
         );
         let merged = interface.or(&all).or(&InterfaceOptions::default());
         let resolved = merged.resolve(Slot::new(12).unwrap());
         assert_eq!(
             resolved,
             NicOptions {
+                vlan: VlanId::new(100).ok(),
                 strict_arp: false,
                 rp_filter: Some(ReversePath::Loose),
                 source_routing: Some(SourceRouting { table: 312, metric: 112 }),

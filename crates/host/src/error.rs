@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use multinic_core::MacAddr;
+use multinic_core::{MacAddr, Vlan};
 
 use crate::backend::netplan::check::CheckError;
 use crate::faults::{BadFault, Injected};
@@ -76,6 +76,18 @@ pub enum Cause {
         /// The NIC.
         mac: MacAddr,
     },
+    /// The kernel has no VLANs.
+    #[error(
+        "this kernel knows no VLANs (IEEE 802.1Q), and {0} is to be one: load its module (modprobe 8021q, and 8021q in a \
+         file of /etc/modules-load.d), or leave options.vlan out"
+    )]
+    NoVlans(Vlan),
+    /// The VLAN went away.
+    #[error("{0} is gone")]
+    VlanGone(Vlan),
+    /// Somebody else's file is where one about a VLAN is to be.
+    #[error("/{} is there, and we did not write it: move it away, or ask for another options.vlan", .0.display())]
+    NotOurs(std::path::PathBuf),
     /// The kernel refused.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
@@ -178,9 +190,10 @@ impl ApplyError {
     /// What it is about.
     pub fn kind(&self) -> FailureKind {
         match &self.cause {
-            Cause::Gone { .. } => FailureKind::NotFound,
+            Cause::Gone { .. } | Cause::VlanGone(_) => FailureKind::NotFound,
             Cause::Netlink(error) if error.is_no_link() => FailureKind::NotFound,
             Cause::Netlink(_)
+            | Cause::NoVlans(_)
             | Cause::Look(HostError::Netlink(_))
             | Cause::NotAsAsked(_)
             | Cause::Lost(_)
@@ -189,6 +202,7 @@ impl ApplyError {
             Cause::Check(CheckError::TooSlow(_)) => FailureKind::Timeout,
             Cause::Manager(error) if error.is_timeout() => FailureKind::Timeout,
             Cause::File(_)
+            | Cause::NotOurs(_)
             | Cause::Check(_)
             | Cause::Manager(_)
             | Cause::Journal(_)

@@ -51,6 +51,8 @@ points! {
     RemoveAddress = "step.remove_address", "An address is removed.";
     AddAddress = "step.add_address", "An address is added.";
     SetUp = "step.set_up", "The link is up.";
+    RemoveVlan = "step.remove_vlan", "A VLAN is removed.";
+    AddVlan = "step.add_vlan", "A VLAN is made.";
     AddRoute = "step.add_route", "A route is added.";
     AddRule = "step.add_rule", "A rule is added.";
     Backup = "backup.written", "The file that is about to be replaced or removed has been copied.";
@@ -63,6 +65,7 @@ points! {
     Committed = "commit.written", "The state is in place: the change counts as made.";
     JournalRemoved = "journal.removed", "The journal entry is removed.";
     RollbackBegun = "rollback.begun", "Rolling back is about to begin.";
+    RollbackVlans = "rollback.vlans", "The VLANs that the change made are gone.";
     RollbackName = "rollback.name", "Name and MTU are as before.";
     RollbackAddresses = "rollback.addresses", "The addresses are as before.";
     RollbackRules = "rollback.rules", "Routes and rules are as before.";

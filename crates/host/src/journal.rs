@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use multinic_core::MacAddr;
 use multinic_core::node::observed::Settings;
 use multinic_core::node::routing::{RouteTarget, RuleTarget};
+use multinic_core::{MacAddr, Vlan, VlanId};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Point;
@@ -59,6 +59,12 @@ pub struct Entry {
     /// The rules that the change may add or remove.
     #[serde(default)]
     pub touched_rules: Vec<RuleBefore>,
+    /// The VLANs on the link that the change may touch or take away.
+    #[serde(default)]
+    pub vlans: Vec<VlanBefore>,
+    /// Those that it may make.
+    #[serde(default)]
+    pub made_vlans: Vec<Vlan>,
     /// The files before.
     pub files: Vec<FileBefore>,
     /// Whether the network manager was made to let go of the link.
@@ -91,6 +97,17 @@ pub struct LinkBefore {
     /// Its settings.
     #[serde(default)]
     pub settings: Option<Settings>,
+}
+
+/// A VLAN as it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VlanBefore {
+    /// Its number.
+    pub id: VlanId,
+    /// The name of the link that it was on, if that was not the NIC.
+    pub parent: Option<String>,
+    /// Its link.
+    pub link: LinkBefore,
 }
 
 /// A rule that a change touches.
@@ -221,6 +238,8 @@ impl Entry {
             touched: Vec::new(),
             touched_routes: Vec::new(),
             touched_rules: Vec::new(),
+            vlans: Vec::new(),
+            made_vlans: Vec::new(),
             files: Vec::new(),
             held: false,
             checkpoint: None,

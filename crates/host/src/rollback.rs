@@ -5,12 +5,12 @@
 
 use std::time::SystemTime;
 
-use multinic_core::MacAddr;
 use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin, Setting};
+use multinic_core::{MacAddr, Vlan};
 
 use crate::faults::{self, Point};
 use crate::files::{FileError, HostRoot};
-use crate::journal::{self, Entry, FileBefore, LinkBefore, RuleBefore};
+use crate::journal::{self, Entry, FileBefore, LinkBefore, RuleBefore, VlanBefore};
 use crate::netlink::{LinkRef, LinkState, Netlink, Saved};
 use crate::{backups, sysctl};
 
@@ -48,7 +48,12 @@ pub(crate) fn roll_back(ground: Ground<'_>, entry: &Entry) -> Result<(), Vec<Str
     failures.take(faults::point(Point::RollbackBegun));
     let link = failures.take(changed_link(ground, entry)).flatten();
     if let Some((before, state)) = link {
+        made_vlans(ground, entry, before, &mut failures);
+        failures.take(faults::point(Point::RollbackVlans));
         live(ground, entry, before, &state, &mut failures);
+        for vlan in &entry.vlans {
+            restore_vlan(ground, entry, before, vlan, &mut failures);
+        }
     }
     rules(ground, entry, &mut failures);
     failures.take(faults::point(Point::RollbackRules));
@@ -81,6 +86,61 @@ pub(crate) fn changed_link<'a>(
 /// Whether a link is the NIC of this MAC. An index is given anew only after very many links, but it is.
 pub(crate) fn is_of(link: &Link, mac: MacAddr) -> bool {
     link.mac == Some(mac) || link.permanent_mac == Some(mac)
+}
+
+/// The VLANs on the NIC that the change made, as far as they are there.
+fn made<'a>(entry: &Entry, nic: &LinkBefore, links: &'a [Link]) -> Vec<(Vlan, &'a Link)> {
+    let found = entry.made_vlans.iter().filter_map(|vlan| {
+        let name = vlan.to_string();
+        let is = |link: &&Link| {
+            let on_nic = link.vlan.is_some_and(|made| (made.parent, made.id) == (nic.index, vlan.id));
+            link.name == name && on_nic && !entry.vlans.iter().any(|before| before.link.index == link.index)
+        };
+        Some((*vlan, links.iter().find(is)?))
+    });
+    found.collect()
+}
+
+/// A VLAN that was not there goes, with all that it has.
+fn made_vlans(ground: Ground<'_>, entry: &Entry, nic: &LinkBefore, failures: &mut Failures) {
+    if entry.made_vlans.is_empty() {
+        return;
+    }
+    let Some(links) = failures.take(ground.netlink.links()) else { return };
+    for (vlan, link) in made(entry, nic, &links) {
+        failures.take(ground.netlink.remove_vlan(vlan, link.index));
+    }
+}
+
+/// A VLAN that was there is as it was; under its old index, by which its addresses and routes know it.
+fn restore_vlan(
+    ground: Ground<'_>,
+    entry: &Entry,
+    nic: &LinkBefore,
+    vlan: &VlanBefore,
+    failures: &mut Failures,
+) {
+    let VlanBefore { id, parent, link: before } = vlan;
+    let Some(now) = failures.take(ground.netlink.link_state(before.index)) else { return };
+    let now = now.filter(|now| now.link.vlan.is_some_and(|made| made.id == *id));
+    let now = match now {
+        Some(now) => Some(now),
+        None => {
+            let nic_name = &nic.name;
+            let parent = parent.as_ref().unwrap_or(nic_name);
+            let Some(links) = failures.take(ground.netlink.links()) else { return };
+            let Some(parent) = links.iter().find(|link| link.name == *parent) else {
+                return failures.0.push(format!("{}: {parent}, on which it was, is gone", before.name));
+            };
+            let parent = LinkRef::from(parent);
+            let again = ground.netlink.add_vlan(&parent, &before.name, *id, Some(before.index));
+            failures.take(again);
+            failures.take(ground.netlink.link_state(before.index)).flatten()
+        }
+    };
+    if let Some(now) = now {
+        live(ground, entry, before, &now, failures);
+    }
 }
 
 fn live(ground: Ground<'_>, entry: &Entry, before: &LinkBefore, now: &LinkState, failures: &mut Failures) {
@@ -272,6 +332,22 @@ fn verify(ground: Ground<'_>, entry: &Entry, failures: &mut Failures) {
         }
     }
     let Some(Some((before, now))) = failures.take(changed_link(ground, entry)) else { return };
+    if let Some(links) = failures.take(ground.netlink.links()) {
+        for (vlan, _) in made(entry, before, &links) {
+            failures.0.push(format!("{vlan} is still there"));
+        }
+    }
+    verify_link(entry, before, now, failures);
+    for VlanBefore { id: _, parent: _, link } in &entry.vlans {
+        match failures.take(ground.netlink.link_state(link.index)).flatten() {
+            Some(now) => verify_link(entry, link, now, failures),
+            None => failures.0.push(format!("{} is missing", link.name)),
+        }
+    }
+}
+
+/// Whether a link is as before.
+fn verify_link(entry: &Entry, before: &LinkBefore, now: LinkState, failures: &mut Failures) {
     for route in added(entry, before, &now) {
         failures.0.push(format!("{}: the route to {} is still there", before.name, route.destination));
     }

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use multinic_core::node::NicTarget;
 use multinic_core::node::doctor::{
     Claim, Kubelet, Means, Missing, NetworkManager, Networkd, Setting, Survey,
 };
@@ -38,11 +39,11 @@ ManageForeignRoutingPolicyRules=no
 ";
 
 impl Host {
-    /// Looks at what decides over NICs of ours beside the links themselves.
+    /// Looks at what decides over NICs of ours beside the links themselves. `targets`: what they are to be like.
     ///
     /// # Errors
     /// Where the kernel does not tell its rules.
-    pub fn survey(&self) -> Result<Survey, HostError> {
+    pub fn survey(&self, targets: &[NicTarget]) -> Result<Survey, HostError> {
         let there = |path: &str| self.root.path().join(path).exists();
         Ok(Survey {
             networkd: runs_networkd(&self.root).then(|| networkd(&self.root)),
@@ -51,6 +52,10 @@ impl Host {
             claims: claims(&self.root),
             strict_reverse_path: reverse_path(),
             kubelet: kubelet(&self.root),
+            vlans: targets
+                .iter()
+                .find_map(NicTarget::vlan)
+                .and_then(|vlan| self.netlink.knows_vlans(&vlan.to_string())),
             missing: missing(&self.root, self.backend),
         })
     }

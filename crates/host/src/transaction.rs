@@ -11,16 +11,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
+use multinic_core::Vlan;
 use multinic_core::node::observed::Observed;
 use multinic_core::node::routing::surplus_rules;
 use multinic_core::node::{Change, Drift, NicTarget, OwnedNic, Step, drift};
 
-use crate::backend::{Backend, Rendered, held};
+use crate::backend::{Backend, Rendered, held, places};
 use crate::error::{ApplyError, Cause, Rollback};
 use crate::faults::{self, Point};
 use crate::files::FileCopy;
 use crate::host::Host;
-use crate::journal::{self, Entry, FileBefore, LinkBefore, RuleBefore};
+use crate::journal::{self, Entry, FileBefore, LinkBefore, RuleBefore, VlanBefore};
 use crate::manager::{self, Told};
 use crate::netlink::LinkRef;
 use crate::probes::{Probes, Works};
@@ -91,14 +92,23 @@ impl Host {
                 manager::has_a_hand_on(self.backend, &self.root, &state.link.name, stays_with).await?;
             entry.link = Some(LinkBefore::new(state, accept_ra));
         }
+        entry.vlans = self.vlans_before(change)?;
         let mut touched: BTreeSet<IpNet> = change.former.addresses.clone();
         touched.extend(change.target.iter().flat_map(|target| target.addresses.iter()));
         let rules = self.netlink.rules()?;
         for step in &change.steps {
-            match step {
+            match of_either(step) {
                 Step::WriteFile(target) => {
                     for file in self.backend.render(target) {
-                        let content = self.root.read(&file.path)?.map(Into::into);
+                        let copy = self.root.read(&file.path)?;
+                        let theirs = |copy: &FileCopy| {
+                            let of_vlan = places::vlan(&file.path);
+                            of_vlan.is_some() && of_vlan != change.former.vlan() && !held::is_ours(copy)
+                        };
+                        if copy.as_ref().is_some_and(theirs) {
+                            return Err(Cause::NotOurs(file.path));
+                        }
+                        let content = copy.map(Into::into);
                         entry.files.push(FileBefore { path: file.path, content, written: Some(file.text) });
                     }
                     for path in self.others(target)? {
@@ -118,7 +128,15 @@ impl Host {
                     let was_there = rules.iter().any(|found| rule.is(found));
                     entry.touched_rules.push(RuleBefore { rule: rule.clone(), was_there });
                 }
-                Step::Set(..)
+                Step::AddVlan(vlan) => {
+                    if self.netlink.knows_vlans(&vlan.to_string()) == Some(false) {
+                        return Err(Cause::NoVlans(*vlan));
+                    }
+                    entry.made_vlans.push(*vlan);
+                }
+                Step::RemoveVlan { .. }
+                | Step::OnVlan(..)
+                | Step::Set(..)
                 | Step::SetDown
                 | Step::DropAltName(_)
                 | Step::Rename(_)
@@ -163,6 +181,33 @@ impl Host {
             }
             Ok(()) => Ok(checkpoint),
         }
+    }
+
+    /// The VLANs that a change takes away, or does something to.
+    fn vlans_before(&self, change: &Change) -> Result<Vec<VlanBefore>, Cause> {
+        let Some(nic) = change.link else { return Ok(Vec::new()) };
+        let links = self.netlink.links()?;
+        let mut found: Vec<VlanBefore> = Vec::new();
+        for link in &links {
+            let concerned = change.steps.iter().any(|step| match step {
+                Step::RemoveVlan { vlan, link: index } => {
+                    *index == link.index && vlan.to_string() == link.name
+                }
+                Step::OnVlan(vlan, _) => vlan.to_string() == link.name,
+                _ => false,
+            });
+            let Some(made) = link.vlan.filter(|_| concerned) else { continue };
+            let Some(state) = self.netlink.link_state(link.index)? else { continue };
+            let parent = links.iter().find(|link| link.index == made.parent);
+            let parent = parent.filter(|parent| parent.index != nic).map(LinkRef::from);
+            let accept_ra = sysctl::read_accept_ra(&self.root, &link.name);
+            found.push(VlanBefore {
+                id: made.id,
+                parent: parent.map(|parent| parent.name),
+                link: LinkBefore::new(state, accept_ra),
+            });
+        }
+        Ok(found)
     }
 
     fn file_before(&self, path: PathBuf) -> Result<FileBefore, Cause> {
@@ -215,6 +260,20 @@ impl Host {
                     self.netlink.remove_rule(rule)?;
                     faults::point(Point::RemoveRule)?;
                 }
+                (Step::AddVlan(vlan), Some(link)) => {
+                    self.netlink.add_vlan(link, &vlan.to_string(), vlan.id, None)?;
+                    faults::point(Point::AddVlan)?;
+                }
+                (Step::RemoveVlan { vlan, link: index }, Some(_)) => {
+                    if self.vlan(*vlan)?.is_some_and(|link| link.index == *index) {
+                        self.netlink.remove_vlan(*vlan, *index)?;
+                    }
+                    faults::point(Point::RemoveVlan)?;
+                }
+                (Step::OnVlan(vlan, step), Some(_)) => {
+                    let mut link = self.vlan(*vlan)?.ok_or(Cause::VlanGone(*vlan))?;
+                    self.take_link_step(change, step, &mut link)?;
+                }
                 (step, Some(link)) => self.take_link_step(change, step, link)?,
                 (_, None) => return Err(Cause::Gone { mac: change.mac }),
             }
@@ -222,10 +281,25 @@ impl Host {
         Ok(())
     }
 
+    /// The link that has the name of a VLAN of ours.
+    fn vlan(&self, vlan: Vlan) -> Result<Option<LinkRef>, Cause> {
+        let name = vlan.to_string();
+        Ok(self.netlink.links()?.iter().find(|link| link.name == name).map(LinkRef::from))
+    }
+
+    /// The link that has the addresses of a NIC: itself, or its VLAN.
+    fn ip_link(&self, nic: u32, target: &NicTarget) -> Result<Option<u32>, Cause> {
+        match target.vlan() {
+            Some(vlan) => Ok(self.vlan(vlan)?.map(|link| link.index)),
+            None => Ok(Some(nic)),
+        }
+    }
+
     /// An IPv6 address is none before the kernel has found no other host that has it. Where that fails, it is reported as a
     /// duplicate of a NIC that is otherwise as it should be.
     async fn wait_for_addresses(&self, change: &Change) -> Result<(), Cause> {
         let (Some(target), Some(index)) = (&change.target, change.link) else { return Ok(()) };
+        let Some(index) = self.ip_link(index, target)? else { return Ok(()) };
         let deadline = Instant::now() + LONGEST_PROBING;
         while self.netlink.is_probing(index, &target.addresses)? && Instant::now() < deadline {
             tokio::time::sleep(PROBING_PAUSE).await;
@@ -241,10 +315,18 @@ impl Host {
         let (Some(target), Some(index)) = (&change.target, change.link) else {
             return Ok(manager::forget(self.backend, &self.root, told).await?);
         };
-        let before = self.netlink.link_state(index)?;
+        let mut before = Vec::new();
+        for index in
+            [Some(index), self.ip_link(index, target)?.filter(|ip| *ip != index)].into_iter().flatten()
+        {
+            before.extend(self.netlink.link_state(index)?);
+        }
         manager::adopt(self.backend, &self.root, index, target, told).await?;
-        if let Some(before) = before.filter(|_| self.backend != Backend::Netplan) {
-            restore_lost(&self.netlink, before).map_err(Cause::Lost)?;
+        if self.backend != Backend::Netplan {
+            before
+                .into_iter()
+                .try_for_each(|before| restore_lost(&self.netlink, before))
+                .map_err(Cause::Lost)?;
         }
         Ok(())
     }
@@ -318,7 +400,12 @@ impl Host {
                 Point::SetUp
             }
             // Taken by who calls.
-            Step::WriteFile(_) | Step::RemoveFile(_) | Step::RemoveRule(_) => return Ok(()),
+            Step::WriteFile(_)
+            | Step::RemoveFile(_)
+            | Step::RemoveRule(_)
+            | Step::AddVlan(_)
+            | Step::RemoveVlan { .. }
+            | Step::OnVlan(..) => return Ok(()),
         };
         Ok(faults::point(point)?)
     }
@@ -434,6 +521,14 @@ impl Host {
     }
 }
 
+/// A step to a NIC or to the VLAN on it.
+fn of_either(step: &Step) -> &Step {
+    match step {
+        Step::OnVlan(_, step) => step,
+        step => step,
+    }
+}
+
 /// How the NIC differs from what was asked for.
 fn differences(observed: &Observed, change: &Change, target: &NicTarget) -> Vec<String> {
     let link = observed.links.iter().find(|link| Some(link.index) == change.link);
@@ -463,6 +558,11 @@ fn remains(observed: &Observed, change: &Change) -> Vec<String> {
             .filter(|present| change.former.addresses.contains(&present.net));
         found.extend(left.map(|present| format!("{} is still there", present.net)));
     }
+    let vlans = observed.links.iter().filter(|link| {
+        let before = change.former.vlan().filter(|vlan| vlan.to_string() == link.name);
+        before.is_some() && link.vlan.is_some_and(|vlan| Some(vlan.parent) == change.link)
+    });
+    found.extend(vlans.map(|link| format!("{} is still there", link.name)));
     let rules = surplus_rules(observed, None, &change.former);
     found.extend(rules.into_iter().map(|rule| format!("the rule {} is still there", rule.priority)));
     let files = observed.files.iter().filter(|file| file.mac() == Some(change.mac));
@@ -485,6 +585,9 @@ fn words(drift: &Drift) -> String {
         Drift::ExtraRule(rule) => format!("the rule {} is still there", rule.priority),
         Drift::Setting(setting, value) => format!("its {} is {value}", setting.key()),
         Drift::Down => "it is down".to_owned(),
+        Drift::MissingVlan(vlan) => format!("{vlan} is missing"),
+        Drift::SurplusVlan { vlan, .. } => format!("{vlan} is still there"),
+        Drift::OnVlan(vlan, drift) => format!("of {vlan}: {}", words(drift)),
         Drift::File => "its files are not as written".to_owned(),
     }
 }

@@ -165,6 +165,7 @@ impl Settings {
             return Err(ConfigError::ActionOfService);
         }
         let options = InterfaceOptions {
+            vlan: None,
             strict_arp: Some(network_set_arp_sysctls),
             rp_filter: network_set_rp_filter_loose.then_some(ReversePath::Loose),
             source_routing: SourceRoutingOptions {

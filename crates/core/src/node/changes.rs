@@ -6,7 +6,7 @@ use super::doctor::{Finding, Severity};
 use super::preflight::Obstacle;
 use super::target::{Drift, Former, NicTarget, Step};
 use crate::names::INTERFACE_PREFIX;
-use crate::{InterfaceName, MacAddr, Slot};
+use crate::{InterfaceName, MacAddr, Slot, Vlan};
 
 /// What is to be done on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -121,6 +121,17 @@ pub enum RefusalReason {
         /// The desired name.
         name: InterfaceName,
         /// Whose name it is.
+        holder: String,
+    },
+    /// Somebody else's link has the name of the VLAN, or is that VLAN of the NIC.
+    #[error(
+        "VlanConflict: options.vlan asks for {vlan}, and there is {holder}, which we did not make; remove that, or ask \
+         for another VLAN"
+    )]
+    VlanConflict {
+        /// The desired VLAN.
+        vlan: Vlan,
+        /// Whose name or number it is.
         holder: String,
     },
     /// The file of the name belongs to another NIC.

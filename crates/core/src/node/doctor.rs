@@ -27,6 +27,8 @@ pub struct Survey {
     pub strict_reverse_path: BTreeMap<String, bool>,
     /// How the kubelet was told of its node's address, where there is one.
     pub kubelet: Option<Kubelet>,
+    /// Whether the kernel can make VLANs; none where nobody asked it.
+    pub vlans: Option<bool>,
     /// Programs and sockets that the backend needs and that are not there, each with what it is needed for.
     pub missing: Vec<Missing>,
 }
@@ -147,6 +149,7 @@ pub fn examine(targets: &[NicTarget], owned: &Owned, observed: &Observed, survey
     findings.extend(targets.iter().filter_map(|target| node.ambiguous(target)));
     findings.extend(targets.iter().flat_map(|target| node.overlaps(target)));
     findings.extend(targets.iter().filter_map(|target| node.table_in_use(target)));
+    findings.extend(targets.iter().filter_map(|target| node.no_vlans(target)));
     findings.extend(node.foreign_state());
     findings.extend(node.claims());
     findings.extend(node.automatic_profiles());
@@ -233,12 +236,15 @@ impl Node<'_> {
     /// A table that is to be an interface's own and has routes over other links: they would be taken for its own.
     fn table_in_use(&self, target: &NicTarget) -> Option<Finding> {
         let table = target.options.source_routing?.table;
-        let own = match self.observed.find(target.mac) {
-            Found::One(link) => Some(link.index),
-            Found::None | Found::Several(_) => None,
+        let own: Vec<u32> = match self.observed.find(target.mac) {
+            Found::One(link) => {
+                let vlan = self.observed.ip_link(link, target);
+                [Some(link), vlan].into_iter().flatten().map(|link| link.index).collect()
+            }
+            Found::None | Found::Several(_) => Vec::new(),
         };
         let routes = self.observed.other_tables.iter();
-        let route = routes.filter(|route| route.table == table).find(|route| Some(route.link) != own)?;
+        let route = routes.filter(|route| route.table == table).find(|route| !own.contains(&route.link))?;
         let links = &self.observed.links;
         let link = links.iter().find(|link| link.index == route.link).map_or("?", |link| link.name.as_str());
         Some(Finding {
@@ -251,6 +257,21 @@ impl Node<'_> {
             ),
             place: format!("ip route show table {table}"),
             mend: "choose another options.sourceRouting.tableBase (NETWORK_ROUTING_TABLE_BASE)".to_owned(),
+        })
+    }
+
+    /// A VLAN of a kernel that knows none.
+    fn no_vlans(&self, target: &NicTarget) -> Option<Finding> {
+        let vlan = target.vlan().filter(|_| self.survey.vlans == Some(false))?;
+        Some(Finding {
+            code: "NoVlans",
+            severity: Severity::Refuse,
+            mac: Some(target.mac),
+            what: format!("this kernel knows no VLANs (IEEE 802.1Q), and {vlan} is to be one"),
+            place: format!("options.vlan of {}", target.name),
+            mend: "load its module (modprobe 8021q, and 8021q in a file of /etc/modules-load.d), or leave options.vlan \
+                   out"
+                .to_owned(),
         })
     }
 
@@ -355,8 +376,7 @@ impl Node<'_> {
                 if [one, other].iter().all(|target| target.options.source_routing.is_some()) {
                     continue;
                 }
-                let strict =
-                    [one, other].iter().any(|target| self.is_strict(target.name.to_string().as_str()));
+                let strict = [one, other].iter().any(|target| self.is_strict(target.ip_name().as_str()));
                 let dropped = if strict {
                     "; and with rp_filter=1 the kernel drops what comes in on the other"
                 } else {
@@ -447,6 +467,7 @@ mod tests {
             up: true,
             master: None,
             stacked: false,
+            vlan: None,
             altnames: Vec::new(),
             settings: Settings::default(),
         }

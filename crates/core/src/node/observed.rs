@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::NicTarget;
-use crate::{InterfaceName, MacAddr, Slot};
+use crate::{InterfaceName, MacAddr, Slot, Vlan, VlanId};
 
 /// One look at the node, taken in one go.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -58,10 +58,21 @@ pub struct Link {
     pub master: Option<u32>,
     /// Whether it is made of other links (bridge, bond, VLAN, macvlan, …) and so may repeat their MAC.
     pub stacked: bool,
+    /// What VLAN of which link it is, if it is one.
+    pub vlan: Option<LinkVlan>,
     /// Its other names.
     pub altnames: Vec<String>,
     /// Its settings.
     pub settings: Settings,
+}
+
+/// What makes a link a VLAN (IEEE 802.1Q) of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkVlan {
+    /// The index of the link that it is on; 0 for one of another network namespace.
+    pub parent: u32,
+    /// Its number.
+    pub id: VlanId,
 }
 
 /// A number that the kernel keeps for each link, below `net.ipv4.conf`.
@@ -255,6 +266,20 @@ impl Observed {
     /// The link of this name.
     pub fn by_name(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
+    }
+
+    /// A VLAN of ours on this NIC, if it is there: of this name, this number and this parent.
+    pub fn vlan(&self, vlan: Vlan, nic: &Link) -> Option<&Link> {
+        self.by_name(&vlan.to_string())
+            .filter(|link| link.vlan == Some(LinkVlan { parent: nic.index, id: vlan.id }))
+    }
+
+    /// The link that has the addresses of a NIC of ours: the NIC itself, or the VLAN on it, if that is there.
+    pub fn ip_link<'a>(&'a self, nic: &'a Link, target: &NicTarget) -> Option<&'a Link> {
+        match target.vlan() {
+            Some(vlan) => self.vlan(vlan, nic),
+            None => Some(nic),
+        }
     }
 
     /// The addresses of one link.

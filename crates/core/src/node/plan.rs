@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::changes::{Change, ChangeKind, NodePlan, Refusal, RefusalReason, Settled};
-use super::observed::{Found, Link, NicFile, NicFileContent, Observed, Route, RouteOrigin, Rule};
+use super::observed::{Found, Link, LinkVlan, NicFile, NicFileContent, Observed, Route, RouteOrigin, Rule};
 use super::preflight::{self, Obstacle};
 use super::routing::RuleTarget;
-use super::target::{Drift, Former, NicTarget, Owned, Step, drift};
+use super::target::{Drift, Former, NicTarget, Owned, Step, drift, link_drift};
 use crate::desired::DesiredNic;
-use crate::{InterfaceName, MacAddr, Slot};
+use crate::{InterfaceName, MacAddr, Slot, Vlan};
 
 /// Plans a whole node. `releases` are the NICs that may be taken away (see [`super::absence`]); of these, the desired
 /// ones are ignored. `slots` is how many slots a node may use where the source leaves the choice to it.
@@ -90,7 +90,16 @@ impl<'a> Planner<'a> {
 
     pub(super) fn obstacles(&self, mac: MacAddr, link: &Link) -> Vec<Obstacle> {
         if self.is_ours(mac) {
-            preflight::lifelines(self.observed, link, &self.stripped)
+            let mut found = preflight::lifelines(self.observed, link, &self.stripped);
+            let vlan = self.former(mac).vlan().and_then(|vlan| self.observed.by_name(&vlan.to_string()));
+            for obstacle in
+                vlan.into_iter().flat_map(|vlan| preflight::lifelines(self.observed, vlan, &self.stripped))
+            {
+                if !found.contains(&obstacle) {
+                    found.push(obstacle);
+                }
+            }
+            found
         } else {
             preflight::newcomer(self.observed, link, &self.stripped)
         }
@@ -230,13 +239,18 @@ impl<'a> Planner<'a> {
             let present = self.observed.addresses_of(link.index).filter(|present| !present.link_local);
             Former { addresses: present.map(|present| present.net).collect(), target: None }
         };
+        if let Some(vlan) = target.vlan()
+            && let Err(reason) = self.vlan_is_free(vlan, link, &former)
+        {
+            return self.refuse(mac, Some(link), reason);
+        }
         let owned = self.owned.get(&mac);
         let drift = drift(self.observed, link, &target, &former);
         if drift.is_empty() && owned.is_some_and(|nic| nic.target == target) {
-            let duplicates = self.observed.addresses_of(link.index).filter(|present| present.duplicate);
-            let duplicates =
-                duplicates.map(|present| present.net).filter(|net| target.addresses.contains(*net));
-            let duplicates = duplicates.collect();
+            let link = self.observed.ip_link(link, &target).into_iter();
+            let present = link.flat_map(|link| self.observed.addresses_of(link.index));
+            let duplicates = present.filter(|present| present.duplicate).map(|present| present.net);
+            let duplicates = duplicates.filter(|net| target.addresses.contains(*net)).collect();
             return self.plan.settled.push(Settled { target, name_conflict, duplicates });
         }
         let steps = self.steps(link, &target, &former, &drift);
@@ -277,16 +291,112 @@ impl<'a> Planner<'a> {
         });
     }
 
+    /// A VLAN that somebody else made is theirs, whether it has the name of ours or its number.
+    fn vlan_is_free(&self, vlan: Vlan, nic: &Link, former: &Former) -> Result<(), RefusalReason> {
+        let name = vlan.to_string();
+        let conflict = |holder: &Link| {
+            let what = holder.vlan.map_or_else(String::new, |made| {
+                let parent = self.observed.links.iter().find(|link| link.index == made.parent);
+                let parent = parent.map_or("another network namespace", |parent| parent.name.as_str());
+                format!(", VLAN {} of {parent}", made.id)
+            });
+            Err(RefusalReason::VlanConflict { vlan, holder: format!("{}{what}", holder.name) })
+        };
+        let before = former.vlan();
+        for link in &self.observed.links {
+            let named = link.name == name || link.altnames.contains(&name);
+            // One that was ours is made anew where it was replaced by another VLAN, and by nothing else.
+            let was_ours = before == Some(vlan) && link.name == name && link.vlan.is_some();
+            if named && !was_ours {
+                return conflict(link);
+            }
+            let numbered = link.vlan == Some(LinkVlan { parent: nic.index, id: vlan.id });
+            let ours = before.is_some_and(|before| link.name == before.to_string());
+            if numbered && !ours {
+                return conflict(link);
+            }
+        }
+        Ok(())
+    }
+
     fn steps(&self, link: &Link, target: &NicTarget, former: &Former, drift: &[Drift]) -> Vec<Step> {
         let first_time = !self.owned.contains_key(&target.mac);
         let mut steps = Vec::new();
-        let rename = drift.iter().any(|drift| matches!(drift, Drift::Name(_)));
-        let name = target.name.to_string();
-        let goes_down = rename && link.up;
-        if goes_down {
-            steps.push(Step::SetDown);
+        let renamed = drift.iter().any(|drift| matches!(drift, Drift::Name(_)));
+        steps.extend(drift.iter().filter_map(|drift| match drift {
+            Drift::SurplusVlan { vlan, link } => Some(Step::RemoveVlan { vlan: *vlan, link: *link }),
+            _ => None,
+        }));
+        // A rule belongs to no link. One of before goes before the routes and addresses that it leads to.
+        steps.extend(drift.iter().filter_map(|drift| match drift {
+            Drift::ExtraRule(rule) => rule_of(rule).map(Step::RemoveRule),
+            _ => None,
+        }));
+        let nic = target.of_nic();
+        let how = How { goes_down: renamed && link.up, is_new: renamed || first_time };
+        steps.extend(self.link_steps(link, &nic, &former.of_nic(), drift, how));
+        if let Some(vlan) = target.vlan() {
+            let steps_of_vlan = self.vlan_steps(vlan, link, target, former, how);
+            steps.extend(steps_of_vlan);
         }
-        if rename {
+        steps.extend(drift.iter().filter_map(|drift| match drift {
+            Drift::MissingRule(rule) => Some(Step::AddRule(rule.clone())),
+            _ => None,
+        }));
+        if drift.contains(&Drift::File) {
+            steps.push(Step::WriteFile(target.clone()));
+            let stray = self.files_of(target.mac).filter(|file| file.slot != target.name.slot());
+            steps.extend(stray.map(|file| Step::RemoveFile(file.slot.interface())));
+        }
+        steps
+    }
+
+    /// The steps of the VLAN on a NIC, which goes down with that.
+    fn vlan_steps(&self, vlan: Vlan, nic: &Link, target: &NicTarget, former: &Former, how: How) -> Vec<Step> {
+        let on_vlan = |step| Step::OnVlan(vlan, Box::new(step));
+        if let Some(link) = self.observed.vlan(vlan, nic) {
+            let former = former.of_vlan(vlan);
+            let drift = link_drift(self.observed, link, target, &former);
+            let how = How { goes_down: how.goes_down && link.up, is_new: false };
+            return self.link_steps(link, target, &former, &drift, how).into_iter().map(on_vlan).collect();
+        }
+        let link = Link {
+            index: 0,
+            name: vlan.to_string(),
+            mac: Some(target.mac),
+            permanent_mac: None,
+            mtu: 0,
+            up: false,
+            master: None,
+            stacked: true,
+            vlan: Some(LinkVlan { parent: nic.index, id: vlan.id }),
+            altnames: Vec::new(),
+            settings: self.observed.default_settings,
+        };
+        let former = Former::default();
+        let drift = link_drift(self.observed, &link, target, &former);
+        let how = How { goes_down: false, is_new: true };
+        let steps = self.link_steps(&link, target, &former, &drift, how).into_iter().map(on_vlan);
+        std::iter::once(Step::AddVlan(vlan)).chain(steps).collect()
+    }
+
+    /// The steps of one link, from what it differs in.
+    fn link_steps(
+        &self,
+        link: &Link,
+        target: &NicTarget,
+        former: &Former,
+        drift: &[Drift],
+        how: How,
+    ) -> Vec<Step> {
+        let How { goes_down, is_new } = how;
+        let mut steps = Vec::new();
+        // Only a NIC is renamed; a VLAN goes down with it, and comes up with it.
+        let name = target.name.to_string();
+        if drift.iter().any(|drift| matches!(drift, Drift::Name(_))) {
+            if goes_down {
+                steps.push(Step::SetDown);
+            }
             if link.altnames.contains(&name) {
                 steps.push(Step::DropAltName(name.clone()));
             }
@@ -295,7 +405,7 @@ impl<'a> Planner<'a> {
         if drift.iter().any(|drift| matches!(drift, Drift::Mtu(_))) {
             steps.push(Step::SetMtu(target.mtu));
         }
-        if rename || first_time {
+        if is_new {
             steps.push(Step::IgnoreRouterAdvertisements);
         }
         let settings = target.settings(former, self.observed.default_settings);
@@ -322,7 +432,6 @@ impl<'a> Planner<'a> {
             Drift::ForeignRoute(route) | Drift::ExtraRoute(route) if !goes_down => {
                 Some(Step::RemoveRoute(route.clone()))
             }
-            Drift::ExtraRule(rule) => rule_of(rule).map(Step::RemoveRule),
             _ => None,
         }));
         // One that somebody else made in the kernel's name does not go with the address.
@@ -358,17 +467,17 @@ impl<'a> Planner<'a> {
         let missing = |route| drift.contains(&Drift::MissingRoute(route));
         let routes = target.routes().into_iter().filter(|route| again || missing(route.clone()));
         steps.extend(routes.map(Step::AddRoute));
-        steps.extend(drift.iter().filter_map(|drift| match drift {
-            Drift::MissingRule(rule) => Some(Step::AddRule(rule.clone())),
-            _ => None,
-        }));
-        if drift.contains(&Drift::File) {
-            steps.push(Step::WriteFile(target.clone()));
-            let stray = self.files_of(target.mac).filter(|file| file.slot != target.name.slot());
-            steps.extend(stray.map(|file| Step::RemoveFile(file.slot.interface())));
-        }
         steps
     }
+}
+
+/// What becomes of a link beside its drift.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    /// It goes down in between, and comes up again.
+    goes_down: bool,
+    /// It is new to us, or has a name that is new to it.
+    is_new: bool,
 }
 
 /// A rule of ours as it is written; none for one that is about everything, which is none of ours.

@@ -53,13 +53,17 @@ impl Planner<'_> {
 
     fn unconfigure(&self, link: &Link, change: &Change) -> Vec<Step> {
         let mut steps = Vec::new();
+        let vlan = change.former.vlan();
+        let of_vlan = vlan.and_then(|vlan| Some((vlan, self.observed.vlan(vlan, link)?.index)));
+        steps.extend(of_vlan.map(|(vlan, link)| Step::RemoveVlan { vlan, link }));
+        let former = change.former.of_nic();
         if link.up {
             // Its routes go with that.
             steps.push(Step::SetDown);
         }
         let gone = self.observed.addresses_of(link.index).filter(|present| {
             // IPv6 addresses went with the link; a lease of the guest's own manager is worthless on a link that is down.
-            (present.dynamic && !present.link_local) || change.former.addresses.contains(&present.net)
+            (present.dynamic && !present.link_local) || former.addresses.contains(&present.net)
         });
         steps.extend(gone.map(|present| Step::RemoveAddress(present.net)));
         if link.name != change.original_name {
@@ -71,7 +75,7 @@ impl Planner<'_> {
         let mtu = change.original_mtu.filter(|mtu| *mtu != link.mtu);
         steps.extend(mtu.and_then(|mtu| Mtu::new(mtu.into()).ok()).map(Step::SetMtu));
         steps.push(Step::HeedRouterAdvertisements);
-        let ours = change.former.target.iter().flat_map(|target| target.options.settings());
+        let ours = former.target.iter().flat_map(|target| target.options.settings());
         let default = self.observed.default_settings;
         let changed = ours.filter(|(setting, _)| link.settings.get(*setting) != default.get(*setting));
         steps.extend(changed.map(|(setting, _)| Step::Set(setting, default.get(setting))));

@@ -1,5 +1,6 @@
 //! What a NIC of ours is to be like, how it may differ, and the steps between the two.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
@@ -9,7 +10,7 @@ use super::observed::{
     Link, LinkAddress, NicFileContent, Observed, Route, RouteOrigin, Rule, Setting, Settings,
 };
 use super::routing::{self, RouteTarget, RuleTarget};
-use crate::{Addresses, InterfaceName, MacAddr, Mtu, NicOptions};
+use crate::{Addresses, InterfaceName, MacAddr, Mtu, NicOptions, Vlan};
 
 /// What a NIC of ours is to be like, in the kernel and on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +37,49 @@ pub struct Former {
     pub target: Option<NicTarget>,
 }
 
+impl Former {
+    /// What the NIC itself has of that.
+    pub fn of_nic(&self) -> Cow<'_, Self> {
+        match &self.target {
+            Some(target) if target.vlan().is_some() => {
+                let target = Some(target.of_nic().into_owned());
+                Cow::Owned(Self { addresses: BTreeSet::new(), target })
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
+    /// What this VLAN has of that.
+    pub fn of_vlan(&self, vlan: Vlan) -> Cow<'_, Self> {
+        if self.vlan() == Some(vlan) { Cow::Borrowed(self) } else { Cow::Owned(Self::default()) }
+    }
+
+    /// The VLAN that we made.
+    pub fn vlan(&self) -> Option<Vlan> {
+        self.target.as_ref().and_then(NicTarget::vlan)
+    }
+}
+
 impl NicTarget {
+    /// The VLAN that has the addresses and all that the options say; none: the NIC itself has them.
+    pub fn vlan(&self) -> Option<Vlan> {
+        self.options.vlan.map(|id| Vlan { interface: self.name, id })
+    }
+
+    /// The name of the link that has the addresses.
+    pub fn ip_name(&self) -> String {
+        self.vlan().map_or_else(|| self.name.to_string(), |vlan| vlan.to_string())
+    }
+
+    /// What the NIC itself is to be like: below a VLAN it is up, and has nothing.
+    pub fn of_nic(&self) -> Cow<'_, Self> {
+        if self.vlan().is_none() {
+            return Cow::Borrowed(self);
+        }
+        let Self { mac, name, addresses: _, mtu, options: _ } = *self;
+        Cow::Owned(Self { mac, name, addresses: Addresses::default(), mtu, options: NicOptions::default() })
+    }
+
     /// The settings that it is to have. One that its former self had and this one leaves open goes back to what a new link
     /// has.
     pub fn settings(&self, former: &Former, default: Settings) -> Vec<(Setting, u32)> {
@@ -106,6 +149,17 @@ pub enum Step {
     AddRoute(RouteTarget),
     /// Adds a rule; nothing happens if it is there.
     AddRule(RuleTarget),
+    /// Takes a link away that is a VLAN of ours, with all that it has.
+    RemoveVlan {
+        /// Which one by its name.
+        vlan: Vlan,
+        /// The kernel's index.
+        link: u32,
+    },
+    /// Makes a VLAN on the link.
+    AddVlan(Vlan),
+    /// Does this to a VLAN on the link instead.
+    OnVlan(Vlan, Box<Self>),
     /// Writes the files for the next boot, in the place of all others about this interface.
     WriteFile(NicTarget),
     /// Removes the files of this interface that are about this NIC.
@@ -120,7 +174,9 @@ impl Step {
             | Self::Rename(_)
             | Self::RemoveRoute(_)
             | Self::RemoveAddress(_)
+            | Self::RemoveVlan { .. }
             | Self::SetMtu(_) => true,
+            Self::OnVlan(_, step) => step.is_disruptive(),
             Self::DropAltName(_)
             | Self::IgnoreRouterAdvertisements
             | Self::HeedRouterAdvertisements
@@ -130,6 +186,7 @@ impl Step {
             | Self::SetUp
             | Self::AddRoute(_)
             | Self::AddRule(_)
+            | Self::AddVlan(_)
             | Self::WriteFile(_)
             | Self::RemoveFile(_) => false,
         }
@@ -164,6 +221,17 @@ pub enum Drift {
     Setting(Setting, u32),
     /// Not up.
     Down,
+    /// The VLAN that is to have the addresses is not there.
+    MissingVlan(Vlan),
+    /// A VLAN is there that is ours and should not be, or a link that has its name and is another one.
+    SurplusVlan {
+        /// Which one by its name.
+        vlan: Vlan,
+        /// The kernel's index.
+        link: u32,
+    },
+    /// The VLAN differs in this.
+    OnVlan(Vlan, Box<Self>),
     /// A file for the next boot is missing, edited, outdated, or one too many.
     File,
 }
@@ -172,7 +240,9 @@ impl Drift {
     /// The label of the drift metric.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Name(_) => "name",
+            Self::Name(_) | Self::SurplusVlan { .. } => "name",
+            Self::MissingVlan(_) => "missing_link",
+            Self::OnVlan(_, drift) => drift.label(),
             Self::Mtu(_) => "mtu",
             Self::MissingAddress(_) => "missing_address",
             Self::ExtraAddress(_) => "ip_address",
@@ -195,6 +265,52 @@ pub fn drift(observed: &Observed, link: &Link, target: &NicTarget, former: &Form
     if link.name != target.name.to_string() {
         found.push(Drift::Name(link.name.clone()));
     }
+    found.extend(link_drift(observed, link, &target.of_nic(), &former.of_nic()));
+    found.extend(vlan_drift(observed, link, target, former));
+    found.extend(rule_drift(observed, target, former));
+    let file_is_exact = observed.files.iter().any(|file| {
+        file.slot == target.name.slot()
+            && matches!(&file.content, NicFileContent::Exact(held) if held.is_same_on_disk(target))
+    });
+    let stray =
+        observed.files.iter().any(|file| file.slot != target.name.slot() && file.mac() == Some(target.mac));
+    if !file_is_exact || stray {
+        found.push(Drift::File);
+    }
+    found
+}
+
+/// How the VLAN of a NIC differs from what it is to be, and what is left of the one of before.
+fn vlan_drift(observed: &Observed, nic: &Link, target: &NicTarget, former: &Former) -> Vec<Drift> {
+    let (wanted, before) = (target.vlan(), former.vlan());
+    let mut found = Vec::new();
+    if let Some(vlan) = before.filter(|before| Some(*before) != wanted)
+        && let Some(link) = observed.vlan(vlan, nic)
+    {
+        found.push(Drift::SurplusVlan { vlan, link: link.index });
+    }
+    let Some(vlan) = wanted else { return found };
+    if let Some(link) = observed.vlan(vlan, nic) {
+        let drift = link_drift(observed, link, target, &former.of_vlan(vlan));
+        found.extend(drift.into_iter().map(|drift| Drift::OnVlan(vlan, Box::new(drift))));
+        return found;
+    }
+    // Whoever put another link in the place of ours.
+    if let Some(link) = observed.by_name(&vlan.to_string()) {
+        found.push(Drift::SurplusVlan { vlan, link: link.index });
+    }
+    found.push(Drift::MissingVlan(vlan));
+    found
+}
+
+/// How the link that has the addresses, or one below it that is to have none, differs from what it is to be.
+pub(super) fn link_drift(
+    observed: &Observed,
+    link: &Link,
+    target: &NicTarget,
+    former: &Former,
+) -> Vec<Drift> {
+    let mut found = Vec::new();
     if link.mtu != u32::from(target.mtu.bytes()) {
         found.push(Drift::Mtu(link.mtu));
     }
@@ -221,26 +337,17 @@ pub fn drift(observed: &Observed, link: &Link, target: &NicTarget, former: &Form
     if !link.up {
         found.push(Drift::Down);
     }
-    found.extend(routing_drift(observed, link, target, former));
+    found.extend(route_drift(observed, link, target, former));
     for (setting, wanted) in target.settings(former, observed.default_settings) {
         let value = link.settings.get(setting);
         if value != wanted {
             found.push(Drift::Setting(setting, value));
         }
     }
-    let file_is_exact = observed.files.iter().any(|file| {
-        file.slot == target.name.slot()
-            && matches!(&file.content, NicFileContent::Exact(held) if held.is_same_on_disk(target))
-    });
-    let stray =
-        observed.files.iter().any(|file| file.slot != target.name.slot() && file.mac() == Some(target.mac));
-    if !file_is_exact || stray {
-        found.push(Drift::File);
-    }
     found
 }
 
-fn routing_drift(observed: &Observed, link: &Link, target: &NicTarget, former: &Former) -> Vec<Drift> {
+fn route_drift(observed: &Observed, link: &Link, target: &NicTarget, former: &Former) -> Vec<Drift> {
     let mut found = Vec::new();
     let present = || observed.routes_of(link.index).chain(observed.other_tables_of(link.index));
     let missing = target.routes().into_iter().filter(|wanted| !present().any(|route| wanted.is(route)));
@@ -253,6 +360,12 @@ fn routing_drift(observed: &Observed, link: &Link, target: &NicTarget, former: &
             found.push(Drift::PrefixRoute(address.net));
         }
     }
+    found
+}
+
+/// Rules are of no link.
+fn rule_drift(observed: &Observed, target: &NicTarget, former: &Former) -> Vec<Drift> {
+    let mut found = Vec::new();
     let missing =
         target.rules().into_iter().filter(|wanted| !observed.rules.iter().any(|rule| wanted.is(rule)));
     found.extend(missing.map(Drift::MissingRule));

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use multinic_core::desired::{DesiredNic, EntryId, Reported};
 use multinic_core::node::observed::{
-    Lifelines, Link, LinkAddress, NicFile, NicFileContent, Observed, Route, RouteOrigin, Rule, Settings,
+    Lifelines, Link, LinkAddress, LinkVlan, NicFile, NicFileContent, Observed, Route, RouteOrigin, Rule,
+    Settings,
 };
 use multinic_core::node::routing::MAIN_TABLE;
 use multinic_core::node::{Change, NicTarget, NodePlan, Owned, OwnedNic, Step, plan};
-use multinic_core::{Addresses, InterfaceOptions, MacAddr, Mtu, NicOptions};
+use multinic_core::{Addresses, InterfaceOptions, MacAddr, Mtu, NicOptions, Vlan};
 
 use super::{mac, slot};
 
@@ -56,6 +57,7 @@ pub fn link(index: u32, name: &str, n: u16) -> Link {
         up: false,
         master: None,
         stacked: false,
+        vlan: None,
         altnames: Vec::new(),
         settings: Settings::default(),
     }
@@ -178,6 +180,54 @@ impl Node {
             return Ok(());
         }
         let index = change.link.ok_or("a step on no link")?;
+        let on_link = |link: &Link, vlan: Vlan| link.vlan == Some(LinkVlan { parent: index, id: vlan.id });
+        match step {
+            Step::AddVlan(vlan) => {
+                let links = &mut self.seen.links;
+                if links.iter().any(|link| link.name == vlan.to_string() || on_link(link, *vlan)) {
+                    return Err(format!("EEXIST: {vlan}"));
+                }
+                let made = links.iter().map(|link| link.index).max().unwrap_or_default() + 1;
+                let nic = links.iter().find(|link| link.index == index).ok_or("no such link")?;
+                let made = Link {
+                    mac: nic.mac,
+                    mtu: nic.mtu,
+                    stacked: true,
+                    vlan: Some(LinkVlan { parent: index, id: vlan.id }),
+                    settings: self.seen.default_settings,
+                    ..link(made, &vlan.to_string(), 1)
+                };
+                links.push(made);
+                return Ok(());
+            }
+            Step::RemoveVlan { vlan, link } => {
+                let named = |found: &Link| found.index == *link && found.name == vlan.to_string();
+                if !self.seen.links.iter().any(named) {
+                    return Err(format!("ENODEV: {vlan}"));
+                }
+                self.seen.links.retain(|found| found.index != *link);
+                self.seen.addresses.retain(|held| held.link != *link);
+                self.seen.routes.retain(|held| held.link != *link);
+                self.seen.other_tables.retain(|held| held.link != *link);
+                return Ok(());
+            }
+            Step::OnVlan(vlan, step) => {
+                let found = self.seen.links.iter().find(|link| on_link(link, *vlan)).ok_or("no such VLAN")?;
+                return self.step(&Change { link: Some(found.index), ..change.clone() }, step);
+            }
+            Step::SetDown | Step::SetUp | Step::SetMtu(_) => {
+                // A VLAN follows its link.
+                let of_link = |link: &&Link| link.vlan.is_some_and(|vlan| vlan.parent == index);
+                let vlans: Vec<Link> = self.seen.links.iter().filter(of_link).cloned().collect();
+                for vlan in vlans {
+                    let lower = matches!(step, Step::SetMtu(mtu) if vlan.mtu > u32::from(mtu.bytes()));
+                    if lower || matches!(step, Step::SetDown | Step::SetUp) {
+                        self.step(&Change { link: Some(vlan.index), ..change.clone() }, step)?;
+                    }
+                }
+            }
+            _ => {}
+        }
         let taken: Vec<String> = self
             .seen
             .links
@@ -270,6 +320,7 @@ impl Node {
                 }
             }
             Step::WriteFile(_) | Step::RemoveFile(_) | Step::RemoveRule(_) => {}
+            Step::AddVlan(_) | Step::RemoveVlan { .. } | Step::OnVlan(..) => {}
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use multinic_core::node::observed::{NicFile, NicFileContent};
 use multinic_core::{Addresses, InterfaceName, MacAddr, Slot};
 
 use super::places::{self, Kind};
-use super::{Backend, Said, ifcfg, keyfile, link, netplan, networkd, options, udev_rule, wicked};
+use super::{Backend, HEADER, Said, ifcfg, keyfile, link, netplan, networkd, options, udev_rule, wicked};
 use crate::files::{FileCopy, FileError, HostRoot};
 
 /// A file on disk whose path is one of [`places::of`].
@@ -21,6 +21,11 @@ pub struct Held {
     pub copy: Option<FileCopy>,
     /// What it says.
     pub said: Said,
+}
+
+/// Whether a file about a VLAN is one that we wrote: people call theirs so too.
+pub fn is_ours(copy: &FileCopy) -> bool {
+    copy.bytes.starts_with(HEADER.as_bytes())
 }
 
 /// What a file of this kind says of the interface of a slot. No text is too strange.
@@ -35,14 +40,17 @@ pub fn read(kind: Kind, slot: Slot, bytes: &[u8]) -> Said {
         Kind::Wicked => wicked::read(&text),
         Kind::Rule => udev_rule::read(&text),
         Kind::WickedSysctl | Kind::WickedRoutes | Kind::WickedRules => Said::default(),
-        Kind::Sysctl | Kind::Routes | Kind::Routes6 => Said::default(),
+        Kind::Sysctl | Kind::Routes | Kind::Routes6 | Kind::Netdev => Said::default(),
     };
     Said { options: options::read(&text), ..said }
 }
 
 fn file(root: &HostRoot, kind: Kind, slot: Slot, path: PathBuf) -> Result<Option<Held>, FileError> {
+    let of_vlan = places::vlan(&path).is_some();
     match root.read(&path) {
         Ok(None) => Ok(None),
+        Ok(Some(copy)) if of_vlan && !is_ours(&copy) => Ok(None),
+        Err(FileError::NotPlain(_) | FileError::TooLarge(_)) if of_vlan => Ok(None),
         Ok(Some(copy)) => {
             let said = read(kind, slot, &copy.bytes);
             Ok(Some(Held { path, copy: Some(copy), said }))
@@ -55,10 +63,28 @@ fn file(root: &HostRoot, kind: Kind, slot: Slot, path: PathBuf) -> Result<Option
     }
 }
 
-/// The files about one interface, of every backend.
+/// The files about one interface and its VLANs, of every backend.
 pub fn of(root: &HostRoot, name: InterfaceName) -> Result<Vec<Held>, FileError> {
-    let files = places::of(name).map(|(kind, path)| file(root, kind, name.slot(), path));
-    files.filter_map(Result::transpose).collect()
+    Ok(by_slot(root, Some(name.slot()))?.remove(&name.slot()).unwrap_or_default())
+}
+
+/// The files of every slot, or of one.
+fn by_slot(root: &HostRoot, only: Option<Slot>) -> Result<BTreeMap<Slot, Vec<Held>>, FileError> {
+    let mut slots: BTreeMap<Slot, Vec<Held>> = BTreeMap::new();
+    for directory in places::directories() {
+        let names = root.names(directory)?;
+        let paths = names.iter().map(|name| Path::new(directory).join(name));
+        for (path, (kind, slot)) in paths.filter_map(|path| places::known(&path).map(|known| (path, known))) {
+            if only.is_some_and(|only| only != slot) {
+                continue;
+            }
+            // One that went while we looked is not there.
+            if let Some(held) = file(root, kind, slot, path)? {
+                slots.entry(slot).or_default().push(held);
+            }
+        }
+    }
+    Ok(slots)
 }
 
 /// Those of the files about one interface that go when this NIC is released: what names it, and what names no NIC as long
@@ -72,17 +98,7 @@ pub fn of_nic(root: &HostRoot, name: InterfaceName, mac: MacAddr) -> Result<Vec<
 
 /// Reads all files about NICs of ours, whichever backend they are for.
 pub fn all(root: &HostRoot, backend: Backend) -> Result<Vec<NicFile>, FileError> {
-    let mut slots: BTreeMap<Slot, Vec<Held>> = BTreeMap::new();
-    for directory in places::directories() {
-        let names = root.names(directory)?;
-        let paths = names.iter().map(|name| Path::new(directory).join(name));
-        for (path, (kind, slot)) in paths.filter_map(|path| places::known(&path).map(|known| (path, known))) {
-            // One that went while we looked is not there.
-            if let Some(held) = file(root, kind, slot, path)? {
-                slots.entry(slot).or_default().push(held);
-            }
-        }
-    }
+    let slots = by_slot(root, None)?;
     let contents = slots.iter().flat_map(|(slot, files)| {
         contents(backend, *slot, files).into_iter().map(|content| NicFile { slot: *slot, content })
     });
@@ -132,7 +148,7 @@ fn exact(backend: Backend, slot: Slot, files: &[Held]) -> Option<NicTarget> {
 #[cfg(test)]
 mod tests {
     use multinic_core::options::{NicRoute, ReversePath, SourceRouting};
-    use multinic_core::{Mtu, NicOptions};
+    use multinic_core::{Mtu, NicOptions, Vlan, VlanId};
     use proptest::prelude::*;
 
     use super::*;
@@ -156,8 +172,10 @@ mod tests {
         let source_routing = proptest::option::of((1..20_000_u32, 1..1000_u32));
         let routes = ["0.0.0.0/0 192.0.2.1", "10.0.0.0/8", "fd00::/8 fe80::1", "2001:db8::/32"];
         let routes = proptest::sample::subsequence(routes.to_vec(), 0..4);
-        (any::<bool>(), any::<bool>(), any::<bool>(), source_routing, routes).prop_map(
-            |(strict_arp, loose, no_prefix_route, source_routing, routes)| NicOptions {
+        let vlan = proptest::option::of((1..=4094_i64).prop_map(|id| VlanId::new(id).unwrap()));
+        (vlan, any::<bool>(), any::<bool>(), any::<bool>(), source_routing, routes).prop_map(
+            |(vlan, strict_arp, loose, no_prefix_route, source_routing, routes)| NicOptions {
+                vlan,
                 strict_arp,
                 rp_filter: loose.then_some(ReversePath::Loose),
                 no_prefix_route: no_prefix_route && source_routing.is_some(),
@@ -196,7 +214,8 @@ mod tests {
         )
     }
 
-    const KINDS: [Kind; 13] = [
+    const KINDS: [Kind; 14] = [
+        Kind::Netdev,
         Kind::Netplan,
         Kind::Link,
         Kind::Network,
@@ -276,7 +295,8 @@ mod tests {
                 assert!(changed.is_empty() || is_other(&changed));
             }
             // Ours of another backend, and the older programs' files, are found beside them.
-            for (_, path) in places::of(target().name) {
+            let vlan = Vlan { interface: target().name, id: VlanId::new(7).unwrap() };
+            for (_, path) in places::of(target().name).chain(places::of_vlan(vlan)) {
                 if files.iter().all(|file| file.path != path) {
                     let mut more = files.clone();
                     more.push(held(path, b"", 0o644));
@@ -316,6 +336,30 @@ mod tests {
         }
         let files = all(&HostRoot::open(folder.path()).unwrap(), Backend::Netplan).unwrap();
         assert_eq!(files.iter().map(|file| file.slot.number()).collect::<Vec<_>>(), [1, 3, 12]);
+    }
+
+    #[test]
+    fn a_file_about_a_vlan_is_ours_if_we_wrote_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = HostRoot::open(folder.path()).unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let theirs = "etc/sysconfig/network-scripts/ifcfg-multinic0.100";
+        write(theirs, "DEVICE=multinic0.100\nVLAN=yes\nIPADDR=192.0.2.99\nPREFIX=24\n");
+        std::fs::create_dir_all(folder.path().join("etc/systemd/network/10-multinic0.100.network")).unwrap();
+        assert!(all(&root, Backend::Ifcfg).unwrap().is_empty());
+        let options = NicOptions { vlan: VlanId::new(200).ok(), ..NicOptions::default() };
+        let target = NicTarget { options, ..target() };
+        for file in Backend::Ifcfg.render(&target) {
+            write(file.path.to_str().unwrap(), &file.text);
+        }
+        assert_eq!(all(&root, Backend::Ifcfg).unwrap()[0].content, NicFileContent::Exact(target.clone()));
+        let going = of_nic(&root, target.name, target.mac).unwrap();
+        assert_eq!(going.len(), 3);
+        assert!(!going.contains(&PathBuf::from(theirs)));
     }
 
     #[test]

@@ -5,25 +5,33 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use multinic_core::Mtu;
 use multinic_core::node::NicTarget;
 use multinic_core::node::routing::{RouteTarget, RuleTarget};
 use multinic_core::options::SourceRouting;
+use multinic_core::{Mtu, Vlan};
 
-use super::{HEADER, Said, shell, uuid};
+use super::{HEADER, Said, shell, uuid, uuid_of_vlan};
 
-/// The text of a NIC's file.
-pub fn render(target: &NicTarget) -> String {
-    let NicTarget { mac, name, addresses, mtu, options } = target;
-    let head = super::options::head(options);
-    let uuid = uuid(target);
+/// The text of the file of a NIC, or of the VLAN on it.
+pub fn render(target: &NicTarget, vlan: Option<Vlan>) -> String {
+    let of_nic = target.of_nic();
+    let (head, uuid, link, target) = match vlan {
+        None => {
+            (super::options::head(&target.options), uuid(target), target.name.to_string(), of_nic.as_ref())
+        }
+        Some(vlan) => (HEADER.to_owned(), uuid_of_vlan(target, vlan), vlan.to_string(), target),
+    };
+    let NicTarget { mac, name, addresses, mtu, options: _ } = target;
+    let kind = match vlan {
+        None => format!("TYPE=Ethernet\nHWADDR={mac}\n"),
+        Some(vlan) => format!("TYPE=Vlan\nVLAN=yes\nPHYSDEV={name}\nVLAN_ID={}\nREORDER_HDR=yes\n", vlan.id),
+    };
     let mut text = format!(
         "{head}\
-         DEVICE={name}\n\
-         NAME={name}\n\
+         DEVICE={link}\n\
+         NAME={link}\n\
          UUID={uuid}\n\
-         TYPE=Ethernet\n\
-         HWADDR={mac}\n\
+         {kind}\
          ONBOOT=yes\n\
          AUTOCONNECT_PRIORITY=999\n\
          MTU={mtu}\n\
@@ -85,7 +93,8 @@ pub fn render_routes(target: &NicTarget, ipv4: bool) -> String {
         let RouteTarget { table, destination, gateway, metric, source } = route;
         let via = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
         let from = source.map(|source| format!(" src {source}")).unwrap_or_default();
-        let _ = writeln!(text, "{destination}{via} dev {} table {table} metric {metric}{from}", target.name);
+        let _ =
+            writeln!(text, "{destination}{via} dev {} table {table} metric {metric}{from}", target.ip_name());
     }
     text
 }

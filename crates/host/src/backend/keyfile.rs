@@ -3,32 +3,42 @@
 use std::fmt::Write;
 
 use ipnet::IpNet;
-use multinic_core::Mtu;
 use multinic_core::node::NicTarget;
 use multinic_core::node::routing::{RouteTarget, RuleTarget};
 use multinic_core::options::SourceRouting;
+use multinic_core::{Mtu, Vlan};
 
-use super::{Said, ini, uuid};
+use super::{HEADER, Said, ini, uuid, uuid_of_vlan};
 
-/// The text of a NIC's file.
-pub fn render(target: &NicTarget) -> String {
-    let NicTarget { mac, name, addresses: _, mtu, options } = target;
-    let head = super::options::head(options);
-    let uuid = uuid(target);
+/// The text of the file of a NIC, or of the VLAN on it.
+pub fn render(target: &NicTarget, vlan: Option<Vlan>) -> String {
+    let of_nic = target.of_nic();
+    let (head, uuid, name, target) = match vlan {
+        None => {
+            (super::options::head(&target.options), uuid(target), target.name.to_string(), of_nic.as_ref())
+        }
+        Some(vlan) => (HEADER.to_owned(), uuid_of_vlan(target, vlan), vlan.to_string(), target),
+    };
+    let NicTarget { mac, name: parent, addresses: _, mtu, options: _ } = target;
+    let kind = if vlan.is_some() { "vlan" } else { "ethernet" };
     // The priority is the highest, so that no profile for every NIC is preferred to this one.
     let mut text = format!(
         "{head}\
          [connection]\n\
          id={name}\n\
          uuid={uuid}\n\
-         type=ethernet\n\
+         type={kind}\n\
          interface-name={name}\n\
          autoconnect-priority=999\n\
          \n\
-         [ethernet]\n\
-         mac-address={mac}\n\
-         mtu={mtu}\n"
+         [ethernet]\n"
     );
+    // Writing to a string does not fail.
+    let _ = match vlan {
+        None => writeln!(text, "mac-address={mac}\nmtu={mtu}"),
+        // The flag is the kernel's own choice: the tag is no part of what is received (`REORDER_HDR`).
+        Some(vlan) => writeln!(text, "mtu={mtu}\n\n[vlan]\nflags=1\nid={}\nparent={parent}", vlan.id),
+    };
     // As the kernel does by itself: a link-local address, and none where the MTU is too small for IPv6 (RFC 8200).
     let without_ipv6 = if mtu.bytes() < 1280 { "disabled" } else { "link-local" };
     family(&mut text, target, true, "disabled");

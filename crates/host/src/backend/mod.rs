@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use multinic_core::node::NicTarget;
-use multinic_core::{MacAddr, Mtu, NicOptions};
+use multinic_core::{MacAddr, Mtu, NicOptions, Vlan};
 
 pub mod detect;
 pub mod held;
@@ -91,58 +91,81 @@ impl Backend {
         Self::ALL.into_iter().find(|backend| backend.name() == name)
     }
 
-    /// A NIC's files. What reads them at boot first comes first.
+    /// A NIC's files, with those of its VLAN. What reads them at boot first comes first.
     pub fn render(self, target: &NicTarget) -> Vec<Rendered> {
         let options = &target.options;
         let routes = target.routes();
         let has_routes = |ipv4| routes.iter().any(|route| route.destination.addr().is_ipv4() == ipv4);
-        let sysctl = (Kind::Sysctl, !options.settings().is_empty());
-        let kinds: &[(Kind, bool)] = match self {
+        let vlan = target.vlan();
+        let of_vlan = |kind, needed| (kind, vlan, needed && vlan.is_some());
+        let of_either = |kind, needed| (kind, vlan, needed);
+        let both = |kind| [(kind, None, true), of_vlan(kind, true)];
+        let always = |kind| (kind, None, true);
+        let sysctl = (Kind::Sysctl, None, !options.settings().is_empty());
+        let kinds: Vec<(Kind, Option<Vlan>, bool)> = match self {
             // netplan has no word for an address without a route to its network. networkd takes the first file that is about
             // a link, and this one comes before the one that netplan generates.
-            Self::Netplan => &[sysctl, (Kind::Network, options.no_prefix_route), (Kind::Netplan, true)],
-            Self::Networkd => &[sysctl, (Kind::Link, true), (Kind::Network, true)],
-            Self::NetworkManager => &[sysctl, (Kind::Link, true), (Kind::Keyfile, true)],
-            Self::Ifcfg => &[
-                sysctl,
-                (Kind::Link, true),
-                (Kind::Routes, has_routes(true)),
-                (Kind::Routes6, has_routes(false)),
-                (Kind::Ifcfg, true),
-            ],
-            Self::Wicked => &[
-                (Kind::Rule, true),
-                (Kind::WickedSysctl, true),
-                (Kind::WickedRoutes, !routes.is_empty()),
-                (Kind::WickedRules, options.source_routing.is_some()),
-                (Kind::Wicked, true),
-            ],
+            Self::Netplan => {
+                vec![sysctl, of_either(Kind::Network, options.no_prefix_route), always(Kind::Netplan)]
+            }
+            Self::Networkd => {
+                let [nic, vlan] = both(Kind::Network);
+                vec![sysctl, always(Kind::Link), of_vlan(Kind::Netdev, true), vlan, nic]
+            }
+            Self::NetworkManager => {
+                let [nic, vlan] = both(Kind::Keyfile);
+                vec![sysctl, always(Kind::Link), vlan, nic]
+            }
+            Self::Ifcfg => {
+                let [nic, vlan] = both(Kind::Ifcfg);
+                let routes = [(Kind::Routes, true), (Kind::Routes6, false)];
+                let [routes, routes6] = routes.map(|(kind, ipv4)| of_either(kind, has_routes(ipv4)));
+                vec![sysctl, always(Kind::Link), routes, routes6, vlan, nic]
+            }
+            Self::Wicked => {
+                let [nic, vlan] = both(Kind::Wicked);
+                let [sysctl, sysctl_of_vlan] = both(Kind::WickedSysctl);
+                vec![
+                    always(Kind::Rule),
+                    sysctl,
+                    sysctl_of_vlan,
+                    of_either(Kind::WickedRoutes, !routes.is_empty()),
+                    of_either(Kind::WickedRules, options.source_routing.is_some()),
+                    vlan,
+                    nic,
+                ]
+            }
         };
-        let file = |kind: Kind| Rendered {
-            path: kind.path(target.name),
-            text: kind.text(target),
+        let file = |(kind, vlan, _): (Kind, Option<Vlan>, bool)| Rendered {
+            path: vlan.map_or_else(|| kind.path(target.name), |vlan| kind.path_of_vlan(vlan)),
+            text: kind.text(target, vlan),
             mode: kind.mode(),
         };
-        kinds.iter().filter(|(_, needed)| *needed).map(|(kind, _)| file(*kind)).collect()
+        kinds.into_iter().filter(|(_, _, needed)| *needed).map(file).collect()
     }
 }
 
 impl Kind {
-    fn text(self, target: &NicTarget) -> String {
-        match self {
-            Self::Netplan => netplan::render(target),
-            Self::Link => link::render(target),
-            Self::Network => networkd::render(target),
-            Self::Keyfile => keyfile::render(target),
-            Self::Ifcfg => ifcfg::render(target),
-            Self::Wicked => wicked::render(target),
-            Self::WickedSysctl => wicked::render_sysctl(target),
-            Self::WickedRoutes => wicked::render_routes(target),
-            Self::WickedRules => wicked::render_rules(target),
-            Self::Rule => udev_rule::render(target),
-            Self::Sysctl => options::sysctl(target),
-            Self::Routes => ifcfg::render_routes(target, true),
-            Self::Routes6 => ifcfg::render_routes(target, false),
+    /// The text of a file about a NIC, or about the VLAN on it.
+    fn text(self, target: &NicTarget, vlan: Option<Vlan>) -> String {
+        match (self, vlan) {
+            (Self::Netplan, _) => netplan::render(target),
+            (Self::Link, _) => link::render(target),
+            (Self::Network, None) => networkd::render(target),
+            (Self::Network, Some(vlan)) => networkd::render_vlan(target, vlan),
+            (Self::Netdev, vlan) => {
+                vlan.map(|vlan| networkd::render_netdev(target, vlan)).unwrap_or_default()
+            }
+            (Self::Keyfile, vlan) => keyfile::render(target, vlan),
+            (Self::Ifcfg, vlan) => ifcfg::render(target, vlan),
+            (Self::Wicked, vlan) => wicked::render(target, vlan),
+            (Self::WickedSysctl, vlan) => wicked::render_sysctl(target, vlan),
+            (Self::WickedRoutes, _) => wicked::render_routes(target),
+            (Self::WickedRules, _) => wicked::render_rules(target),
+            (Self::Rule, _) => udev_rule::render(target),
+            (Self::Sysctl, _) => options::sysctl(target),
+            (Self::Routes, _) => ifcfg::render_routes(target, true),
+            (Self::Routes6, _) => ifcfg::render_routes(target, false),
         }
     }
 }
@@ -152,6 +175,12 @@ impl Kind {
 pub fn uuid(target: &NicTarget) -> String {
     let mac = target.mac.to_string().replace(':', "");
     format!("6d756c74-696e-8963-80{:02x}-{mac}", target.name.slot().number())
+}
+
+/// That of the VLAN on a NIC of ours: its number is in it too.
+pub fn uuid_of_vlan(target: &NicTarget, vlan: Vlan) -> String {
+    let mac = target.mac.to_string().replace(':', "");
+    format!("6d756c74-696e-8{:03x}-81{:02x}-{mac}", vlan.id.number(), vlan.interface.slot().number())
 }
 
 #[cfg(test)]
@@ -216,6 +245,32 @@ mod tests {
                 with(
                     r#"{"noPrefixRoute": true, "sourceRouting": {"enabled": true, "tableBase": 300, "metric": 50}}"#,
                     nic("multinic12", &["192.0.2.10/24"], 1500),
+                ),
+            ),
+            (
+                "vlan",
+                with(
+                    r#"{"vlan": 100, "rpFilter": "loose"}"#,
+                    nic("multinic0", &["192.0.2.10/24", "2001:db8::10/64"], 1450),
+                ),
+            ),
+            (
+                "vlan_without_ipv6",
+                with(r#"{"vlan": 4094, "strictArp": false}"#, nic("multinic63", &["192.0.2.10/24"], 1000)),
+            ),
+            (
+                "vlan_with_source_routing",
+                with(
+                    r#"{"vlan": 7, "sourceRouting": {"enabled": true},
+                        "routes": [{"to": "0.0.0.0/0", "via": "192.0.2.1"}, {"to": "::/0", "via": "2001:db8::1"}]}"#,
+                    nic("multinic8", &["192.0.2.10/24", "2001:db8::10/64"], 1500),
+                ),
+            ),
+            (
+                "vlan_with_no_prefix_route",
+                with(
+                    r#"{"vlan": 7, "noPrefixRoute": true, "sourceRouting": {"enabled": true}}"#,
+                    nic("multinic9", &["192.0.2.10/24"], 9000),
                 ),
             ),
         ];

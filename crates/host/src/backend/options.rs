@@ -33,7 +33,11 @@ pub fn read(text: &str) -> Option<NicOptions> {
 pub fn sysctl(target: &NicTarget) -> String {
     let mut text = HEADER.to_owned();
     for (setting, value) in target.options.settings() {
-        let _ = writeln!(text, "net.ipv4.conf.{}.{} = {value}", target.name, setting.key());
+        // With a slash first, the dot in the name of a VLAN is one.
+        let _ = match target.vlan() {
+            Some(vlan) => writeln!(text, "net/ipv4/conf/{vlan}/{} = {value}", setting.key()),
+            None => writeln!(text, "net.ipv4.conf.{}.{} = {value}", target.name, setting.key()),
+        };
     }
     text
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use multinic_core::names::INTERFACE_PREFIX;
-use multinic_core::{InterfaceName, Slot};
+use multinic_core::{InterfaceName, Slot, Vlan};
 
 /// What a file is to those who read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +16,8 @@ pub enum Kind {
     Link,
     /// systemd.network(5).
     Network,
+    /// systemd.netdev(5): a VLAN.
+    Netdev,
     /// nm-settings-keyfile(5).
     Keyfile,
     /// nm-settings-ifcfg-rh(5).
@@ -38,11 +40,24 @@ pub enum Kind {
     WickedRules,
 }
 
-/// The names of the files of one kind in one directory.
+/// The names of the files of one kind in one directory. A file about a VLAN has the name of that in the place of the
+/// interface's.
 struct Place {
     kind: Kind,
     directory: &'static str,
-    file: fn(InterfaceName) -> String,
+    file: fn(Slot, &str) -> String,
+    about: About,
+}
+
+/// What files of a place are about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// NICs.
+    Nics,
+    /// VLANs on them.
+    Vlans,
+    /// The one or the other.
+    Both,
 }
 
 const NETPLAN: &str = "etc/netplan";
@@ -53,36 +68,47 @@ const SYSCONFIG: &str = "etc/sysconfig/network";
 const RULES: &str = "etc/udev/rules.d";
 const SYSCTL: &str = "etc/sysctl.d";
 
-/// The first place of a kind is where we write; the others are those of older programs.
-const PLACES: [Place; 15] = [
+/// The first place of a kind is where we write; the others are those of older programs, which knew no VLANs.
+#[rustfmt::skip]
+const PLACES: [Place; 16] = [
     // Behind what an installer or cloud-init wrote; in the form of the older programs for the slots that those know.
-    Place { kind: Kind::Netplan, directory: NETPLAN, file: |name| format!("{}.yaml", ninety(name)) },
+    Place { kind: Kind::Netplan, directory: NETPLAN, file: |slot, link| format!("{}.yaml", ninety(slot, link)), about: About::Nics },
     // udev takes the first file that matches, and 99-default.link, which matches everything, sorts before 99-multinic9.
-    Place { kind: Kind::Link, directory: SYSTEMD, file: |name| format!("10-{name}.link") },
-    Place { kind: Kind::Link, directory: SYSTEMD, file: |name| format!("{}.link", ninety(name)) },
-    Place { kind: Kind::Network, directory: SYSTEMD, file: |name| format!("10-{name}.network") },
-    Place { kind: Kind::Keyfile, directory: KEYFILES, file: |name| format!("{}.nmconnection", ninety(name)) },
-    Place { kind: Kind::Keyfile, directory: KEYFILES, file: |name| format!("{name}.nmconnection") },
-    Place { kind: Kind::Ifcfg, directory: SCRIPTS, file: |name| format!("ifcfg-{name}") },
-    Place { kind: Kind::Wicked, directory: SYSCONFIG, file: |name| format!("ifcfg-{name}") },
-    Place { kind: Kind::WickedSysctl, directory: SYSCONFIG, file: |name| format!("ifsysctl-{name}") },
-    Place { kind: Kind::Rule, directory: RULES, file: |name| format!("70-{name}.rules") },
-    Place { kind: Kind::Sysctl, directory: SYSCTL, file: |name| format!("90-{name}.conf") },
-    Place { kind: Kind::Routes, directory: SCRIPTS, file: |name| format!("route-{name}") },
-    Place { kind: Kind::Routes6, directory: SCRIPTS, file: |name| format!("route6-{name}") },
-    Place { kind: Kind::WickedRoutes, directory: SYSCONFIG, file: |name| format!("ifroute-{name}") },
-    Place { kind: Kind::WickedRules, directory: SYSCONFIG, file: |name| format!("ifrule-{name}") },
+    Place { kind: Kind::Link, directory: SYSTEMD, file: |_, link| format!("10-{link}.link"), about: About::Nics },
+    Place { kind: Kind::Link, directory: SYSTEMD, file: |slot, link| format!("{}.link", ninety(slot, link)), about: About::Nics },
+    Place { kind: Kind::Network, directory: SYSTEMD, file: |_, link| format!("10-{link}.network"), about: About::Both },
+    Place { kind: Kind::Netdev, directory: SYSTEMD, file: |_, link| format!("10-{link}.netdev"), about: About::Vlans },
+    Place { kind: Kind::Keyfile, directory: KEYFILES, file: |slot, link| format!("{}.nmconnection", ninety(slot, link)), about: About::Both },
+    Place { kind: Kind::Keyfile, directory: KEYFILES, file: |_, link| format!("{link}.nmconnection"), about: About::Nics },
+    Place { kind: Kind::Ifcfg, directory: SCRIPTS, file: |_, link| format!("ifcfg-{link}"), about: About::Both },
+    Place { kind: Kind::Wicked, directory: SYSCONFIG, file: |_, link| format!("ifcfg-{link}"), about: About::Both },
+    Place { kind: Kind::WickedSysctl, directory: SYSCONFIG, file: |_, link| format!("ifsysctl-{link}"), about: About::Both },
+    Place { kind: Kind::Rule, directory: RULES, file: |_, link| format!("70-{link}.rules"), about: About::Nics },
+    Place { kind: Kind::Sysctl, directory: SYSCTL, file: |_, link| format!("90-{link}.conf"), about: About::Nics },
+    Place { kind: Kind::Routes, directory: SCRIPTS, file: |_, link| format!("route-{link}"), about: About::Both },
+    Place { kind: Kind::Routes6, directory: SCRIPTS, file: |_, link| format!("route6-{link}"), about: About::Both },
+    Place { kind: Kind::WickedRoutes, directory: SYSCONFIG, file: |_, link| format!("ifroute-{link}"), about: About::Both },
+    Place { kind: Kind::WickedRules, directory: SYSCONFIG, file: |_, link| format!("ifrule-{link}"), about: About::Both },
 ];
 
-fn ninety(name: InterfaceName) -> String {
-    format!("9{}-{name}", name.slot().number().min(9))
+fn ninety(slot: Slot, link: &str) -> String {
+    format!("9{}-{link}", slot.number().min(9))
 }
 
 impl Kind {
     /// Where the file of an interface is written, below the node's root.
     pub fn path(self, name: InterfaceName) -> PathBuf {
+        self.path_of(name.slot(), &name.to_string())
+    }
+
+    /// Where the file of a VLAN is.
+    pub fn path_of_vlan(self, vlan: Vlan) -> PathBuf {
+        self.path_of(vlan.interface.slot(), &vlan.to_string())
+    }
+
+    fn path_of(self, slot: Slot, link: &str) -> PathBuf {
         let place = PLACES.iter().find(|place| place.kind == self);
-        place.map(|place| place.path(name)).unwrap_or_default()
+        place.map(|place| place.path(slot, link)).unwrap_or_default()
     }
 
     /// The permission bits of our files.
@@ -91,7 +117,7 @@ impl Kind {
             // netplan warns of other modes, and NetworkManager does not read the file: such files can hold secrets.
             Self::Netplan | Self::Keyfile => 0o600,
             // networkd is not root.
-            Self::Link | Self::Network => 0o644,
+            Self::Link | Self::Network | Self::Netdev => 0o644,
             Self::Ifcfg | Self::Routes | Self::Routes6 => 0o644,
             Self::Wicked | Self::WickedSysctl | Self::WickedRoutes | Self::WickedRules => 0o644,
             Self::Rule | Self::Sysctl => 0o644,
@@ -104,6 +130,7 @@ impl Kind {
             Self::Netplan => "yaml",
             Self::Link => "link",
             Self::Network => "network",
+            Self::Netdev => "netdev",
             Self::Keyfile => "nmconnection",
             Self::Ifcfg | Self::Wicked => "ifcfg",
             Self::WickedSysctl => "ifsysctl",
@@ -118,8 +145,8 @@ impl Kind {
 }
 
 impl Place {
-    fn path(&self, name: InterfaceName) -> PathBuf {
-        Path::new(self.directory).join((self.file)(name))
+    fn path(&self, slot: Slot, link: &str) -> PathBuf {
+        Path::new(self.directory).join((self.file)(slot, link))
     }
 }
 
@@ -128,22 +155,50 @@ pub fn directories() -> BTreeSet<&'static Path> {
     PLACES.iter().map(|place| Path::new(place.directory)).collect()
 }
 
-/// Every path at which a file about an interface can be, each with what it is.
+/// Every path at which a file about an interface can be, but for its VLANs, each with what it is.
 pub fn of(name: InterfaceName) -> impl Iterator<Item = (Kind, PathBuf)> {
-    PLACES.iter().map(move |place| (place.kind, place.path(name)))
+    let places = PLACES.iter().filter(|place| place.about != About::Vlans);
+    places.map(move |place| (place.kind, place.path(name.slot(), &name.to_string())))
 }
 
-/// What a file is about, if its path is one of [`of`].
+/// Every path at which a file about a VLAN can be.
+pub fn of_vlan(vlan: Vlan) -> impl Iterator<Item = (Kind, PathBuf)> {
+    let places = PLACES.iter().filter(|place| place.about != About::Nics);
+    let slot = vlan.interface.slot();
+    places.map(move |place| (place.kind, place.path(slot, &vlan.to_string())))
+}
+
+/// What a file is about, if its path is one of [`of`] or of [`of_vlan`].
 pub fn known(path: &Path) -> Option<(Kind, Slot)> {
-    let file = path.file_name()?.to_str()?;
-    let (_, after) = file.split_once(INTERFACE_PREFIX)?;
-    let digits = after.split(|c: char| !c.is_ascii_digit()).next()?;
-    let name: InterfaceName = format!("{INTERFACE_PREFIX}{digits}").parse().ok()?;
+    if let Some(vlan) = vlan(path) {
+        let (kind, _) = of_vlan(vlan).find(|(_, known)| known == path)?;
+        return Some((kind, vlan.interface.slot()));
+    }
+    let name: InterfaceName = words(path)?.split('.').next()?.parse().ok()?;
     of(name).find(|(_, known)| known == path).map(|(kind, _)| (kind, name.slot()))
+}
+
+/// The VLAN that a file is about, if its path is one of [`of_vlan`]. Whether it is one of ours is another question: people
+/// call theirs so too.
+pub fn vlan(path: &Path) -> Option<Vlan> {
+    let words = words(path)?;
+    let (interface, rest) = words.split_once('.')?;
+    let id = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    let vlan: Vlan = format!("{interface}.{id}").parse().ok()?;
+    of_vlan(vlan).any(|(_, known)| known == path).then_some(vlan)
+}
+
+/// A file's name from that of the interface on, as far as it may be one: letters, digits and dots.
+fn words(path: &Path) -> Option<&str> {
+    let file = path.file_name()?.to_str()?;
+    let words = file.get(file.find(INTERFACE_PREFIX)?..)?;
+    words.split(|c: char| !c.is_ascii_alphanumeric() && c != '.').next()
 }
 
 #[cfg(test)]
 mod tests {
+    use multinic_core::VlanId;
+
     use super::*;
 
     #[test]
@@ -151,11 +206,18 @@ mod tests {
         let mut paths = BTreeSet::new();
         for slot in Slot::first(64) {
             for (kind, path) in of(slot.interface()) {
-                assert_eq!(known(&path), Some((kind, slot)));
+                assert_eq!((known(&path), vlan(&path)), (Some((kind, slot)), None));
                 assert!(paths.insert(path));
             }
+            for id in [1, 10, 100, 4094] {
+                let of_slot = Vlan { interface: slot.interface(), id: VlanId::new(id).unwrap() };
+                for (kind, path) in of_vlan(of_slot) {
+                    assert_eq!((known(&path), vlan(&path)), (Some((kind, slot)), Some(of_slot)), "{path:?}");
+                    assert!(paths.insert(path));
+                }
+            }
         }
-        assert_eq!(paths.len(), 64 * PLACES.len());
+        assert_eq!(paths.len(), 64 * (15 + 4 * 10));
     }
 
     #[test]
@@ -195,6 +257,13 @@ mod tests {
             "etc/sysconfig/network-scripts/rule-multinic1",
             "etc/sysctl.d/99-multinic1.conf",
             "run/netplan/91-multinic1.yaml",
+            "etc/netplan/91-multinic1.100.yaml",
+            "etc/systemd/network/10-multinic1.100.link",
+            "etc/systemd/network/10-multinic1.0100.network",
+            "etc/systemd/network/10-multinic1.4095.network",
+            "etc/systemd/network/10-multinic1.100.5.network",
+            "etc/sysconfig/network-scripts/ifcfg-multinic1.100.bak",
+            "etc/NetworkManager/system-connections/multinic1.100.nmconnection",
             "91-multinic1.yaml",
         ] {
             assert_eq!(known(Path::new(path)), None, "{path}");

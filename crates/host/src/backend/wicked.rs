@@ -2,33 +2,46 @@
 
 use std::fmt::Write;
 
-use multinic_core::Mtu;
 use multinic_core::node::NicTarget;
 use multinic_core::node::routing::{RouteTarget, RuleTarget};
+use multinic_core::{Mtu, Vlan};
 
 use super::{HEADER, Said, ifcfg, shell};
 
-/// The text of a NIC's file. It names no MAC: that is in the udev rule beside it, and `LLADDR` here would set one.
-pub fn render(target: &NicTarget) -> String {
-    let NicTarget { mac: _, name: _, addresses, mtu, options } = target;
-    let head = super::options::head(options);
+/// The text of the file of a NIC, or of the VLAN on it. It names no MAC: that is in the udev rule beside it, and `LLADDR` here
+/// would set one.
+pub fn render(target: &NicTarget, vlan: Option<Vlan>) -> String {
+    let of_nic = target.of_nic();
+    let (head, target) = match vlan {
+        None => (super::options::head(&target.options), of_nic.as_ref()),
+        Some(_) => (HEADER.to_owned(), target),
+    };
+    let NicTarget { mac: _, name, addresses, mtu, options: _ } = target;
     // `hotplug`: the boot does not wait for a NIC that was unplugged meanwhile.
     let mut text = format!("{head}STARTMODE='hotplug'\nBOOTPROTO='static'\nMTU='{mtu}'\n");
+    if let Some(vlan) = vlan {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "ETHERDEVICE='{name}'\nVLAN_ID='{}'", vlan.id);
+    }
     for (number, net) in addresses.iter().enumerate() {
         let suffix = if number == 0 { String::new() } else { format!("_{number}") };
-        // Writing to a string does not fail.
         let _ = writeln!(text, "IPADDR{suffix}='{}'\nPREFIXLEN{suffix}='{}'", net.addr(), net.prefix_len());
     }
     text
 }
 
 /// The text of the settings below `/proc/sys` that go with it.
-pub fn render_sysctl(target: &NicTarget) -> String {
-    let mut text = format!("{HEADER}net.ipv6.conf.$INTERFACE.accept_ra = 0\n");
-    for (setting, value) in target.options.settings() {
-        let _ = writeln!(text, "net.ipv4.conf.$INTERFACE.{} = {value}", setting.key());
-    }
-    text
+pub fn render_sysctl(target: &NicTarget, vlan: Option<Vlan>) -> String {
+    let of_nic = target.of_nic();
+    // With a slash first, the dot in the name of a VLAN is one.
+    let (separator, target) = if vlan.is_some() { ('/', target) } else { ('.', of_nic.as_ref()) };
+    let line = |family: &str, key: &str, value: u32| {
+        let s = separator;
+        format!("net{s}{family}{s}conf{s}$INTERFACE{s}{key} = {value}\n")
+    };
+    let settings = target.options.settings().into_iter();
+    let ipv4: String = settings.map(|(setting, value)| line("ipv4", setting.key(), value)).collect();
+    format!("{HEADER}{}{ipv4}", line("ipv6", "accept_ra", 0))
 }
 
 /// The text of the routes: destination, gateway, netmask, interface, type, and options as ip(8) has them.
@@ -40,7 +53,7 @@ pub fn render_routes(target: &NicTarget) -> String {
         let _ = writeln!(
             text,
             "{destination} {via} - {} unicast table {table} metric {metric}{from}",
-            target.name
+            target.ip_name()
         );
     }
     text

@@ -147,7 +147,7 @@ pub(crate) async fn adopt(
         Backend::Netplan => Ok(()),
         Backend::Networkd => networkd::adopt(root, index, target.name, told).await,
         Backend::NetworkManager | Backend::Ifcfg => network_manager::adopt(root, target, told).await,
-        Backend::Wicked => wicked::adopt(root, target.name).await,
+        Backend::Wicked => wicked::adopt(root, target).await,
     }
 }
 

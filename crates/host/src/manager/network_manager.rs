@@ -16,7 +16,7 @@ use zbus::{ObjectPath, OwnedObjectPath, Variant};
 use super::bus::{Bus, BusError, Object};
 use super::{LONGEST, ManagerError, PAUSE, Told};
 use crate::backend::places::{self, Kind};
-use crate::backend::uuid;
+use crate::backend::{uuid, uuid_of_vlan};
 use crate::files::HostRoot;
 
 const SERVICE: &str = "org.freedesktop.NetworkManager";
@@ -116,41 +116,61 @@ pub async fn take_from(root: &HostRoot, link: &str) -> Result<(), ManagerError> 
     manager.await_standing(&device, link, |standing| standing.state == UNMANAGED).await
 }
 
-/// Makes it read the profile of a NIC and activate it.
+/// Makes it read the profile of a NIC and activate it, and that of its VLAN if it has that by an earlier text of it. A VLAN
+/// that we made it leaves alone, and makes it itself at the next boot.
 pub(crate) async fn adopt(root: &HostRoot, target: &NicTarget, told: Told<'_>) -> Result<(), ManagerError> {
     let Some(manager) = NetworkManager::running(root).await? else { return Ok(()) };
-    let link = target.name.to_string();
-    let uuid = uuid(target);
-    manager.load(told.files).await?;
-    let Some(profile) = manager.profile(&uuid).await? else {
-        let path = told.files.iter().find(|path| is_profile(path)).cloned().unwrap_or_default();
-        return Err(ManagerError::Refused { manager: SERVICE, path: on_node(&path).into() });
-    };
-    let Some(device) = manager.await_device(&link).await? else {
-        let found = "it does not know the link".to_owned();
-        return Err(ManagerError::Disagrees { manager: SERVICE, interface: link, found });
-    };
-    if told.held {
-        manager.set_managed(&device, true).await?;
-    } else if !manager.manages_soon(&device).await? {
-        return Ok(());
+    manager.adopt_nic(target, told).await?;
+    if let Some(vlan) = target.vlan()
+        && let Some(device) = manager.device(&vlan.to_string()).await?
+        && manager.standing(&device).await?.is_activated_with(&uuid_of_vlan(target, vlan))
+        && told.files.iter().any(|path| is_profile(path))
+    {
+        manager.reapply(&device).await?;
     }
-    if !manager.has_carrier_soon(&device).await? {
-        // It activates nothing on a link without one. It leaves the link as it finds it, and at the next boot has the profile.
-        return Ok(());
-    }
-    if manager.standing(&device).await?.is_activated_with(&uuid) {
-        if !told.files.iter().any(|path| is_profile(path)) {
+    Ok(())
+}
+
+impl NetworkManager {
+    async fn adopt_nic(&self, target: &NicTarget, told: Told<'_>) -> Result<(), ManagerError> {
+        let link = target.name.to_string();
+        let uuid = uuid(target);
+        self.load(told.files).await?;
+        let Some(profile) = self.profile(&uuid).await? else {
+            let path = told.files.iter().find(|path| is_profile(path)).cloned().unwrap_or_default();
+            return Err(ManagerError::Refused { manager: SERVICE, path: on_node(&path).into() });
+        };
+        let Some(device) = self.await_device(&link).await? else {
+            let found = "it does not know the link".to_owned();
+            return Err(ManagerError::Disagrees { manager: SERVICE, interface: link, found });
+        };
+        if told.held {
+            self.set_managed(&device, true).await?;
+        } else if !self.manages_soon(&device).await? {
             return Ok(());
         }
-        let nothing: HashMap<String, HashMap<String, Variant<'_>>> = HashMap::new();
-        let _: () = manager.0.call(manager.of_device(&device), "Reapply", &(nothing, 0_u64, 0_u32)).await?;
-    } else {
-        let any = ObjectPath::from_static_str_unchecked("/");
-        let _: OwnedObjectPath =
-            manager.0.call(ROOT, "ActivateConnection", &(&profile, &device, &any)).await?;
+        if !self.has_carrier_soon(&device).await? {
+            // It activates nothing on a link without one. It leaves the link as it finds it, and at the next boot has the profile.
+            return Ok(());
+        }
+        if self.standing(&device).await?.is_activated_with(&uuid) {
+            if !told.files.iter().any(|path| is_profile(path)) {
+                return Ok(());
+            }
+            self.reapply(&device).await?;
+        } else {
+            let any = ObjectPath::from_static_str_unchecked("/");
+            let _: OwnedObjectPath =
+                self.0.call(ROOT, "ActivateConnection", &(&profile, &device, &any)).await?;
+        }
+        self.await_standing(&device, &link, |standing| standing.is_activated_with(&uuid)).await
     }
-    manager.await_standing(&device, &link, |standing| standing.is_activated_with(&uuid)).await
+
+    /// Has it make a device as its profile says now.
+    async fn reapply(&self, device: &OwnedObjectPath) -> Result<(), BusError> {
+        let nothing: HashMap<String, HashMap<String, Variant<'_>>> = HashMap::new();
+        self.0.call(self.of_device(device), "Reapply", &(nothing, 0_u64, 0_u32)).await
+    }
 }
 
 /// Makes it forget profiles whose files are gone.

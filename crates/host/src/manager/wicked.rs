@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use multinic_core::InterfaceName;
+use multinic_core::node::NicTarget;
 
 use super::ManagerError;
 use crate::files::HostRoot;
@@ -16,14 +16,15 @@ const PROGRAM: &str = "/usr/sbin/wicked";
 /// Longer than it waits for a NIC by itself.
 const LONGEST: Duration = Duration::from_secs(45);
 
-/// Makes it take up a NIC of ours.
-pub async fn adopt(root: &HostRoot, name: InterfaceName) -> Result<(), ManagerError> {
+/// Makes it take up a NIC of ours, with its VLAN.
+pub async fn adopt(root: &HostRoot, target: &NicTarget) -> Result<(), ManagerError> {
     let program = PathBuf::from(PROGRAM);
     if !root.is_own() || !program.exists() || !root.path().join("run/wicked").exists() {
         return Ok(());
     }
     let mut command = tokio::process::Command::new(&program);
-    command.arg("ifup").arg(name.to_string()).env_clear();
+    command.arg("ifup").arg(target.name.to_string());
+    command.args(target.vlan().map(|vlan| vlan.to_string())).env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let failed = |reason: String| ManagerError::Program { program: program.clone(), reason };
     let output = tokio::time::timeout(LONGEST, command.output()).await;

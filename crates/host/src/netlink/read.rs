@@ -5,9 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin, Setting, Settings};
+use multinic_core::node::observed::{Link, LinkAddress, LinkVlan, Route, RouteOrigin, Setting, Settings};
 use multinic_core::node::routing::MAIN_TABLE;
-use multinic_core::{Addresses, MacAddr};
+use multinic_core::{Addresses, MacAddr, VlanId};
 use netlink_packet_core::{DecodeError, NlasIterator, Parseable, ParseableParametrized};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeader, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage};
@@ -28,15 +28,22 @@ const RTM_NEWROUTE: u16 = 24;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INET_CONF: u16 = 1;
 const AF_INET: u16 = 2;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_PERM_ADDRESS: u16 = 54;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
+/// `ETH_P_8021Q`.
+const DOT1Q: [u8; 2] = [0x81, 0x00];
 
 /// Kinds of virtual links that stand for a NIC of their own. Real NICs have no kind; every other kind is made of other
 /// links (bridge, bond, vlan, macvlan, openvswitch, …) and may repeat the MAC of one of them.
@@ -281,13 +288,17 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
         up: header.flags.contains(LinkFlags::Up),
         master: None,
         stacked: false,
+        vlan: None,
         altnames: Vec::new(),
         settings: Settings::default(),
     };
+    let (mut parent, mut elsewhere, mut vlan) = (0, false, None);
     for nla in NlasIterator::new(payload.get(HEADER..).unwrap_or_default()) {
         let nla = nla?;
         let value = nla.value();
         match nla.kind() {
+            IFLA_LINK => parent = number(value).unwrap_or_default(),
+            IFLA_LINK_NETNSID => elsewhere = true,
             IFLA_ADDRESS => link.mac = mac(value),
             IFLA_PERM_ADDRESS => link.permanent_mac = mac(value),
             IFLA_IFNAME => link.name = text(value),
@@ -303,12 +314,16 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
             }
             IFLA_AF_SPEC => link.settings = settings(value)?,
             IFLA_LINKINFO => {
+                let mut kind = String::new();
                 for info in NlasIterator::new(value) {
                     let info = info?;
-                    if info.kind() == IFLA_INFO_KIND {
-                        link.stacked = !NIC_KINDS.contains(&text(info.value()).as_str());
+                    match info.kind() {
+                        IFLA_INFO_KIND => kind = text(info.value()),
+                        IFLA_INFO_DATA if kind == "vlan" => vlan = vlan_id(info.value())?,
+                        _ => {}
                     }
                 }
+                link.stacked = !kind.is_empty() && !NIC_KINDS.contains(&kind.as_str());
             }
             _ => {}
         }
@@ -316,7 +331,23 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
     if link.name.is_empty() {
         return Err(format!("link {} has no name", link.index).into());
     }
+    link.vlan = vlan.map(|id| LinkVlan { parent: if elsewhere { 0 } else { parent }, id });
     Ok(link)
+}
+
+/// The number of a VLAN; none of one that is not of IEEE 802.1Q, such as the outer one of two tags (802.1ad).
+fn vlan_id(data: &[u8]) -> Result<Option<VlanId>, DecodeError> {
+    // Kernels before 3.10 know no other, and do not say.
+    let (mut id, mut dot1q) = (None, true);
+    for nla in NlasIterator::new(data) {
+        let nla = nla?;
+        match (nla.kind(), nla.value()) {
+            (IFLA_VLAN_ID, &[first, second, ..]) => id = Some(u16::from_ne_bytes([first, second])),
+            (IFLA_VLAN_PROTOCOL, protocol) => dot1q = protocol.starts_with(&DOT1Q),
+            _ => {}
+        }
+    }
+    Ok(id.filter(|_| dot1q).and_then(|id| VlanId::new(id.into()).ok()))
 }
 
 /// The number of a setting within `IFLA_INET_CONF`, counted from 1.

@@ -3,12 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use multinic_core::Mtu;
 use multinic_core::node::observed::{Route, Setting};
 use multinic_core::node::routing::{RouteTarget, RuleTarget};
+use multinic_core::{Mtu, Vlan, VlanId};
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, Prop};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop,
+};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -89,6 +91,47 @@ impl Netlink {
         let message = RouteNetlinkMessage::NewLinkProp(message);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         unless(self.change(format!("add the other name {name} to"), link, &message, flags), &[Errno::EXIST])
+    }
+
+    /// Whether the kernel can make VLANs. Asked for one that is no whole one, it says what is wrong with it, or that it knows
+    /// none at all, after having looked for its module. None where it does not say, as to whoever may not make links.
+    pub fn knows_vlans(&self, name: &str) -> Option<bool> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan)]));
+        let message = RouteNetlinkMessage::NewLink(message);
+        let error = self.change("make", &name, &message, NLM_F_CREATE | NLM_F_EXCL).err()?;
+        match Errno::from_raw_os_error(error.errno()?) {
+            Errno::OPNOTSUPP => Some(false),
+            Errno::INVAL | Errno::EXIST => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Makes a VLAN on a link. `index`: the index that it had before.
+    pub fn add_vlan(
+        &self,
+        link: &LinkRef,
+        name: &str,
+        id: VlanId,
+        index: Option<u32>,
+    ) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index.unwrap_or_default();
+        let data = InfoData::Vlan(vec![InfoVlan::Id(id.number())]);
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Link(link.index),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(data)]),
+        ];
+        let message = RouteNetlinkMessage::NewLink(message);
+        self.change(format!("make {name} on"), link, &message, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Takes a VLAN of ours away; nothing happens if it is not there.
+    pub fn remove_vlan(&self, vlan: Vlan, index: u32) -> Result<(), NetlinkError> {
+        let link = LinkRef { index, name: vlan.to_string() };
+        unless(self.change("remove", &link, &RouteNetlinkMessage::DelLink(of(&link)), 0), &[Errno::NODEV])
     }
 
     /// Gives a setting of a link a value. Below `/proc/sys`, where they are too, an unprivileged container may not write.

@@ -58,6 +58,7 @@ struct Shape {
     routes_by_gateway: bool,
     routes_on_link: bool,
     source_routing: bool,
+    vlan: bool,
 }
 
 /// netplan, where it is installed.
@@ -116,6 +117,7 @@ impl Check {
             routes_by_gateway: routes.iter().any(|route| route.gateway.is_some()),
             routes_on_link: routes.iter().any(|route| route.gateway.is_none()),
             source_routing: options.source_routing.is_some(),
+            vlan: options.vlan.is_some(),
         })
     }
 }

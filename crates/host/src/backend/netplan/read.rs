@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use multinic_core::{Mtu, Slot};
+use multinic_core::{Mtu, Slot, Vlan};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -12,7 +12,9 @@ use crate::backend::Said;
 /// What a file says of the interface of its slot.
 pub fn read(slot: Slot, text: &str) -> Said {
     let mac = nic::<Matched>(slot, text).and_then(|nic| nic.matched).and_then(|matched| matched.macaddress);
-    let addresses = nic::<Addressed>(slot, text).and_then(|nic| nic.addresses).unwrap_or_default();
+    let own = nic::<Addressed>(slot, text).and_then(|nic| nic.addresses).unwrap_or_default();
+    // Those of the VLAN that has them in its place.
+    let addresses = if own.is_empty() { of_vlan(slot, text) } else { own };
     Said {
         mac: mac.and_then(|mac| mac.trim().parse().ok()),
         addresses: addresses.into_iter().filter_map(AddressItem::net).collect(),
@@ -32,6 +34,17 @@ struct Document<T> {
 struct Network<T> {
     #[serde(default = "BTreeMap::new")]
     ethernets: BTreeMap<String, T>,
+}
+
+#[derive(Deserialize)]
+struct VlanDocument {
+    network: WithVlans,
+}
+
+#[derive(Deserialize)]
+struct WithVlans {
+    #[serde(default)]
+    vlans: BTreeMap<String, Addressed>,
 }
 
 // One type for each thing that is read, so that one which is broken does not hide the others.
@@ -75,6 +88,16 @@ impl AddressItem {
         };
         text.trim().parse().ok()
     }
+}
+
+/// The addresses of the VLAN of the interface of its own slot.
+fn of_vlan(slot: Slot, text: &str) -> Vec<AddressItem> {
+    let Ok(VlanDocument { network: WithVlans { vlans } }) = serde_saphyr::from_str(text) else {
+        return Vec::new();
+    };
+    let of_slot = |name: &str| name.parse::<Vlan>().is_ok_and(|vlan| vlan.interface.slot() == slot);
+    let found = vlans.into_iter().find(|(name, _)| of_slot(name));
+    found.and_then(|(_, vlan)| vlan.addresses).unwrap_or_default()
 }
 
 /// What the file says of the interface of its own slot.

@@ -7,9 +7,9 @@ use multinic_core::node::routing::{RouteTarget, RuleTarget};
 
 use crate::backend::options;
 
-/// The text of a NIC's file.
+/// The text of a NIC's file, with the VLAN on it.
 pub fn render(target: &NicTarget) -> String {
-    let NicTarget { mac, name, addresses, mtu, options } = target;
+    let NicTarget { mac, name, addresses: _, mtu: _, options } = target;
     let head = options::head(options);
     // The quotes keep YAML 1.1 readers from taking a MAC of digits for a number in base 60. `optional` keeps the boot from
     // waiting for a NIC that was unplugged meanwhile.
@@ -21,8 +21,30 @@ pub fn render(target: &NicTarget) -> String {
          \x20   {name}:\n\
          \x20     match:\n\
          \x20       macaddress: \"{mac}\"\n\
-         \x20     set-name: {name}\n\
-         \x20     dhcp4: false\n\
+         \x20     set-name: {name}\n"
+    );
+    render_link(&mut text, &target.of_nic());
+    if let Some(vlan) = target.vlan() {
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "\x20 vlans:\n\
+             \x20   {vlan}:\n\
+             \x20     id: {}\n\
+             \x20     link: {name}\n",
+            vlan.id
+        );
+        render_link(&mut text, target);
+    }
+    text
+}
+
+fn render_link(text: &mut String, target: &NicTarget) {
+    let NicTarget { mac: _, name: _, addresses, mtu, options: _ } = target;
+    // Writing to a string does not fail.
+    let _ = write!(
+        text,
+        "\x20     dhcp4: false\n\
          \x20     dhcp6: false\n\
          \x20     accept-ra: false\n\
          \x20     optional: true\n\
@@ -33,7 +55,6 @@ pub fn render(target: &NicTarget) -> String {
     } else {
         text.push_str("      addresses:\n");
         for net in addresses.iter() {
-            // Writing to a string does not fail.
             let _ = writeln!(text, "        - \"{net}\"");
         }
     }
@@ -62,5 +83,4 @@ pub fn render(target: &NicTarget) -> String {
             "        - from: \"{from}\"\n          table: {table}\n          priority: {priority}"
         );
     }
-    text
 }
