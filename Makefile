@@ -62,6 +62,10 @@ test-nodes: ## Run the agent on booted nodes with their own udev and network man
 	$(CARGO) test --locked -p multinic-testbed --test guest --test nodes -- --ignored --test-threads 4 --skip how_long_a_nic_takes
 	$(MAKE) times
 
+.PHONY: test-vlans
+test-vlans: ## Run the tests of VLANs on a kernel that has them, user-mode Linux (root on Debian 12)
+	$(CARGO) test --locked -p multinic-host --test vlan -- --ignored --nocapture
+
 .PHONY: times
 times: ## Measure how long a NIC takes by the agent, and by the network manager's own way (root on Debian 12)
 	$(CARGO) build --locked --workspace --bins

@@ -80,6 +80,11 @@ impl Point {
         self.name().starts_with("rollback.")
     }
 
+    /// Whether it is passed only where the kernel has VLANs.
+    pub fn needs_vlans(self) -> bool {
+        matches!(self, Self::AddVlan | Self::RemoveVlan)
+    }
+
     /// Whether it is passed only where a network manager runs that has to let go of a link.
     pub fn needs_manager(self) -> bool {
         self == Self::ManagerHeld

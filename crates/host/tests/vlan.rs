@@ -1,5 +1,5 @@
-//! VLANs on NICs of ours, on real links. A kernel without IEEE 802.1Q shows that it is told before anything is touched; all
-//! the rest needs one that has it, and is passed over elsewhere.
+//! VLANs on NICs of ours, on real links. A kernel without IEEE 802.1Q shows that it is told apart before anything is touched;
+//! all the rest needs one that has it, is passed over elsewhere, and has one test that boots such a kernel for it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
@@ -7,6 +7,7 @@ mod support;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::time::Duration;
 
 use multinic_core::desired::DesiredNic;
 use multinic_core::node::observed::Link;
@@ -14,6 +15,7 @@ use multinic_core::node::{NodePlan, RefusalReason};
 use multinic_host::backend::Backend;
 use multinic_host::netlink::Netlink;
 use multinic_host::{Cause, Host, Recovery, Rollback, faults};
+use multinic_testbed::guest::Kernel;
 use multinic_testbed::node::{ForeignState, NetNs};
 use support::{NIC, OTHER_NIC, World, mac, nic, nic_with};
 
@@ -266,6 +268,20 @@ fn every_backend_keeps_a_vlan_and_reads_its_own_files() {
             assert_eq!(String::from_utf8(left.stdout).unwrap(), "", "{backend:?}");
         });
     }
+}
+
+#[test]
+#[ignore = "boots another kernel: make test-vlans"]
+fn on_a_kernel_that_has_vlans_all_the_others_hold() {
+    if !Kernel::supported() {
+        return;
+    }
+    let program = std::env::current_exe().unwrap();
+    let limit = Duration::from_secs(900);
+    let said = Kernel::get().unwrap().run(&program, &["--test-threads=1", "--nocapture"], limit).unwrap();
+    println!("{said}");
+    assert!(said.contains("passed over: this kernel has VLANs"));
+    assert!(!said.contains("passed over: this kernel has no VLANs"));
 }
 
 /// Not a test of its own: what the next ones start.

@@ -3,6 +3,7 @@
 //! * [`Rootfs`]: the file systems they boot from, built once.
 //! * [`Guest`]: one of them, booted, with NICs that are plugged and unplugged while it runs; it can be rebooted, reset and
 //!   stopped.
+//! * [`Kernel`]: another kernel than this machine's, for what that lacks.
 //!
 //! They need root and, from Debian, mmdebstrap and systemd-container. A boot takes about two seconds. Everything of a guest
 //! (mounts, processes, network) is in namespaces of its own, and ends with the process that started it, however that one
@@ -13,10 +14,12 @@ mod boot;
 mod cache;
 mod error;
 mod handle;
+mod kernel;
 mod rootfs;
 
 pub use agreement::Asked;
 pub use error::GuestError;
 pub use handle::{Guest, Nic};
+pub use kernel::Kernel;
 pub use rootfs::{NetworkManagement, Release, Rootfs};
 pub(crate) use rootfs::{succeed, succeed_with, tail};
