@@ -17,7 +17,7 @@ use multinic_core::node::NicTarget;
 use multinic_host::backend::netplan::check::Check;
 use multinic_host::{ApplyError, Cause, CheckWith, FailureKind, Options, Rollback};
 use multinic_testbed::node::NewRoute;
-use support::{NIC, World, mac, net, nic, options, pass};
+use support::{NIC, World, mac, net, nic, nic_with, options, pass};
 
 /// Makes a pass whose only change fails.
 fn failure(world: &World, options: Options, wanted: &[multinic_core::desired::DesiredNic]) -> ApplyError {
@@ -102,8 +102,10 @@ fn the_real_netplan_understands_every_shape_where_it_is_installed() {
         &["2001:db8::10/64", "2001:db8::11/128"],
         &["192.0.2.10/31", "2001:db8::10/64", "192.0.2.11/32"],
     ];
-    for addresses in shapes {
-        let wanted = nic(NIC, 12, addresses, 1450);
+    let plain = shapes.map(|addresses| nic(NIC, 12, addresses, 1450));
+    let on_vlan = ["{\"vlan\": 100}", "{\"vlan\": 4094, \"sourceRouting\": {\"enabled\": true}}"]
+        .map(|options| nic_with(options, nic(NIC, 12, &["192.0.2.10/24", "2001:db8::10/64"], 1450)));
+    for wanted in plain.into_iter().chain(on_vlan) {
         let target = NicTarget {
             mac: wanted.mac,
             options: wanted.options.resolve(wanted.slot.unwrap()),
