@@ -216,6 +216,8 @@ const TABLES: &[Table] = &[
             column("choice", VarChar(64), Required),
             // Rises with every record.
             column("number", BigInt, Required),
+            // What the configuration says of its NICs beyond their addresses, as JSON.
+            column("options", LongText, Optional),
         ],
         constraints: &["PRIMARY KEY (cr_namespace, cr_name, digest)"],
         lookups: &[],

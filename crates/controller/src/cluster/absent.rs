@@ -6,38 +6,28 @@ use std::collections::BTreeSet;
 use multinic_core::ConfigKey;
 use multinic_core::config::FieldError;
 use multinic_core::published::Published;
-use multinic_store::{Removed, Store, StoreError};
+use multinic_store::Removed;
 
 use super::deliver::Deliverer;
 use super::manifest::ViolaAccess;
-use super::moves::Places;
 use super::placement::{Location, Placement};
-use super::project::Place;
+use super::places::{Last, Places};
+use super::project::Whereabouts;
 
 impl Deliverer {
     /// Finds the recorded placements of configurations that own something and are not there.
-    pub(super) async fn place_absent(
-        &mut self,
-        store: &Store,
-        published: &Published,
-        removed: &[Removed],
-    ) -> Result<(), StoreError> {
-        if self.memory.places.is_none() {
-            self.memory.places = Some(Places::read(store).await?);
-        }
+    pub(super) fn place_absent(&mut self, places: &Places, published: &Published, removed: &[Removed]) {
         let owners = published.interfaces.iter().map(|row| &row.owner);
         let owners: BTreeSet<&ConfigKey> =
             owners.chain(removed.iter().filter_map(|removed| removed.owner.as_ref())).collect();
         let absent = owners
             .into_iter()
             .filter(|owner| !self.placements.contains_key(*owner) && !self.unplaced.contains(*owner));
-        let places = self.memory.places.as_ref();
         let placement = |owner: &ConfigKey| {
-            let last = places.map(|places| places.last_of(owner)).filter(|last| !last.is_empty())?;
-            Some((owner.clone(), self.placement_of(owner, &last)))
+            let last = places.last_of(owner);
+            (!last.locations.is_empty()).then(|| (owner.clone(), self.placement_of(owner, &last)))
         };
         self.absent = absent.filter_map(placement).collect();
-        Ok(())
     }
 
     /// Every placement that is known.
@@ -46,20 +36,28 @@ impl Deliverer {
     }
 
     /// Where a configuration's interfaces are delivered to; `unknown` is for those of which nothing is known.
-    pub(super) fn place_of<'a>(&'a self, owner: &ConfigKey, unknown: &'a Placement) -> Place<'a> {
+    pub(super) fn place_of<'a>(&'a self, owner: &ConfigKey, unknown: &'a Placement) -> Whereabouts<'a> {
         match (self.placements.get(owner), self.absent.get(owner)) {
-            (Some(placement), _) => Place::Known(placement),
-            (None, _) if self.unplaced.contains(owner) => Place::Unknown,
-            (None, Some(Some(placement))) => Place::Known(placement),
-            (None, Some(None)) => Place::Unknown,
-            (None, None) => Place::Known(unknown),
+            (Some(placement), _) => Whereabouts::Known(placement),
+            (None, _) if self.unplaced.contains(owner) => Whereabouts::Unknown,
+            (None, Some(Some(placement))) => Whereabouts::Known(placement),
+            (None, Some(None)) => Whereabouts::Unknown,
+            (None, None) => Whereabouts::Known(unknown),
         }
     }
 
-    fn placement_of(&self, owner: &ConfigKey, last: &[&Location]) -> Option<Placement> {
+    fn placement_of(&self, owner: &ConfigKey, last: &Last<'_>) -> Option<Placement> {
+        let options = match last.options.map(serde_json::from_str).transpose() {
+            Ok(options) => options.unwrap_or_default(),
+            // Of a newer version of this project: without them its NICs would lose what they are to be like.
+            Err(error) => {
+                tracing::warn!(config = %owner, error = %error, "its recorded options are not understood");
+                return None;
+            }
+        };
         // A place of objects does not say which provider it was for.
-        let mut placement = Placement { assumed: true, ..Placement::default() };
-        for location in last {
+        let mut placement = Placement { assumed: true, options, ..Placement::default() };
+        for location in &last.locations {
             match location {
                 Location::Kubernetes(target) => placement.kubernetes = Some(target.clone()),
                 Location::Viola { endpoint, provider } => {

@@ -6,37 +6,31 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 use multinic_core::desired::Position;
-use multinic_core::published::Published;
 use multinic_core::{ConfigKey, MacAddr, NodeName};
 use multinic_store::inventory::RecordKey;
-use multinic_store::{RememberedNic, Removed, Store, StoreError};
-use secrecy::{ExposeSecret, SecretString};
+use multinic_store::{Removed, Store, StoreError};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
+use super::access::Cluster;
 use super::conditions::Undelivered;
+use super::failures::{Failure, Owners, failed, failure, hold, judge, skipped};
+use super::farewells::Farewells;
 use super::gone::Waiting;
 use super::ledger::Trust;
 use super::metrics::ClusterMetrics;
-use super::moves::{Places, Standing, is_farewell};
-use super::placement::{Defaults, Location, Placement, Target, Viola};
+use super::placement::{Defaults, Location, Placement, Target};
+use super::places::{Places, Standing};
 use super::project::{Projection, project};
 use super::reconciler::sooner;
 use super::removals::Removals;
-use super::report::MANAGER;
-use super::rounds::{LEAST_RETRY, Place, Progress, Round, Rounds, Silent, Sink};
-use super::secrets::Secrets;
+use super::rounds::{LEAST_RETRY, Place, Progress, Round, Rounds};
 use crate::inventory::Inventory;
 use crate::inventory::reports::Reports;
-use crate::sinks::{Delivery, KubernetesSink, NodeWish, SinkError, ViolaSink};
+use crate::sinks::{Delivery, NodeWish, SinkError, ViolaSink};
 
-/// A kubeconfig that rotated is found so late at most.
-const KUBECONFIG_AGE: Duration = Duration::from_secs(300);
 /// How long a NIC that came back from a lost ledger must not be named by any configuration before its node is delivered
 /// without it.
-const UNCLAIMED: Duration = Duration::from_secs(600);
-/// How many deliveries of one configuration are told that failed.
-const MOST_ALIKE: usize = 16;
+pub(super) const UNCLAIMED: Duration = Duration::from_secs(600);
 /// When nodes that are cleaning up are looked at again.
 const RELEASING: Duration = Duration::from_secs(5);
 /// The same behind a Viola, which has to be asked.
@@ -70,15 +64,13 @@ pub(super) struct Deliverer {
 #[derive(Default)]
 pub(super) struct Memory {
     pub sinks: BTreeMap<Target, Cluster>,
-    violas: HashMap<String, Arc<ViolaSink>>,
+    pub violas: HashMap<String, Arc<ViolaSink>>,
     /// Deliveries that are under way, and what was refused.
     pub rounds: Rounds,
     /// The same for what was left.
-    pub farewells: Rounds,
-    /// Places that did not answer when they were looked at.
-    pub silent: Silent,
-    /// What each Viola was sent, by Viola, provider and node.
-    posted: BTreeMap<(String, String, NodeName), u64>,
+    pub farewells: Farewells,
+    /// What each Viola was sent.
+    posted: BTreeMap<(Place, NodeName), u64>,
     /// The inventory's records with the hashes of their configurations; none before they were read.
     pub records: Option<BTreeMap<RecordKey, String>>,
     /// How far what agents report was taken.
@@ -104,27 +96,9 @@ impl Memory {
         }
     }
 
-    /// A Viola has nothing of a node any more.
-    pub fn forget_posted(&mut self, url: &str, provider: &str, node: &NodeName) {
-        let violas = &self.violas;
-        let is_of = |id: &String| violas.get(id).is_some_and(|viola| viola.url() == url);
-        self.posted.retain(|(id, at, name), _| !(at == provider && name == node && is_of(id)));
-    }
-}
-
-/// A sink with what follows it.
-pub(super) struct Cluster {
-    pub sink: Arc<KubernetesSink>,
-    follower: JoinHandle<()>,
-    kubeconfig: Option<SecretString>,
-    read: Instant,
-    /// Whether the last delivery had an error.
-    ailing: bool,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.follower.abort();
+    /// It is not known any more what a Viola has of a node.
+    pub fn forget_posted(&mut self, location: &Location, node: &NodeName) {
+        self.posted.retain(|(place, name), _| !(name == node && place.is_at(location)));
     }
 }
 
@@ -145,22 +119,6 @@ pub(super) struct Delivered {
     pub leaving: BTreeMap<ConfigKey, String>,
 }
 
-/// One node that could not be delivered.
-pub(super) struct Failure {
-    pub node: NodeName,
-    owners: BTreeSet<ConfigKey>,
-    undelivered: Undelivered,
-}
-
-impl Failure {
-    /// Whether that is why.
-    pub fn is(&self, reason: &str) -> bool {
-        self.undelivered.reason == reason
-    }
-}
-
-type Owners = BTreeMap<NodeName, BTreeSet<ConfigKey>>;
-
 impl Deliverer {
     /// Delivers everything that is published and not there yet. An error is the ledger's or the inventory's.
     pub async fn deliver(&mut self, store: &Store, standing: &Standing) -> Result<Delivered, StoreError> {
@@ -173,10 +131,7 @@ impl Deliverer {
         self.memory.rounds.anew();
         let rounds = self.memory.rounds.take();
         self.settle_rounds(store, rounds, &removed, &mut done).await?;
-        self.memory.farewells.anew();
-        for (place, Round { wishes, results }) in self.memory.farewells.take() {
-            self.memory.farewells.settle(&place, &wishes, &results, self.error_interval);
-        }
+        self.memory.farewells.take(self.error_interval);
         self.read_records().await?;
         let unknown = self.defaults.place_unknown(&self.environment);
         let mut owners = Owners::new();
@@ -184,14 +139,20 @@ impl Deliverer {
             owners.entry(node.clone()).or_default().extend(owner.clone());
         }
         let unsettled = standing.live.iter().find(|key| !published.spec_hashes.contains_key(*key));
-        self.place_absent(store, &published, &removed).await?;
+        let mut places = match self.memory.places.take() {
+            Some(places) => places,
+            None => Places::read(store).await?,
+        };
+        self.place_absent(&places, &published, &removed);
+        let left = self.places_left(store, &mut places, (&published, &removed), standing).await?;
+        self.memory.places = Some(places);
         let (mut projection, removals) = {
             let targets = self.places().chain([&unknown]).filter_map(|it| it.kubernetes.as_ref());
             let targets: BTreeSet<&Target> = targets.collect();
             let place = |key: &ConfigKey| self.place_of(key, &unknown);
             (project(&published, &removed, targets, place), Removals::new(&removed, place))
         };
-        let mut departures = self.departures(store, &published, &removed, standing, &mut done).await?;
+        let mut departures = self.departures(left, &published, &removed);
         let mut failures = skipped(&projection, &published);
         let sure = unsettled.is_none() && self.memory.trust.is_sure_of(&standing.live);
         let records = if sure { self.unknown_records(&published, &removed) } else { Vec::new() };
@@ -203,7 +164,7 @@ impl Deliverer {
             // What is left as it is does not stay so for ever.
             sooner(&mut done.again, Instant::now() + self.error_interval.max(LEAST_RETRY));
         }
-        departures.set_aside(&mut projection);
+        self.set_aside(&mut departures, &mut projection);
         let mut batches = wishes_of(std::mem::take(&mut projection.kubernetes));
         batches.extend(self.news_for_violas(&projection, &removals));
         self.post((store, &position), &batches, &removed, &owners, &mut done, &mut failures).await?;
@@ -213,9 +174,9 @@ impl Deliverer {
             batches.extend(late);
         }
         self.memory.rounds.retain(&batches);
-        self.take_leave((store, &position), departures, &projection, &failures, &mut done).await?;
+        self.take_leave((store, &position), &departures, &projection, &failures, &mut done).await?;
         self.note_removals((store, &position), &removals, &projection, &batches, &mut done).await?;
-        self.wait_for_leave(standing, &mut done);
+        Self::wait_for_leave(standing, &mut done);
         // What was delivered is delivered, whatever becomes of the inventory.
         let kept = self.keep_records(&projection, &failures, &records).await;
         if let Err(error) = kept {
@@ -244,28 +205,33 @@ impl Deliverer {
                 // One that is known says what is there.
                 false => Ok(self.known_sink(place, position)),
             };
-            if let Ok(Some(sink)) = &sink
-                && !self.is_being_left(place)
-            {
-                let sent = self.memory.rounds.begin(place, sink, wishes);
-                self.forget_posted(place, &sent);
+            let held = self.memory.farewells.held(place);
+            if let Ok(Some(sink)) = &sink {
+                for wish in self.memory.rounds.begin(place, sink, wishes, &held) {
+                    // Until there is an answer nobody knows what a Viola has.
+                    self.memory.posted.remove(&(place.clone(), wish.config.node.clone()));
+                }
             }
             if let Err(error) = &sink {
                 for wish in wishes {
                     self.memory.rounds.refuse(place, wish, error, self.error_interval);
                 }
             }
-            sinks.push(sink.ok().flatten());
+            sinks.push((sink.ok().flatten(), held));
         }
         let rounds = self.memory.rounds.collect().await;
         self.settle_rounds(store, rounds, removed, done).await?;
-        for ((place, wishes), sink) in batches.iter().zip(sinks) {
+        for ((place, wishes), (sink, held)) in batches.iter().zip(sinks) {
             let location = self.location(place);
             for wish in wishes {
                 // Whoever lost a NIC waits for it to go, but not at a place where it never was.
                 let lost = owners.get(&wish.config.node).into_iter().flatten();
                 let lost = lost.filter(|owner| location.as_ref().is_none_or(|it| self.may_be_at(owner, it)));
-                let failure = match self.memory.rounds.progress(place, sink.as_ref(), wish) {
+                let progress = match held.contains(&wish.config.node) {
+                    true => Progress::UnderWay,
+                    false => self.memory.rounds.progress(place, sink.as_ref(), wish),
+                };
+                let failure = match progress {
                     Progress::Delivered => continue,
                     Progress::UnderWay => {
                         if !self.memory.rounds.is_under_way(|other| other == place) {
@@ -286,21 +252,6 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Until there is an answer nobody knows what a Viola has.
-    fn forget_posted(&mut self, place: &Place, sent: &[Arc<NodeWish>]) {
-        if let Place::Viola { id, provider } = place {
-            for wish in sent {
-                self.memory.posted.remove(&(id.clone(), provider.clone(), wish.config.node.clone()));
-            }
-        }
-    }
-
-    /// Whether something is on its way that takes nodes away at a place: what is sent now could arrive before it.
-    fn is_being_left(&self, place: &Place) -> bool {
-        let Some(Location::Viola { endpoint, provider }) = self.location(place) else { return false };
-        self.memory.farewells.is_under_way(|left| is_farewell(left, &endpoint, &provider))
-    }
-
     /// Whether something of a configuration may be at a place: it is published there, or was, or nobody knows.
     fn may_be_at(&self, owner: &ConfigKey, location: &Location) -> bool {
         let recorded = self.memory.places.as_ref();
@@ -316,11 +267,13 @@ impl Deliverer {
         removed: &[Removed],
         done: &mut Delivered,
     ) -> Result<(), StoreError> {
-        let mut free: Vec<(NodeName, MacAddr)> = Vec::new();
-        for (place, Round { wishes, results }) in rounds {
+        let (mut free, mut clean) = (Vec::new(), BTreeSet::new());
+        for (place, round) in rounds {
+            self.memory.rounds.settle(&place, &round, self.error_interval);
+            let Round { wishes, results } = round;
             let wanted: HashMap<&NodeName, &Arc<NodeWish>> =
                 wishes.iter().map(|wish| (&wish.config.node, wish)).collect();
-            self.memory.rounds.settle(&place, &wishes, &results, self.error_interval);
+            let location = self.location(&place);
             let mut ailing = false;
             for (node, result) in results {
                 let Some(wish) = wanted.get(&node) else { continue };
@@ -334,7 +287,7 @@ impl Deliverer {
                     }
                 };
                 if wish.is_tombstone() && delivery != Delivery::Releasing {
-                    done.buried.extend(self.location(&place).map(|location| (location, node.clone())));
+                    done.buried.extend(location.clone().map(|location| (location, node.clone())));
                 }
                 match &place {
                     Place::Kubernetes(target) => {
@@ -345,9 +298,10 @@ impl Deliverer {
                             continue;
                         }
                         // Its agent held the object until its NICs were gone.
-                        if self.memory.releasing.remove(&releasing) {
+                        if self.memory.releasing.contains(&releasing) {
                             let gone = removed.iter().filter(|it| it.node == node && !it.released);
                             free.extend(gone.map(|it| (it.node.clone(), it.mac)));
+                            clean.insert(releasing);
                         }
                         if delivery == Delivery::Unchanged {
                             continue;
@@ -358,14 +312,12 @@ impl Deliverer {
                         sooner(&mut done.again, Instant::now() + VIOLA_RELEASING);
                         continue;
                     }
-                    Place::Viola { id, provider } => {
+                    Place::Viola { .. } => {
                         if wish.is_tombstone() && delivery == Delivery::Removed {
                             done.gone.insert(node.clone());
                         }
-                        let key = (id.clone(), provider.clone(), node.clone());
-                        match wish.is_tombstone() {
-                            true => drop(self.memory.posted.remove(&key)),
-                            false => drop(self.memory.posted.insert(key, wish.fingerprint())),
+                        if !wish.is_tombstone() {
+                            self.memory.posted.insert((place.clone(), node.clone()), wish.fingerprint());
                         }
                     }
                 }
@@ -381,105 +333,9 @@ impl Deliverer {
             let count = store.release(&free).await?;
             tracing::debug!(count, "nodes have cleaned up; their slots are free");
         }
+        // Only now: a ledger that fails is told again.
+        self.memory.releasing.retain(|releasing| !clean.contains(releasing));
         Ok(())
-    }
-
-    /// How a place is spoken to, if that is known already.
-    fn known_sink(&self, place: &Place, position: &Position) -> Option<Sink> {
-        match place {
-            Place::Kubernetes(target) => {
-                let sink = Arc::clone(&self.memory.sinks.get(target)?.sink);
-                Some(Sink::Kubernetes(sink, Arc::new(self.memory.trust.ledger(target, position))))
-            }
-            Place::Viola { id, .. } => self.memory.violas.get(id).cloned().map(Sink::Viola),
-        }
-    }
-
-    /// How a place is spoken to.
-    async fn sink(&mut self, place: &Place, position: &Position) -> Result<Option<Sink>, SinkError> {
-        if let Place::Kubernetes(target) = place {
-            self.cluster(target).await?;
-        }
-        if let Some(known) = self.known_sink(place, position) {
-            return Ok(Some(known));
-        }
-        let Place::Viola { id, .. } = place else { return Ok(None) };
-        let Some(viola) = self.violas().find(|viola| viola.id == *id) else { return Ok(None) };
-        let sink = Arc::new(ViolaSink::new(viola.settings)?);
-        self.memory.violas.insert(id.clone(), Arc::clone(&sink));
-        Ok(Some(Sink::Viola(sink)))
-    }
-
-    /// Every Viola that something may be delivered to.
-    fn violas(&self) -> impl Iterator<Item = Viola> {
-        let unknown = self.defaults.place_unknown(&self.environment).viola;
-        let known = self.places().filter_map(|placement| placement.viola.clone()).collect::<Vec<_>>();
-        known.into_iter().chain(unknown)
-    }
-
-    /// A place in the words of the ledger.
-    pub(super) fn location(&self, place: &Place) -> Option<Location> {
-        match place {
-            Place::Kubernetes(target) => Some(Location::Kubernetes(target.clone())),
-            Place::Viola { id, provider } => {
-                let viola = self.violas().find(|viola| viola.id == *id)?;
-                let endpoint = viola.settings.endpoint.to_string();
-                Some(Location::Viola { endpoint, provider: provider.clone() })
-            }
-        }
-    }
-
-    /// The sink of a target, made anew where its kubeconfig is another one now.
-    async fn cluster(&mut self, target: &Target) -> Result<Arc<KubernetesSink>, SinkError> {
-        let now = Instant::now();
-        if let Some(known) = self.memory.sinks.get(target) {
-            let current = match &target.kubeconfig {
-                None => true,
-                Some(_) if !known.ailing => now.duration_since(known.read) < KUBECONFIG_AGE,
-                Some(_) => false,
-            };
-            if current {
-                return Ok(Arc::clone(&known.sink));
-            }
-        }
-        let kubeconfig = self.kubeconfig(target).await?;
-        if let Some(known) = self.memory.sinks.get_mut(target) {
-            let text =
-                |secret: &Option<SecretString>| secret.as_ref().map(|it| it.expose_secret().to_owned());
-            known.read = now;
-            if text(&known.kubeconfig) == text(&kubeconfig) {
-                return Ok(Arc::clone(&known.sink));
-            }
-        }
-        let sink = match &kubeconfig {
-            None => KubernetesSink::new(self.client.clone(), &target.namespace, MANAGER),
-            Some(text) => KubernetesSink::for_kubeconfig(text, &target.namespace, MANAGER).await?,
-        };
-        let sink = Arc::new(sink);
-        let (watched, drift) = (Arc::clone(&sink), Arc::clone(&self.drift));
-        let follower = tokio::spawn(async move {
-            loop {
-                watched.drifted().await;
-                drift.notify_one();
-            }
-        });
-        let cluster = Cluster { sink: Arc::clone(&sink), follower, kubeconfig, read: now, ailing: false };
-        self.memory.sinks.insert(target.clone(), cluster);
-        Ok(sink)
-    }
-
-    async fn kubeconfig(&self, target: &Target) -> Result<Option<SecretString>, SinkError> {
-        let Some((namespace, name, key)) = &target.kubeconfig else { return Ok(None) };
-        let mut secrets = Secrets::new(self.client.clone(), namespace);
-        let text = secrets.text("spec.target.kubeconfigSecretRef", name, key).await;
-        let text =
-            text.map_err(|error| SinkError::Kubeconfig(format!("{}: {}", error.field, error.problem)))?;
-        Ok(Some(text))
-    }
-
-    /// The sink of a target for a look at what is there.
-    pub async fn look(&mut self, target: &Target) -> Result<Arc<KubernetesSink>, SinkError> {
-        self.cluster(target).await
     }
 
     /// What Violas are to be sent: what changed since they were, and what removals have not reached them.
@@ -500,36 +356,16 @@ impl Deliverer {
 
     /// Whether a Viola has a node as it is to be, by its answers to this process: a new one posts everything once.
     pub(super) fn has(&self, place: &Place, wish: &NodeWish) -> bool {
-        let Place::Viola { id, provider } = place else { return false };
-        let node = wish.config.node.clone();
-        let posted = self.memory.posted.get(&(id.clone(), provider.clone(), node));
+        let posted = self.memory.posted.get(&(place.clone(), wish.config.node.clone()));
         posted.is_some_and(|posted| *posted == wish.fingerprint())
     }
 
-    /// Looks again at what was left, and lets a configuration that is deleted wait for it.
-    fn wait_for_leave(&self, standing: &Standing, done: &mut Delivered) {
-        for (owner, place) in std::mem::take(&mut done.leaving) {
-            let list = done.undelivered.entry(owner.clone()).or_default();
-            let wait = if list.is_empty() { RELEASING } else { self.error_interval.max(LEAST_RETRY) };
-            sooner(&mut done.again, Instant::now() + wait);
-            if list.is_empty() && !standing.live.contains(&owner) {
-                let message = format!("what was published at {place} is being taken away");
-                list.push(Undelivered { reason: "Moving", removal: true, message });
-            }
-        }
-    }
-}
-
-/// Says of each configuration what of it is not delivered.
-fn judge(failures: Vec<Failure>, done: &mut Delivered) {
-    for Failure { node: _, owners, undelivered } in failures {
-        for owner in owners {
-            let list = done.undelivered.entry(owner).or_default();
-            // Of many alike, a few say it all.
-            let alike = list.iter().filter(|one| one.removal == undelivered.removal).count();
-            if alike < MOST_ALIKE && !list.contains(&undelivered) {
-                list.push(undelivered.clone());
-            }
+    /// Lets a configuration that is deleted wait for what is still at places that it left.
+    fn wait_for_leave(standing: &Standing, done: &mut Delivered) {
+        let leaving = done.leaving.iter().filter(|(owner, _)| !standing.live.contains(owner));
+        let leaving: Vec<_> = leaving.map(|(owner, place)| (owner.clone(), place.clone())).collect();
+        for (owner, place) in leaving {
+            done.moving(&owner, format!("what was published at {place} is being taken away"));
         }
     }
 }
@@ -537,52 +373,6 @@ fn judge(failures: Vec<Failure>, done: &mut Delivered) {
 fn wishes_of(kubernetes: BTreeMap<Target, Vec<Arc<NodeWish>>>) -> Vec<(Place, Vec<Arc<NodeWish>>)> {
     let wishes = kubernetes.into_iter().filter(|(_, wishes)| !wishes.is_empty());
     wishes.map(|(target, wishes)| (Place::Kubernetes(target), wishes)).collect()
-}
-
-/// Leaves nodes as they are which have NICs that no configuration named yet since the ledger was lost: delivered without
-/// them they would lose them, and nothing proves that they are to go.
-fn hold(
-    projection: &mut Projection,
-    unclaimed: Vec<RememberedNic>,
-    unsettled: Option<&ConfigKey>,
-    owners: &Owners,
-    failures: &mut Vec<Failure>,
-) {
-    let mut held: BTreeMap<NodeName, Vec<String>> = BTreeMap::new();
-    for nic in unclaimed {
-        held.entry(nic.node).or_default().push(nic.mac.to_string());
-    }
-    if held.is_empty() {
-        return;
-    }
-    let until = match unsettled {
-        Some(config) => format!("{config} is carried out completely"),
-        None => format!("that has been so for {} minutes", UNCLAIMED.as_secs() / 60),
-    };
-    let mut seen = BTreeSet::new();
-    let mut tell = |wish: &NodeWish| {
-        let node = &wish.config.node;
-        let Some(macs) = held.get(node).filter(|_| seen.insert(node.clone())) else { return };
-        let message = format!(
-            "node {node}: {} came back with a ledger that was lost, and no configuration names them yet; the node stays as \
-             it is until {until}",
-            macs.join(", ")
-        );
-        let undelivered = Undelivered { reason: "UnclaimedInterfaces", removal: false, message };
-        failures.push(failed(wish, owners.get(node).into_iter().flatten(), undelivered));
-    };
-    let Projection { kubernetes, viola, providers, skipped, .. } = projection;
-    let is_held = |wish: &NodeWish| held.contains_key(&wish.config.node);
-    for wishes in kubernetes.values_mut() {
-        wishes.extract_if(.., |wish| is_held(wish)).for_each(|wish| tell(&wish));
-    }
-    for wishes in viola.values_mut() {
-        wishes.extract_if(.., |wish| is_held(wish)).for_each(|wish| tell(&wish));
-    }
-    for wishes in providers.values_mut() {
-        wishes.retain(|wish| !is_held(wish));
-    }
-    skipped.extend(held.into_keys());
 }
 
 /// What was taken away from nodes that have other NICs and has not been let go.
@@ -599,52 +389,6 @@ fn shrunk(projection: &Projection, removed: &[Removed]) -> BTreeMap<NodeName, Ve
         shrunk.entry(node.clone()).or_default().push(*mac);
     }
     shrunk
-}
-
-/// Nodes that are left as they are: whoever has something there is not delivered.
-fn skipped(projection: &Projection, published: &Published) -> Vec<Failure> {
-    let mut owners = Owners::new();
-    for row in published.interfaces.iter().filter(|row| projection.skipped.contains(&row.node)) {
-        owners.entry(row.node.clone()).or_default().insert(row.owner.clone());
-    }
-    let failure = |(node, owners): (NodeName, BTreeSet<ConfigKey>)| {
-        let names: Vec<String> = owners.iter().map(ToString::to_string).collect();
-        let message = format!(
-            "node {node} is left as it is: where all of its configurations ({}) publish, and what, is not known yet",
-            names.join(", ")
-        );
-        let undelivered = Undelivered { reason: "NodeSkipped", removal: false, message };
-        Failure { node, owners, undelivered }
-    };
-    owners.into_iter().map(failure).collect()
-}
-
-fn failure<'a>(
-    wish: &'a NodeWish,
-    lost: impl Iterator<Item = &'a ConfigKey>,
-    place: &Place,
-    error: &SinkError,
-) -> Failure {
-    let reason = place.reason(error);
-    let node = &wish.config.node;
-    let removal = matches!(error, SinkError::RemovalNotPropagated { .. });
-    let text = error.to_string();
-    let message = if text.contains(node.as_str()) { text } else { format!("node {node}: {text}") };
-    let mut failed = failed(wish, lost, Undelivered { reason, removal, message });
-    if let SinkError::LedgerStale { owners, .. } = error {
-        failed.owners.extend(owners.iter().cloned());
-    }
-    failed
-}
-
-/// `lost` are those who lost something of the node.
-fn failed<'a>(
-    wish: &'a NodeWish,
-    lost: impl Iterator<Item = &'a ConfigKey>,
-    undelivered: Undelivered,
-) -> Failure {
-    let owners = wish.owners.values().chain(lost).cloned().collect();
-    Failure { node: wish.config.node.clone(), owners, undelivered }
 }
 
 fn word(result: &Result<Delivery, SinkError>) -> &'static str {

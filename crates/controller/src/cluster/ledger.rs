@@ -13,11 +13,11 @@ use multinic_core::ConfigKey;
 use multinic_core::desired::Position;
 
 use super::conditions::Undelivered;
-use super::deliver::{Delivered, Deliverer, Failure};
-use super::moves::Standing;
+use super::deliver::{Delivered, Deliverer};
+use super::failures::Failure;
 use super::placement::Target;
+use super::places::Standing;
 use super::reconciler::Reconciler;
-use super::restore::restore;
 use super::rounds::Place;
 use crate::pass::{Configs, Report};
 use crate::sinks::error::names;
@@ -38,6 +38,8 @@ pub(super) struct Trust {
     compared: BTreeSet<Target>,
     /// Whether something showed that it may be an old copy.
     suspect: bool,
+    /// How often it stood further back than before.
+    setbacks: u64,
 }
 
 impl Trust {
@@ -48,6 +50,7 @@ impl Trust {
             .is_some_and(|before| before.epoch != position.epoch || before.revision > position.revision);
         if back {
             self.suspect = true;
+            self.setbacks += 1;
             self.fresh.clear();
             self.compared.clear();
         }
@@ -68,6 +71,11 @@ impl Trust {
     /// The objects of a target have been compared with the ledger, and it knows what they know.
     pub fn compared(&mut self, target: &Target) {
         self.compared.insert(target.clone());
+    }
+
+    /// How often the ledger turned out to stand further back than before.
+    pub fn setbacks(&self) -> u64 {
+        self.setbacks
     }
 
     /// Whether a removal of a configuration's that the ledger knows may be told where nothing shows how old it is.
@@ -105,23 +113,24 @@ impl Reconciler {
         let ahead = news
             .filter_map(|(target, cluster)| Some((target.clone(), cluster.sink.ahead_of(&position)?.len())));
         for (target, ahead) in ahead.collect::<Vec<_>>() {
-            if ahead > 0 {
-                self.deliverer.memory.trust.suspect = true;
-                tracing::error!(
-                    place = target.name(),
-                    objects = ahead,
-                    epoch = position.epoch,
-                    revision = position.revision,
-                    "LedgerStale: objects were written from another ledger, or from a newer state of this one; what they know \
-                     is taken into it, and nothing is taken out of them before clouds were read"
-                );
-                if let Err(error) = restore(&self.store, &mut self.deliverer, &target).await {
-                    tracing::error!(place = target.name(), error = %error, "what the objects know cannot be taken in");
-                    continue;
-                }
+            if ahead == 0 {
+                self.deliverer.memory.trust.compared(&target);
+                self.undelivered = None;
+                continue;
             }
-            self.deliverer.memory.trust.compared(&target);
-            self.undelivered = None;
+            if self.unread.problem(&target).is_some() {
+                continue;
+            }
+            self.deliverer.memory.trust.suspect = true;
+            self.unread.want(&target);
+            tracing::error!(
+                place = target.name(),
+                objects = ahead,
+                epoch = position.epoch,
+                revision = position.revision,
+                "LedgerStale: objects were written from another ledger, or from a newer state of this one; what they know is \
+                 taken into it, and nothing is taken out of them before clouds were read"
+            );
         }
     }
 }

@@ -6,9 +6,11 @@
 //! * [`watch`]: the objects as the API server has them.
 //! * [`manifest`], [`secrets`], [`clouds_yaml`]: from an object and its Secrets to the planner's value.
 //! * [`finalizer`]: a deleted configuration stays until what it published is gone.
-//! * `moves`: what configurations leave behind that are published elsewhere now. `gone`: nodes that will never clean up.
-//! * [`placement`], [`project`], `publish`, `deliver`, `rounds`, `removals`, `records`: what is published, to the sinks of each
-//!   configuration and the inventory. `absent`: where what belongs to a configuration goes that is not there.
+//! * [`placement`], [`project`], `publish`, `deliver`, `rounds`, `access`, `failures`, `removals`, `records`: what is published,
+//!   to the sinks of each configuration and the inventory. `absent`: where what belongs to a configuration goes that is not
+//!   there.
+//! * `places`, `moves`, `farewells`: what configurations leave behind that are published elsewhere now. `gone`: nodes that will
+//!   never clean up.
 //! * [`rabbitmq`]: what Contrabass says of a message broker, as a Secret.
 //! * [`restore`]: a ledger that was lost. `ledger`: one that may be an old copy.
 //! * [`triggers`], [`webhook`]: when a configuration is carried out.
@@ -35,11 +37,14 @@
 //! in the namespaces that it publishes to; create of tokenreviews and subjectaccessreviews for RECONCILE_TOKEN_REVIEW.
 
 mod absent;
+mod access;
 pub mod clouds_yaml;
 pub mod conditions;
 mod deliver;
 mod entry;
 pub mod events;
+mod failures;
+mod farewells;
 pub mod finalizer;
 mod gone;
 pub mod lease;
@@ -48,6 +53,7 @@ pub mod manifest;
 pub mod metrics;
 mod moves;
 pub mod placement;
+mod places;
 pub mod project;
 mod publish;
 pub mod rabbitmq;
@@ -347,7 +353,7 @@ impl Cluster {
             scheduled: None,
             orphans: 0,
             undelivered: None,
-            unread: BTreeMap::new(),
+            unread: restore::Unread::default(),
             observe_at: std::time::Instant::now(),
         }
     }

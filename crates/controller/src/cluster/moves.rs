@@ -1,468 +1,310 @@
 //! Configurations that moved: to other sinks, another cluster, another namespace. What they published at the old place is
-//! taken away there, once it stands at the new one.
-//!
-//! The ledger records each place before anything is delivered to it, so that a place that was left is known after a restart
-//! too. Only what the configuration itself says of places makes it leave one: where a setting of the controller moves it, such
-//! as a variable that was lost, everything stays. So it does where one Viola takes the place of another, since nobody can tell
-//! whether both lead to one cluster. Of objects it can be told: one that stands at the new place is not deleted.
+//! taken away there, once it stands at the new one. Of objects it can be told whether two names lead to one place: one that
+//! stands at the new place is not deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use multinic_core::desired::Position;
 use multinic_core::published::Published;
 use multinic_core::{ConfigKey, NodeName};
-use multinic_store::{PlaceRecord, Reached, Removed, Store, StoreError};
+use multinic_store::{Removed, Store, StoreError};
 
 use super::conditions::Undelivered;
-use super::deliver::{Delivered, Deliverer, Failure};
+use super::deliver::{Delivered, Deliverer};
+use super::failures::Failure;
+use super::farewells::{Leave, Leaver, Left, Rest, Standing, Terms};
 use super::placement::{Location, Placement, Target};
 use super::project::{Projection, tombstone};
-use super::rounds::{Place, Progress, Round, Sink};
-use crate::sinks::kubernetes::Farewell;
-use crate::sinks::{KubernetesSink, Ledger, NodeWish, SinkError, ViolaSink};
+use super::reconciler::sooner;
+use super::rounds::Place;
+use crate::sinks::{KubernetesSink, NodeWish, SinkError, ViolaSink};
 
-/// The configurations that a delivery is for.
-#[derive(Debug, Default)]
-pub(super) struct Standing {
-    /// Those that are there and not deleted.
-    pub live: BTreeSet<ConfigKey>,
-    /// Those whose annotation lets everything stay where it is.
-    pub forsaking: BTreeSet<ConfigKey>,
-}
-
-/// What is remembered of places.
-#[derive(Debug)]
-pub(super) struct Places {
-    /// Each place with what was said when it was last delivered there.
-    known: BTreeMap<(ConfigKey, Location), Said>,
-    /// Places that a setting of the controller left; told once.
-    told: BTreeSet<(ConfigKey, Location)>,
-}
-
-/// What a record of a place says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Said {
-    /// The configuration's choice.
-    choice: String,
-    /// Rises from record to record.
-    number: u64,
-}
+/// The reason of what is being taken away.
+const MOVING: &str = "Moving";
 
 /// Places that were left, with what may be there.
 #[derive(Default)]
 pub(super) struct Departures {
-    /// By target: who left it, and the nodes with objects that name those, with everybody whom they name.
-    targets: BTreeMap<Target, Left>,
-    /// By configuration, endpoint and provider: the nodes that may be there.
-    violas: BTreeMap<(ConfigKey, String, String), BTreeSet<NodeName>>,
+    /// Each with who left it, and where those publish now.
+    left: BTreeMap<Left, Terms>,
     /// Who publishes each node now.
     owners: BTreeMap<NodeName, BTreeSet<ConfigKey>>,
     /// Wishes that wait for what is delivered elsewhere.
     late: BTreeMap<Target, Vec<Arc<NodeWish>>>,
 }
 
-struct Left {
-    by: BTreeSet<ConfigKey>,
-    sink: Arc<KubernetesSink>,
-    nodes: BTreeMap<NodeName, BTreeSet<ConfigKey>>,
-}
-
-/// What there is to say of what was left.
-enum Rest {
-    Nothing,
-    Waits,
-    /// The node's agent has to look at the other object first.
-    IsRead,
-}
-
 impl Deliverer {
-    /// Records where each configuration is delivered to, and finds out what was left.
-    pub(super) async fn departures(
+    /// Puts together what was left.
+    pub(super) fn departures(
         &mut self,
-        store: &Store,
+        places: Vec<(ConfigKey, Location)>,
         published: &Published,
         removed: &[Removed],
-        standing: &Standing,
-        done: &mut Delivered,
-    ) -> Result<Departures, StoreError> {
-        let left = self.places_left(store, published, removed, standing).await?;
+    ) -> Departures {
         let mut departures = Departures::default();
-        if left.is_empty() {
-            return Ok(departures);
+        let setbacks = self.memory.trust.setbacks();
+        for (owner, location) in places {
+            let now = self.placements.get(&owner).map(Placement::locations).unwrap_or_default();
+            let whose = matches!(location, Location::Viola { .. }).then(|| owner.clone());
+            let terms = departures.left.entry(Left { location, whose });
+            let terms = terms.or_insert_with(|| Terms { by: BTreeMap::new(), setbacks });
+            terms.by.insert(owner, now);
+        }
+        self.memory.farewells.adjust(&departures.left);
+        if departures.left.is_empty() {
+            return departures;
         }
         for row in &published.interfaces {
             departures.owners.entry(row.node.clone()).or_default().insert(row.owner.clone());
         }
-        let mut targets: BTreeMap<Target, BTreeSet<ConfigKey>> = BTreeMap::new();
-        for (owner, location) in left {
-            match location {
-                Location::Kubernetes(target) => drop(targets.entry(target).or_default().insert(owner)),
-                Location::Viola { endpoint, provider } => {
-                    let there =
-                        published.interfaces.iter().filter(|row| row.owner == owner).map(|row| &row.node);
-                    let gone =
-                        removed.iter().filter(|it| it.owner.as_ref() == Some(&owner)).map(|it| &it.node);
-                    let nodes = there.chain(gone).cloned().collect();
-                    departures.violas.insert((owner, endpoint, provider), nodes);
-                }
-            }
+        for left in departures.left.keys() {
+            let Some(whose) = &left.whose else { continue };
+            let there = published.interfaces.iter().filter(|row| row.owner == *whose).map(|row| &row.node);
+            let gone = removed.iter().filter(|it| it.owner.as_ref() == Some(whose)).map(|it| &it.node);
+            // Who else publishes a node there goes on doing so.
+            let stays =
+                |owner| self.placements.get(owner).is_some_and(|it| it.locations().contains(&left.location));
+            let is_left = |node: &&NodeName| !departures.owners.get(*node).into_iter().flatten().any(stays);
+            let nodes = there.chain(gone).filter(is_left);
+            let nodes = nodes.map(|node| (node.clone(), BTreeSet::from([whose.clone()]))).collect();
+            self.memory.farewells.tell(left, nodes);
         }
-        for (target, by) in targets {
-            let (name, pause) = (target.name(), self.error_interval);
-            let mut silent = std::mem::take(&mut self.memory.silent);
-            let found = silent.look(&name, pause, self.look_back(&target)).await;
-            self.memory.silent = silent;
-            match found {
-                Ok((sink, mut nodes)) => {
-                    nodes.retain(|_, owners| !owners.is_disjoint(&by));
-                    departures.targets.insert(target, Left { by, sink, nodes });
-                }
-                Err(error) => {
-                    for owner in by {
-                        done.not_left(&owner, &target.name(), error.reason(), &error.to_string());
-                    }
-                }
-            }
-        }
-        Ok(departures)
+        departures
     }
 
-    /// The places that configurations have left, and where something is to be taken away.
-    async fn places_left(
-        &mut self,
-        store: &Store,
-        published: &Published,
-        removed: &[Removed],
-        standing: &Standing,
-    ) -> Result<Vec<(ConfigKey, Location)>, StoreError> {
-        let mut places = match self.memory.places.take() {
-            Some(places) => places,
-            None => Places::read(store).await?,
-        };
-        let mut news = Vec::new();
-        for (owner, placement) in &self.placements {
-            for location in placement.locations() {
-                let key = (owner.clone(), location);
-                if places.known.get(&key).is_none_or(|said| said.choice != placement.choice) {
-                    news.push((key, placement.choice.clone()));
-                }
-            }
-        }
-        places.record(store, news).await?;
-        let (mut left, mut forgotten) = (Vec::new(), Vec::new());
-        for (key, Said { choice, .. }) in &places.known {
-            let (owner, location) = key;
-            let Some(placement) = self.placements.get(owner) else {
-                let due =
-                    |it: &Removed| it.owner.as_ref() == Some(owner) && it.delivered != Reached::Everything;
-                let has_nothing = || {
-                    !published.interfaces.iter().any(|row| row.owner == *owner) && !removed.iter().any(due)
-                };
-                if !self.unplaced.contains(owner) && has_nothing() {
-                    forgotten.push(key.clone());
-                }
-                continue;
+    /// Sets wishes aside that would take NICs away at a place that was left, before they stand at their new one.
+    pub(super) fn set_aside(&self, departures: &mut Departures, projection: &mut Projection) {
+        let Departures { left, owners, late } = departures;
+        for (place, terms) in left {
+            let Location::Kubernetes(target) = &place.location else { continue };
+            let Some(wishes) = projection.kubernetes.get_mut(target) else { continue };
+            let there = self.memory.farewells.there(place);
+            let may_be_there = |node: &NodeName| match there {
+                Some(there) => there.contains_key(node),
+                // Nobody has looked yet.
+                None => owners.get(node).into_iter().flatten().any(|owner| terms.by.contains_key(owner)),
             };
-            if placement.locations().contains(location) {
-                continue;
-            }
-            let other_viola = matches!(location, Location::Viola { .. }) && placement.viola.is_some();
-            if standing.forsaking.contains(owner) || other_viola {
-                tracing::warn!(config = %owner, place = location.name(), "what was published there stays there");
-                forgotten.push(key.clone());
-            } else if *choice != placement.choice {
-                left.push(key.clone());
-            } else if places.told.insert(key.clone()) {
-                tracing::warn!(
-                    config = %owner, place = location.name(),
-                    "what was published there stays there, since the controller's settings and not the configuration left it"
-                );
-            }
+            let aside = wishes.extract_if(.., |wish| may_be_there(&wish.config.node));
+            late.entry(target.clone()).or_default().extend(aside);
         }
-        for key in forgotten {
-            store.forget_place(&key.0, &key.1.text()).await?;
-            places.known.remove(&key);
-        }
-        self.memory.places = Some(places);
-        Ok(left)
-    }
-
-    /// The objects of a place, with the configurations that they name.
-    async fn look_back(
-        &mut self,
-        target: &Target,
-    ) -> Result<(Arc<KubernetesSink>, BTreeMap<NodeName, BTreeSet<ConfigKey>>), SinkError> {
-        let sink = self.look(target).await?;
-        let mut nodes: BTreeMap<NodeName, BTreeSet<ConfigKey>> = BTreeMap::new();
-        for row in sink.published().await? {
-            nodes.entry(row.node).or_default().insert(row.owner);
-        }
-        Ok((sink, nodes))
     }
 
     /// Takes away what was left, as far as it stands at its new place.
     pub(super) async fn take_leave(
         &mut self,
         (store, position): (&Store, &Position),
-        departures: Departures,
+        departures: &Departures,
         projection: &Projection,
         failures: &[Failure],
         done: &mut Delivered,
     ) -> Result<(), StoreError> {
         let failed: BTreeSet<&NodeName> = failures.iter().map(|failure| &failure.node).collect();
         let is_settled = |node: &NodeName| !failed.contains(node) && !projection.skipped.contains(node);
-        let Departures { targets, violas, owners, late } = departures;
-        for (target, Left { by, sink, nodes }) in targets {
-            let ledger = self.memory.trust.ledger(&target, position);
-            let mut waiting: BTreeSet<ConfigKey> = BTreeSet::new();
-            for (node, named) in nodes {
-                let rest = if !named.is_subset(&by) {
-                    // Whoever else publishes there takes our NICs out of the object.
-                    let wishes = late.get(&target).into_iter().flatten();
-                    let shared = wishes.into_iter().any(|wish| wish.config.node == node);
-                    if shared { Ok(Rest::Waits) } else { Ok(Rest::Nothing) }
-                } else if is_settled(&node) {
-                    let (name, pause) = (target.name(), self.error_interval);
-                    let mut silent = std::mem::take(&mut self.memory.silent);
-                    let leave = self.leave_node(&sink, &node, owners.get(&node), &ledger);
-                    let left = silent.look(&name, pause, leave).await;
-                    self.memory.silent = silent;
-                    left
-                } else {
-                    Ok(Rest::Waits)
-                };
-                match rest {
-                    Ok(Rest::Nothing) => {}
-                    Ok(Rest::Waits) => waiting.extend(named),
-                    Ok(Rest::IsRead) => {
-                        let why = "its agent still reads the object there: give it the new NODE_CR_NAMESPACE or cluster";
-                        for owner in named.intersection(&by) {
-                            done.not_left(
-                                owner,
-                                &format!("node {node} in {}", target.name()),
-                                "AgentElsewhere",
-                                why,
-                            );
-                        }
-                        waiting.extend(named);
-                    }
-                    Err(error) => {
-                        for owner in named.intersection(&by) {
-                            done.not_left(
-                                owner,
-                                &format!("node {node} in {}", target.name()),
-                                error.reason(),
-                                &error.to_string(),
-                            );
-                        }
-                        waiting.extend(named);
-                    }
+        for (left, terms) in &departures.left {
+            let Some(due) = self.due_at(left, terms, departures, is_settled) else { continue };
+            match self.leave(left, terms, position).await {
+                Ok(leave) => {
+                    let leavers = self.leavers(left, due, departures, projection).await;
+                    self.memory.farewells.begin(left, leave, leavers);
                 }
-            }
-            for owner in by {
-                let key = (owner, Location::Kubernetes(target.clone()));
-                self.settle(store, key, &waiting, done).await?;
-            }
-            let used =
-                self.placements.values().any(|placement| placement.kubernetes.as_ref() == Some(&target));
-            if !used && waiting.is_empty() {
-                self.memory.sinks.remove(&target);
+                Err(error) => self.memory.farewells.fail(left, error, self.error_interval),
             }
         }
-        for ((owner, endpoint, provider), nodes) in violas {
-            let mut waiting = BTreeSet::new();
-            let mut gone = Vec::new();
-            for node in nodes {
-                if !is_settled(&node) {
-                    waiting.insert(owner.clone());
-                    continue;
-                }
-                let pause = self.error_interval;
-                let mut silent = std::mem::take(&mut self.memory.silent);
-                let look = self.is_viola_left(&node, &endpoint, &provider, owners.get(&node), projection);
-                let left =
-                    silent.look(&format!("what {owner} published behind {endpoint}"), pause, look).await;
-                self.memory.silent = silent;
-                match left {
-                    Ok(None) => drop(waiting.insert(owner.clone())),
-                    Ok(Some(false)) => {}
-                    Ok(Some(true)) => gone.push(tombstone(
-                        &node,
-                        projection.losses.get(&node).and_then(|loss| loss.server.as_ref()),
-                        Some(&provider).filter(|it| !it.is_empty()).map(String::as_str),
-                    )),
-                    Err(error) => {
-                        done.not_left(
-                            &owner,
-                            &format!("node {node} behind {endpoint}"),
-                            error.reason(),
-                            &error.to_string(),
-                        );
-                        waiting.insert(owner.clone());
-                    }
-                }
+        self.memory.farewells.collect(self.error_interval).await;
+        for (left, terms) in &departures.left {
+            if self.due_at(left, terms, departures, is_settled).is_some() {
+                sooner(&mut done.again, Instant::now());
             }
-            for (node, error) in self.tombstones(&owner, &endpoint, &provider, &gone).await {
-                if let Some(error) = error {
-                    done.not_left(
-                        &owner,
-                        &format!("node {node} behind {endpoint}"),
-                        error.reason(),
-                        &error.to_string(),
-                    );
-                }
-                waiting.insert(owner.clone());
+            let waiting = self.waiting(left, terms, departures, done);
+            for owner in terms.by.keys() {
+                self.conclude(store, owner, &left.location, waiting.contains(owner), done).await?;
             }
-            self.settle(store, (owner, Location::Viola { endpoint, provider }), &waiting, done).await?;
+            if let Location::Kubernetes(target) = &left.location
+                && waiting.is_empty()
+                && !self.placements.values().any(|it| it.kubernetes.as_ref() == Some(target))
+            {
+                self.memory.sinks.remove(target);
+            }
         }
         Ok(())
     }
 
-    /// Forgets a place that nothing is left at; else it is looked at again, and a configuration that is deleted waits.
-    async fn settle(
+    /// The nodes to be taken away at a place now; none where nothing is to be done.
+    fn due_at(
+        &self,
+        left: &Left,
+        terms: &Terms,
+        departures: &Departures,
+        is_settled: impl Fn(&NodeName) -> bool,
+    ) -> Option<BTreeSet<NodeName>> {
+        // What is on its way there could arrive after it.
+        if self.memory.rounds.is_under_way(|place| place.is_at(&left.location)) {
+            return None;
+        }
+        self.memory.farewells.due(left, departures.owned_by(terms), is_settled)
+    }
+
+    /// How a place that was left is spoken to.
+    async fn leave(&mut self, left: &Left, terms: &Terms, position: &Position) -> Result<Leave, SinkError> {
+        match (&left.location, &left.whose) {
+            (Location::Kubernetes(target), _) => {
+                let sink = self.cluster(target).await?;
+                let ledger = self.memory.trust.ledger(target, position);
+                Ok(Leave::Objects { sink, by: terms.by.keys().cloned().collect(), ledger })
+            }
+            (Location::Viola { endpoint, provider }, whose) => {
+                let whose = whose.clone().unwrap_or_else(|| ConfigKey::new("", ""));
+                let access = self.placements.get(&whose).map(|it| it.access.clone()).unwrap_or_default();
+                let viola = self.defaults.left_viola(endpoint, &access, &self.environment);
+                let viola = viola.map_err(|error| SinkError::Setting {
+                    setting: "VIOLA_ENDPOINT",
+                    problem: error.problem,
+                })?;
+                let sink = Arc::new(ViolaSink::new(viola.settings)?);
+                let provider = Some(provider.clone()).filter(|provider| !provider.is_empty());
+                Ok(Leave::Viola { sink, provider, whose })
+            }
+        }
+    }
+
+    /// The nodes to be taken away, with the places where they must stand.
+    async fn leavers(
+        &mut self,
+        left: &Left,
+        nodes: BTreeSet<NodeName>,
+        departures: &Departures,
+        projection: &Projection,
+    ) -> BTreeMap<NodeName, Leaver> {
+        let mut sinks: BTreeMap<Target, Result<Arc<KubernetesSink>, SinkError>> = BTreeMap::new();
+        let mut leavers = BTreeMap::new();
+        for node in nodes {
+            let owners = departures.owners.get(&node).into_iter().flatten();
+            let placements: Vec<Placement> =
+                owners.filter_map(|owner| self.placements.get(owner)).cloned().collect();
+            let targets: BTreeSet<&Target> =
+                placements.iter().filter_map(|it| it.kubernetes.as_ref()).collect();
+            let mut stands = Ok(Vec::new());
+            for target in targets {
+                if !sinks.contains_key(target) {
+                    let sink = self.cluster(target).await;
+                    sinks.insert(target.clone(), sink);
+                }
+                match (&mut stands, sinks.get(target)) {
+                    (Ok(stands), Some(Ok(sink))) => stands.push(Arc::clone(sink)),
+                    (_, Some(Err(error))) => stands = Err(error.clone()),
+                    _ => {}
+                }
+            }
+            let stands = match stands {
+                Ok(stands) => stands,
+                Err(error) => {
+                    self.memory.farewells.refuse(left, node, error, self.error_interval);
+                    continue;
+                }
+            };
+            let viola = placements.iter().any(|placement| placement.viola.is_some());
+            let server = projection.losses.get(&node).and_then(|loss| loss.server.as_ref());
+            let provider = match &left.location {
+                Location::Viola { provider, .. } => Some(provider.as_str()).filter(|it| !it.is_empty()),
+                Location::Kubernetes(_) => None,
+            };
+            // Until there is an answer nobody knows what it has.
+            self.memory.forget_posted(&left.location, &node);
+            let tombstone = tombstone(&node, server, provider);
+            leavers.insert(node, Leaver { stands, viola, tombstone });
+        }
+        leavers
+    }
+
+    /// Those of whom something is still at a place. Says what has to be said of it.
+    fn waiting(
+        &self,
+        left: &Left,
+        terms: &Terms,
+        departures: &Departures,
+        done: &mut Delivered,
+    ) -> BTreeSet<ConfigKey> {
+        let place = left.location.name();
+        if let Some(again) = self.memory.farewells.again(left) {
+            sooner(&mut done.again, again);
+        }
+        let everybody = || terms.by.keys().cloned().collect();
+        let standing = match self.memory.farewells.standing(left) {
+            Standing::UnderWay => {
+                for owner in terms.by.keys() {
+                    done.moving(owner, format!("what was published at {place} is being taken away"));
+                }
+                return everybody();
+            }
+            Standing::Failed(error) => {
+                for owner in terms.by.keys() {
+                    done.not_left(owner, &place, error.reason(), &error.to_string());
+                }
+                return everybody();
+            }
+            Standing::Seen(there) => there,
+        };
+        let mut waiting = BTreeSet::new();
+        for (node, (whose, rest)) in standing {
+            let problem = match rest {
+                Rest::Shared => {
+                    let late = match &left.location {
+                        Location::Kubernetes(target) => departures.late.get(target),
+                        Location::Viola { .. } => None,
+                    };
+                    if late.into_iter().flatten().any(|wish| wish.config.node == *node) {
+                        waiting.extend(whose.iter().cloned());
+                    }
+                    continue;
+                }
+                Rest::Untried | Rest::Waits => None,
+                Rest::IsRead => {
+                    let why = "its agent still reads the object there: give it the new NODE_CR_NAMESPACE or cluster";
+                    Some(("AgentElsewhere", why.to_owned()))
+                }
+                Rest::Failed(error) => Some((error.reason(), error.to_string())),
+            };
+            if let Some((reason, problem)) = problem {
+                for owner in whose.iter().filter(|owner| terms.by.contains_key(*owner)) {
+                    done.not_left(owner, &format!("node {node} at {place}"), reason, &problem);
+                }
+            }
+            waiting.extend(whose.iter().cloned());
+        }
+        waiting
+    }
+
+    /// Forgets a place that nothing is left at.
+    async fn conclude(
         &mut self,
         store: &Store,
-        key: (ConfigKey, Location),
-        waiting: &BTreeSet<ConfigKey>,
+        owner: &ConfigKey,
+        location: &Location,
+        waits: bool,
         done: &mut Delivered,
     ) -> Result<(), StoreError> {
-        let (owner, location) = &key;
-        if waiting.contains(owner) {
+        if waits {
             done.leaving.insert(owner.clone(), location.name());
             return Ok(());
         }
-        store.forget_place(owner, &location.text()).await?;
-        tracing::info!(config = %owner, place = location.name(), "what was published there is gone");
         if let Some(places) = &mut self.memory.places {
-            places.known.remove(&key);
+            places.forget(store, owner, location).await?;
         }
+        tracing::info!(config = %owner, place = location.name(), "what was published there is gone");
         Ok(())
-    }
-
-    /// The objects of a node at the places where it is published as one now; none while one of them is not there.
-    async fn stand(
-        &mut self,
-        node: &NodeName,
-        owners: Option<&BTreeSet<ConfigKey>>,
-    ) -> Result<Option<Vec<(Arc<KubernetesSink>, multinic_api::MultiNicNodeConfig)>>, SinkError> {
-        let targets =
-            owners.into_iter().flatten().filter_map(|owner| self.placements.get(owner)?.kubernetes.clone());
-        let mut found = Vec::new();
-        for target in targets.collect::<BTreeSet<_>>() {
-            let sink = self.look(&target).await?;
-            match sink.object(node).await? {
-                Some(object) if object.metadata.deletion_timestamp.is_none() => found.push((sink, object)),
-                Some(_) | None => return Ok(None),
-            }
-        }
-        Ok(Some(found))
-    }
-
-    async fn leave_node(
-        &mut self,
-        sink: &KubernetesSink,
-        node: &NodeName,
-        owners: Option<&BTreeSet<ConfigKey>>,
-        ledger: &Ledger,
-    ) -> Result<Rest, SinkError> {
-        let Some(found) = self.stand(node, owners).await? else { return Ok(Rest::Waits) };
-        let elsewhere: Vec<_> = found.into_iter().map(|(_, object)| object).collect();
-        let has_viola = |owner| self.placements.get(owner).is_some_and(|placement| placement.viola.is_some());
-        let shared = owners.into_iter().flatten().any(has_viola);
-        Ok(match sink.take_leave(node, &elsewhere, shared, ledger).await? {
-            Farewell::Gone | Farewell::Kept => Rest::Nothing,
-            Farewell::Releasing => Rest::Waits,
-            Farewell::Read => Rest::IsRead,
-        })
-    }
-
-    /// Whether a node is to be taken away behind a Viola that was left; none while it does not stand elsewhere.
-    async fn is_viola_left(
-        &mut self,
-        node: &NodeName,
-        endpoint: &str,
-        provider: &str,
-        owners: Option<&BTreeSet<ConfigKey>>,
-        projection: &Projection,
-    ) -> Result<Option<bool>, SinkError> {
-        let location = Location::Viola { endpoint: endpoint.to_owned(), provider: provider.to_owned() };
-        let stays = |owner| {
-            self.placements.get(owner).is_some_and(|it: &Placement| it.locations().contains(&location))
-        };
-        if owners.into_iter().flatten().any(stays) || projection.skipped.contains(node) {
-            return Ok(Some(false));
-        }
-        let Some(found) = self.stand(node, owners).await? else { return Ok(None) };
-        // An object that Viola wrote too is the one that it would delete.
-        Ok(Some(!found.iter().any(|(sink, object)| sink.is_shared(object))))
-    }
-
-    /// Takes nodes away behind a Viola that was left. Returns those of which it is not done, with the error if there was one.
-    async fn tombstones(
-        &mut self,
-        owner: &ConfigKey,
-        endpoint: &str,
-        provider: &str,
-        wishes: &[Arc<NodeWish>],
-    ) -> Vec<(NodeName, Option<SinkError>)> {
-        if wishes.is_empty() {
-            return Vec::new();
-        }
-        let access = self.placements.get(owner).map(|placement| placement.access.clone()).unwrap_or_default();
-        let viola = self.defaults.left_viola(endpoint, &access, &self.environment);
-        let settings = viola
-            .map(|viola| viola.settings)
-            .map_err(|error| SinkError::Setting { setting: "VIOLA_ENDPOINT", problem: error.problem });
-        let sink = match settings.and_then(ViolaSink::new) {
-            Ok(sink) => Arc::new(sink),
-            Err(error) => {
-                return wishes.iter().map(|wish| (wish.config.node.clone(), Some(error.clone()))).collect();
-            }
-        };
-        let place = Place::Viola { id: format!("{owner} {endpoint}"), provider: provider.to_owned() };
-        let (url, sink) = (sink.url().to_owned(), Sink::Viola(sink));
-        for wish in self.memory.farewells.begin(&place, &sink, wishes) {
-            self.memory.forget_posted(&url, provider, &wish.config.node);
-        }
-        let farewells = &mut self.memory.farewells;
-        for (place, Round { wishes, results }) in farewells.collect().await {
-            farewells.settle(&place, &wishes, &results, self.error_interval);
-        }
-        let mut undone = Vec::new();
-        for wish in wishes {
-            let node = &wish.config.node;
-            match self.memory.farewells.progress(&place, None, wish) {
-                Progress::Delivered => {}
-                Progress::UnderWay => undone.push((node.clone(), None)),
-                Progress::Refused(error, _) => undone.push((node.clone(), Some(error.clone()))),
-            }
-        }
-        undone
-    }
-}
-
-/// Whether a place of a farewell is this Viola for this provider.
-pub(super) fn is_farewell(place: &Place, endpoint: &str, provider: &str) -> bool {
-    match place {
-        Place::Viola { id, provider: for_whom } => {
-            for_whom == provider && id.split_once(' ').is_some_and(|(_, url)| url == endpoint)
-        }
-        Place::Kubernetes(_) => false,
     }
 }
 
 impl Departures {
-    /// Sets wishes aside that would take NICs away at a place that was left, before they stand at their new one.
-    pub(super) fn set_aside(&mut self, projection: &mut Projection) {
-        for (target, Left { nodes, .. }) in &self.targets {
-            let Some(wishes) = projection.kubernetes.get_mut(target) else { continue };
-            let late = wishes.extract_if(.., |wish| nodes.contains_key(&wish.config.node));
-            self.late.entry(target.clone()).or_default().extend(late);
-        }
+    /// The nodes that those who left a place publish.
+    fn owned_by(&self, terms: &Terms) -> impl Iterator<Item = &NodeName> {
+        let is_by = |owners: &BTreeSet<ConfigKey>| owners.iter().any(|owner| terms.by.contains_key(owner));
+        self.owners.iter().filter(move |(_, owners)| is_by(owners)).map(|(node, _)| node)
     }
 
-    /// Those of them whose nodes were delivered everywhere else.
+    /// The wishes that were set aside and whose nodes were delivered everywhere else.
     pub(super) fn due(&self, failures: &[Failure]) -> Vec<(Place, Vec<Arc<NodeWish>>)> {
         let failed: BTreeSet<&NodeName> = failures.iter().map(|failure| &failure.node).collect();
         let mut due = Vec::new();
@@ -475,66 +317,25 @@ impl Departures {
 }
 
 impl Delivered {
+    /// What was left is being taken away.
+    pub(super) fn moving(&mut self, owner: &ConfigKey, message: String) {
+        self.removal(owner, Undelivered { reason: MOVING, removal: true, message });
+    }
+
     /// What was left cannot be taken away.
     fn not_left(&mut self, owner: &ConfigKey, what: &str, reason: &'static str, error: &str) {
-        tracing::warn!(config = %owner, what, error, "what was published before the configuration moved is not removed");
         let message = format!(
             "{what}, where the configuration published before it moved: {error}; the annotation {} lets what is there stay",
             multinic_api::ORPHAN_ANNOTATION
         );
-        let undelivered = Undelivered { reason, removal: true, message };
+        self.removal(owner, Undelivered { reason, removal: true, message });
+    }
+
+    /// One speaks for all.
+    fn removal(&mut self, owner: &ConfigKey, undelivered: Undelivered) {
         let list = self.undelivered.entry(owner.clone()).or_default();
-        // One speaks for all of a place.
         if !list.iter().any(|one| one.removal) {
             list.push(undelivered);
         }
-        self.leaving.insert(owner.clone(), what.to_owned());
-    }
-}
-
-impl Places {
-    pub(super) async fn read(store: &Store) -> Result<Self, StoreError> {
-        let mut known = BTreeMap::new();
-        for PlaceRecord { owner, place, choice, number } in store.places().await? {
-            match serde_json::from_str(&place) {
-                Ok(location) => drop(known.insert((owner, location), Said { choice, number })),
-                // Of a newer version of this project: it knows what to do with it.
-                Err(error) => {
-                    tracing::warn!(config = %owner, place, error = %error, "a place is not understood");
-                }
-            }
-        }
-        Ok(Self { known, told: BTreeSet::new() })
-    }
-
-    /// Whether a configuration was ever delivered there, as far as anything may be left.
-    pub(super) fn knows(&self, owner: &ConfigKey, location: &Location) -> bool {
-        self.known.contains_key(&(owner.clone(), location.clone()))
-    }
-
-    async fn record(
-        &mut self,
-        store: &Store,
-        news: Vec<((ConfigKey, Location), String)>,
-    ) -> Result<(), StoreError> {
-        if news.is_empty() {
-            return Ok(());
-        }
-        let record = |((owner, location), choice): &((ConfigKey, Location), String)| {
-            (owner.clone(), location.text(), choice.clone())
-        };
-        let number = store.record_places(&news.iter().map(record).collect::<Vec<_>>()).await?;
-        self.known.extend(news.into_iter().map(|(key, choice)| (key, Said { choice, number })));
-        Ok(())
-    }
-
-    /// Where a configuration was delivered last: one place of each kind, of its last choice.
-    pub(super) fn last_of(&self, owner: &ConfigKey) -> Vec<&Location> {
-        let mut all: Vec<_> = self.known.iter().filter(|((of, _), _)| of == owner).collect();
-        all.sort_by_key(|(_, said)| said.number);
-        let Some((_, last)) = all.last() else { return Vec::new() };
-        let chosen = all.iter().filter(|(_, said)| said.choice == last.choice);
-        let kinds = chosen.map(|((_, location), _)| (matches!(location, Location::Viola { .. }), location));
-        kinds.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 }

@@ -116,6 +116,12 @@ impl Placement {
         self.kubernetes.clone().map(Location::Kubernetes).into_iter().chain(viola).collect()
     }
 
+    /// The options, for the ledger.
+    pub fn options_text(&self) -> Option<String> {
+        // Texts, numbers and lists of them have a JSON form.
+        serde_json::to_string(&self.options).ok()
+    }
+
     /// Whether another one says the same.
     pub fn is_same(&self, other: &Self) -> bool {
         let id = |placement: &Self| placement.viola.as_ref().map(|viola| viola.id.clone());

@@ -12,7 +12,7 @@ use crate::sinks::NodeWish;
 
 /// What is known of where a configuration's interfaces are delivered to.
 #[derive(Debug, Clone, Copy)]
-pub enum Place<'a> {
+pub enum Whereabouts<'a> {
     /// This is where.
     Known(&'a Placement),
     /// It is there and cannot be read: its nodes are left as they are everywhere.
@@ -66,7 +66,7 @@ pub fn project<'a>(
     published: &Published,
     removed: &[Removed],
     targets: impl IntoIterator<Item = &'a Target>,
-    place: impl Fn(&ConfigKey) -> Place<'a>,
+    place: impl Fn(&ConfigKey) -> Whereabouts<'a>,
 ) -> Projection {
     let mut projection = Projection::default();
     for target in targets {
@@ -75,7 +75,7 @@ pub fn project<'a>(
     for Removed { node, owner, server, .. } in removed {
         let loss = projection.losses.entry(node.clone()).or_default();
         loss.server = loss.server.take().or_else(|| server.clone());
-        if let Some(Place::Known(Placement { provider, kubernetes, assumed, .. })) =
+        if let Some(Whereabouts::Known(Placement { provider, kubernetes, assumed, .. })) =
             owner.as_ref().map(&place)
         {
             loss.targets.extend(kubernetes.clone());
@@ -94,10 +94,10 @@ pub fn project<'a>(
             .iter()
             .map(|row| match place(&row.owner) {
                 // A row of an older program that lacks a part: without it the node would seem to have lost a NIC.
-                Place::Known(placement) if row.interface.is_some() && row.slot.is_some() => {
+                Whereabouts::Known(placement) if row.interface.is_some() && row.slot.is_some() => {
                     Some((*row, placement))
                 }
-                Place::Known(_) | Place::Unknown => None,
+                Whereabouts::Known(_) | Whereabouts::Unknown => None,
             })
             .collect();
         let Some(placed) = placed else {
@@ -270,9 +270,9 @@ mod tests {
         );
         let targets = [target("one"), target("two")];
         let projection = project(&published, removals, &targets, |key| match &*key.name {
-            "one" => Place::Known(&one),
-            "two" => Place::Known(&two),
-            _ => Place::Unknown,
+            "one" => Whereabouts::Known(&one),
+            "two" => Whereabouts::Known(&two),
+            _ => Whereabouts::Unknown,
         });
         let all = projection.kubernetes.into_iter().flat_map(|(target, wishes)| {
             wishes.into_iter().map(move |wish| {
@@ -301,7 +301,7 @@ mod tests {
             let two = Placement { kubernetes: Some(target("one")), ..Placement::default() };
             let rows = vec![row("w1", "one", 1, true), row("w1", "two", 2, true)];
             let published = Published { interfaces: rows, ..Published::default() };
-            let place = |key: &ConfigKey| Place::Known(if &*key.name == "one" { &one } else { &two });
+            let place = |key: &ConfigKey| Whereabouts::Known(if &*key.name == "one" { &one } else { &two });
             project(&published, &[], &[], place).kubernetes.remove(&target("one")).unwrap().remove(0)
         };
         let wish = wished(r#"{"rpFilter": "loose"}"#);

@@ -12,7 +12,7 @@ use super::conditions::Undelivered;
 use super::deliver::Deliverer;
 use super::finalizer::is_orphan;
 use super::manifest::{Unresolved, spec_of};
-use super::moves::Standing;
+use super::places::Standing;
 use super::rabbitmq;
 use super::reconciler::{Pending, Reconciler, sooner};
 use super::said::short;
@@ -34,9 +34,11 @@ impl Reconciler {
         }
         if hurry {
             self.deliverer.memory.rounds.hurry();
+            self.deliverer.memory.farewells.hurry();
         }
-        if hurry || again.is_some_and(|again| again <= now) || report.written.anything() {
-            let standing = self.standing(configs);
+        let standing = self.standing(configs);
+        let news = self.undelivered.as_ref().is_none_or(|pending| pending.standing != standing);
+        if hurry || news || again.is_some_and(|again| again <= now) || report.written.anything() {
             match self.deliverer.deliver(&self.store, &standing).await {
                 Ok(done) => {
                     for (key, entry) in &mut self.entries {
@@ -48,7 +50,7 @@ impl Reconciler {
                         .map(|(node, count)| (node, format!("{count} interface(s) are to be configured")))
                         .collect();
                     self.reporter.events.on_nodes(&nodes, "InterfacesPublished").await;
-                    self.undelivered = Some(Pending { again: done.again });
+                    self.undelivered = Some(Pending { again: done.again, standing });
                 }
                 Err(error) => {
                     tracing::error!(error = %error, "what is published cannot be delivered");
@@ -58,7 +60,8 @@ impl Reconciler {
                     for entry in self.entries.values_mut() {
                         entry.undelivered = vec![unknown.clone()];
                     }
-                    self.undelivered = Some(Pending { again: Some(now + self.defaults.cadence.error) });
+                    let again = Some(now + self.defaults.cadence.error);
+                    self.undelivered = Some(Pending { again, standing });
                 }
             }
         }

@@ -20,8 +20,9 @@ use super::entry::{Entry, Mark};
 use super::finalizer::{self, Definition, Wish};
 use super::manifest::{Resolved, Unresolved, down_ports_of, resolve};
 use super::metrics::ClusterMetrics;
-use super::placement::Target;
+use super::places::Standing;
 use super::report::Reporter;
+use super::restore::Unread;
 use super::said::short;
 use super::triggers::{Mode, Triggers};
 use super::watch::{View, configs};
@@ -62,8 +63,8 @@ pub(super) struct Reconciler {
     pub orphans: usize,
     /// What the last delivery left undone, and when it is tried again; none where everything is tried again at once.
     pub undelivered: Option<Pending>,
-    /// Other clusters whose objects a lost ledger is to be filled from and that cannot be read, with the reason.
-    pub unread: BTreeMap<Target, String>,
+    /// Places whose objects know what the ledger does not.
+    pub unread: Unread,
     /// When what agents report is looked at next.
     pub observe_at: Instant,
 }
@@ -72,6 +73,8 @@ pub(super) struct Reconciler {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub again: Option<Instant>,
+    /// For whom that delivery was.
+    pub standing: Standing,
 }
 
 /// What the objects ask of a turn.
@@ -139,7 +142,13 @@ impl Reconciler {
                 }
                 () = self.deliverer.memory.come() => {
                     tokio::time::sleep(turn.clamp(COALESCING, MOST_COALESCING)).await;
-                    self.undelivered = Some(Pending { again: Some(Instant::now()) });
+                    if let Some(pending) = &mut self.undelivered {
+                        pending.again = Some(Instant::now());
+                    }
+                    return;
+                }
+                () = self.unread.come() => {
+                    tokio::time::sleep(COALESCING).await;
                     return;
                 }
                 () = drift.notified() => {
@@ -166,7 +175,6 @@ impl Reconciler {
         if undeletable.is_none() {
             configs.deleted = deleted.keys().cloned().collect();
         }
-        self.mind_ledger().await;
         let passed = self.controller.pass(&configs, &self.confirmed).await;
         let report = match passed {
             Ok(report) => {
@@ -270,6 +278,7 @@ impl Reconciler {
             live.iter().chain(&deleted).map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
         self.resolve(&all, &configs, now).await;
         self.place(&configs.waiting, &deleted);
+        self.mind_ledger().await;
         self.remember_others(&mut retry).await;
         for key in live.into_keys() {
             let Some(entry) = self.entries.get(&key) else { continue };
@@ -281,14 +290,17 @@ impl Reconciler {
                 sooner(&mut retry, now + PATIENCE);
                 configs.waiting.insert(key.clone());
             }
-            let unread = match self.unread.is_empty() {
-                true => None,
-                false => self.target(&entry.object).and_then(|target| self.unread.get(&target)),
-            };
+            let unread =
+                self.target(&entry.object).and_then(|target| Some((self.unread.problem(&target)?, target)));
             let config = match (&entry.resolved, unread) {
-                (_, Some(problem)) => {
-                    let field = "spec.target.kubeconfigSecretRef".to_owned();
-                    let problem = format!("what was published there is not known yet: {problem}");
+                (_, Some((problem, target))) => {
+                    let field = match target.kubeconfig {
+                        Some(_) => "spec.target.kubeconfigSecretRef",
+                        None => "spec.target.namespace",
+                    };
+                    let field = field.to_owned();
+                    let problem =
+                        format!("what was published in {} is not known yet: {problem}", target.name());
                     Err(ConfigErrors(vec![FieldError { field, problem }]))
                 }
                 (Some(Ok(resolved)), None) => Ok(resolved.config.clone()),

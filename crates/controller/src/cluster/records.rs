@@ -10,7 +10,8 @@ use multinic_store::inventory::{
 };
 use multinic_store::{Removed, Store, StoreError};
 
-use super::deliver::{Deliverer, Failure};
+use super::deliver::Deliverer;
+use super::failures::Failure;
 use super::project::Projection;
 use crate::sinks::NodePayload;
 use crate::sinks::kubernetes::NodeStatus;

@@ -16,7 +16,7 @@ use multinic_store::{Reached, RemovalId, Removed, Store, StoreError};
 
 use super::deliver::{Delivered, Deliverer};
 use super::placement::{Location, Placement};
-use super::project::{self, Projection, tombstone};
+use super::project::{Projection, Whereabouts, tombstone};
 use super::reconciler::sooner;
 use super::rounds::Place;
 use crate::sinks::NodeWish;
@@ -44,13 +44,13 @@ struct Removal {
 
 impl Removals {
     /// What has no owner any more has no place to reach.
-    pub fn new<'a>(removed: &[Removed], place: impl Fn(&ConfigKey) -> project::Place<'a>) -> Self {
+    pub fn new<'a>(removed: &[Removed], place: impl Fn(&ConfigKey) -> Whereabouts<'a>) -> Self {
         let nowhere = Placement::default();
         let removal = |removed: &Removed| {
             let Removed { id, node, mac, owner, server, project: _, released, delivered } = removed.clone();
             let placement = match owner.as_ref().map(&place) {
-                Some(project::Place::Known(placement)) => Some(placement),
-                Some(project::Place::Unknown) => None,
+                Some(Whereabouts::Known(placement)) => Some(placement),
+                Some(Whereabouts::Unknown) => None,
                 None => Some(&nowhere),
             };
             let provider = placement.and_then(|it| it.provider.clone()).unwrap_or_default();

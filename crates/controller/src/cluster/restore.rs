@@ -6,11 +6,11 @@
 //! their ports.
 //!
 //! While this cluster's objects cannot be read, no pass is made. While those of another cannot, the configurations that are
-//! published there wait, and the others do not.
+//! published there wait, and the others do not. So it is with a place whose objects are ahead of the ledger.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube::api::DynamicObject;
 use multinic_core::published::{DesiredInterface, Publication, PublishedInterface, Releasing, SubnetRecord};
@@ -19,11 +19,12 @@ use multinic_store::inventory::{Filter, InventoryStore, MAX_PAGE, Record};
 use multinic_store::{RememberedNic, Store, StoreError};
 use serde::Deserialize;
 
-use super::deliver::Deliverer;
 use super::manifest::spec_of;
 use super::placement::Target;
 use super::reconciler::{PATIENCE, Reconciler, sooner};
+use super::rounds::Again;
 use super::watch::key;
+use crate::errands::{Errands, TURN};
 use crate::inventory::Inventory;
 use crate::sinks::kubernetes::memory::{Memory, place};
 use crate::sinks::{InterfacePayload, SinkError};
@@ -66,32 +67,58 @@ pub(super) async fn is_lost(store: &Store) -> Result<bool, StoreError> {
     Ok(published.interfaces.is_empty() && published.releasing.is_empty() && published.spec_hashes.is_empty())
 }
 
-/// Takes what the objects of a target say into the ledger, as far as it does not know better. Returns their nodes.
-pub(super) async fn restore(
-    store: &Store,
-    deliverer: &mut Deliverer,
-    target: &Target,
-) -> Result<BTreeSet<NodeName>, RestoreError> {
-    let failed = |source| RestoreError::Sink { place: target.name(), source };
-    let sink = deliverer.look(target).await.map_err(failed)?;
-    let Memory { interfaces: mut rows, releasing, unowned } = sink.memory().await.map_err(failed)?;
-    let nodes = rows.iter().map(|row| &row.node);
-    let nodes = nodes.chain(releasing.iter().chain(&unowned).map(|place| &place.node)).cloned().collect();
-    let published = store.published().await?;
-    let known: HashSet<&PortId> = published.interfaces.iter().map(|row| &row.port).collect();
-    rows.retain(|row| !known.contains(&row.port));
-    let (publication, halves) = publication(rows, published.revision);
-    let count = publication.interfaces.len();
-    if count > 0 {
-        store.publish(&publication).await?;
+/// Clusters of which it is not known what the objects remember that the ledger does not. It is read in tasks.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    targets: BTreeMap<Target, Missing>,
+    errands: Errands<Target, Target, Result<Memory, SinkError>>,
+}
+
+/// Why something is not known.
+#[derive(Debug, Default)]
+struct Missing {
+    /// None while it is being read.
+    problem: Option<String>,
+    again: Option<Again>,
+}
+
+impl Unread {
+    /// What a target's objects remember is to be read.
+    pub fn want(&mut self, target: &Target) {
+        self.targets.entry(target.clone()).or_default();
     }
-    // Of these nobody can say what they come from.
-    let listed = unowned.into_iter().chain(halves).map(|place| remembered(place, true));
-    let nics: Vec<_> = listed.chain(releasing.into_iter().map(|place| remembered(place, false))).collect();
-    let slots = store.remember(&nics).await?;
-    tell(count, slots, &target.name());
-    deliverer.memory.trust.compared(target);
-    Ok(nodes)
+
+    /// Why it is not known what the objects of a target remember; none where it is.
+    pub fn problem(&self, target: &Target) -> Option<&str> {
+        let missing = self.targets.get(target)?;
+        Some(missing.problem.as_deref().unwrap_or("it is being read"))
+    }
+
+    /// Returns when something was read that nobody waited for.
+    pub async fn come(&mut self) {
+        self.errands.come().await;
+    }
+
+    /// Those to be read now.
+    fn due(&self) -> Vec<Target> {
+        let due = self.targets.iter().filter(|(target, missing)| {
+            !self.errands.is_under_way(target) && missing.again.is_none_or(Again::is_due)
+        });
+        due.map(|(target, _)| target.clone()).collect()
+    }
+
+    fn failed(&mut self, target: &Target, problem: String, longest: Duration) {
+        tracing::warn!(place = target.name(), error = problem, "what is published there is not known yet");
+        let missing = self.targets.entry(target.clone()).or_default();
+        missing.problem = Some(problem);
+        missing.again = Some(Again::after(missing.again, longest));
+    }
+
+    /// When something is tried again.
+    fn again(&self) -> Option<Instant> {
+        let waiting = self.targets.iter().filter(|(target, _)| !self.errands.is_under_way(target));
+        waiting.filter_map(|(_, missing)| Some(missing.again?.at)).min()
+    }
 }
 
 /// Takes the slots that the inventory knows into the ledger, but for these nodes, whose objects say more. A record does not
@@ -220,7 +247,7 @@ impl Reconciler {
         if !is_lost(&self.store).await? {
             for target in targets {
                 // The first turn compares what is there with the ledger; what cannot be read now is compared later.
-                if let Err(error) = self.deliverer.look(&target).await {
+                if let Err(error) = self.deliverer.cluster(&target).await {
                     tracing::warn!(place = target.name(), error = %error, "what is published there is not known yet");
                 }
             }
@@ -228,52 +255,100 @@ impl Reconciler {
         }
         // Until the end of it, another start begins anew.
         self.store.set_restoring(true).await?;
+        let (own, others): (Vec<_>, Vec<_>) =
+            targets.into_iter().partition(|target| target.kubeconfig.is_none());
+        others.iter().for_each(|target| self.unread.want(target));
         let mut nodes = BTreeSet::new();
-        for target in targets {
-            match restore(&self.store, &mut self.deliverer, &target).await {
-                Ok(found) => nodes.extend(found),
-                Err(RestoreError::Sink { source, .. }) if target.kubeconfig.is_some() => {
-                    self.unread.insert(target, source.to_string());
-                }
-                Err(error) => return Err(error),
-            }
+        for target in own {
+            let failed = |source| RestoreError::Sink { place: target.name(), source };
+            let sink = self.deliverer.cluster(&target).await.map_err(failed)?;
+            let memory = sink.memory().await.map_err(failed)?;
+            nodes.extend(self.take_in(&target, memory).await?);
         }
+        nodes.extend(self.read_memories().await?);
         if let Some(inventory) = self.deliverer.inventory.as_ref().and_then(Inventory::store) {
             restore_records(&self.store, inventory, &nodes).await?;
         }
-        self.remembered().await
+        Ok(self.remembered().await?)
     }
 
     /// The ledger is complete once everything was read.
-    async fn remembered(&self) -> Result<(), RestoreError> {
-        if self.unread.is_empty() {
+    async fn remembered(&self) -> Result<(), StoreError> {
+        if self.unread.targets.is_empty() && self.store.is_restoring().await? {
             self.store.set_restoring(false).await?;
         }
         Ok(())
     }
 
-    /// Tries again to read the objects of other clusters that a lost ledger is to be filled from.
+    /// Reads what is not known yet, as far as it is due, and takes in what has come.
     pub(super) async fn remember_others(&mut self, retry: &mut Option<Instant>) {
-        for target in self.unread.keys().cloned().collect::<Vec<_>>() {
-            let again = Instant::now() + self.defaults.cadence.error.max(PATIENCE);
-            sooner(retry, again);
-            if self.deliverer.memory.silent.is_silent(&target.name()) {
-                continue;
-            }
-            let mut restored = restore(&self.store, &mut self.deliverer, &target).await.map(drop);
-            if restored.is_ok() {
-                self.unread.remove(&target);
-                restored = self.remembered().await;
-            }
-            let Err(error) = restored else { continue };
-            // Whatever is the matter, not every turn waits for it.
-            self.deliverer.memory.silent.until(target.name(), again);
-            let problem = match error {
-                RestoreError::Sink { source, .. } => source.to_string(),
-                other => other.to_string(),
-            };
-            self.unread.insert(target, problem);
+        if self.unread.targets.is_empty() {
+            return;
         }
+        let read = match self.read_memories().await {
+            Ok(_) => self.remembered().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = read {
+            tracing::error!(error = %error, "what objects remember cannot be taken into the ledger");
+            sooner(retry, Instant::now() + self.defaults.cadence.error);
+        }
+        if let Some(again) = self.unread.again() {
+            sooner(retry, again);
+        }
+    }
+
+    /// The same; returns the nodes of what was taken in.
+    async fn read_memories(&mut self) -> Result<BTreeSet<NodeName>, StoreError> {
+        let longest = self.defaults.cadence.error;
+        for target in self.unread.due() {
+            match self.deliverer.cluster(&target).await {
+                Ok(sink) => {
+                    let (key, to) = (target.clone(), target);
+                    self.unread.errands.begin(key, to, async move { sink.memory().await });
+                }
+                Err(error) => self.unread.failed(&target, error.to_string(), longest),
+            }
+        }
+        let mut nodes = BTreeSet::new();
+        for (target, memory) in self.unread.errands.collect(Some(TURN)).await {
+            match memory {
+                Ok(memory) => match self.take_in(&target, memory).await {
+                    Ok(found) => nodes.extend(found),
+                    Err(error) => {
+                        self.unread.failed(&target, error.to_string(), longest);
+                        return Err(error);
+                    }
+                },
+                Err(error) => self.unread.failed(&target, error.to_string(), longest),
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Takes what the objects of a target remember into the ledger, as far as it does not know better. Returns their nodes.
+    async fn take_in(&mut self, target: &Target, memory: Memory) -> Result<BTreeSet<NodeName>, StoreError> {
+        let Memory { interfaces: mut rows, releasing, unowned } = memory;
+        let nodes = rows.iter().map(|row| &row.node);
+        let nodes = nodes.chain(releasing.iter().chain(&unowned).map(|place| &place.node)).cloned().collect();
+        let published = self.store.published().await?;
+        let known: HashSet<&PortId> = published.interfaces.iter().map(|row| &row.port).collect();
+        rows.retain(|row| !known.contains(&row.port));
+        let (publication, halves) = publication(rows, published.revision);
+        let count = publication.interfaces.len();
+        if count > 0 {
+            self.store.publish(&publication).await?;
+        }
+        // Of these nobody can say what they come from.
+        let listed = unowned.into_iter().chain(halves).map(|place| remembered(place, true));
+        let nics: Vec<_> =
+            listed.chain(releasing.into_iter().map(|place| remembered(place, false))).collect();
+        let slots = self.store.remember(&nics).await?;
+        tell(count, slots, &target.name());
+        self.deliverer.memory.trust.compared(target);
+        self.unread.targets.remove(target);
+        self.undelivered = None;
+        Ok(nodes)
     }
 
     pub(super) fn target(&self, object: &DynamicObject) -> Option<Target> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use multinic_core::NodeName;
 
-use super::placement::Target;
+use super::placement::{Location, Target};
 use crate::errands::{Errands, TURN};
 use crate::sinks::{Delivery, KubernetesSink, Ledger, NodeWish, SinkError, ViolaSink};
 
@@ -15,9 +15,6 @@ use crate::sinks::{Delivery, KubernetesSink, Ledger, NodeWish, SinkError, ViolaS
 pub(super) const LEAST_RETRY: Duration = Duration::from_secs(1);
 /// How long a new sink may take to see what is there before its nodes count as not delivered.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
-
-/// How long a single look at a place may take, for which a turn waits.
-const LOOK: Duration = Duration::from_secs(10);
 
 /// What is delivered to in one go.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,8 +68,15 @@ pub(super) struct Rounds {
 struct Refused {
     fingerprint: u64,
     error: SinkError,
+    again: Again,
+}
+
+/// When something that failed is tried again: after a time that doubles.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Again {
     times: u32,
-    again: Instant,
+    /// When that is.
+    pub at: Instant,
 }
 
 impl Place {
@@ -82,6 +86,19 @@ impl Place {
             Self::Kubernetes(target) => target.name(),
             Self::Viola { provider, .. } if provider.is_empty() => "Viola".to_owned(),
             Self::Viola { provider, .. } => format!("Viola for provider {provider:?}"),
+        }
+    }
+
+    /// Whether it is what the ledger calls so.
+    pub fn is_at(&self, location: &Location) -> bool {
+        match (self, location) {
+            (Self::Kubernetes(target), Location::Kubernetes(other)) => target == other,
+            (Self::Viola { id, provider }, Location::Viola { endpoint, provider: for_whom }) => {
+                provider == for_whom && endpoint_of(id) == Some(endpoint)
+            }
+            (Self::Kubernetes(_), Location::Viola { .. }) | (Self::Viola { .. }, Location::Kubernetes(_)) => {
+                false
+            }
         }
     }
 
@@ -129,40 +146,17 @@ impl Sink {
     }
 }
 
-/// Places that did not answer, and until when they are not asked again.
-#[derive(Debug, Default)]
-pub(super) struct Silent(BTreeMap<String, Instant>);
-
-impl Silent {
-    /// Looks at something, for a limited time, unless the place did not answer a moment ago.
-    pub async fn look<T>(
-        &mut self,
-        place: &str,
-        pause: Duration,
-        look: impl Future<Output = Result<T, SinkError>>,
-    ) -> Result<T, SinkError> {
-        let silence = |problem: String| SinkError::NotRead { place: place.to_owned(), problem };
-        if self.is_silent(place) {
-            return Err(silence("it did not answer a moment ago".to_owned()));
-        }
-        let answer = tokio::time::timeout(LOOK, look).await;
-        let answer =
-            answer.unwrap_or_else(|_| Err(silence(format!("no answer within {} s", LOOK.as_secs()))));
-        if answer.as_ref().err().is_some_and(SinkError::is_silence) {
-            self.until(place.to_owned(), Instant::now() + pause);
-        }
-        answer
+impl Again {
+    /// After something failed; `before` is when it was tried again because it had failed already.
+    pub fn after(before: Option<Self>, longest: Duration) -> Self {
+        let times = before.map_or(0, |before| before.times.saturating_add(1));
+        let wait = LEAST_RETRY.saturating_mul(1 << times.min(10)).min(longest.max(LEAST_RETRY));
+        Self { times, at: Instant::now() + wait }
     }
 
-    /// A place is not asked again before this.
-    pub fn until(&mut self, place: String, until: Instant) {
-        self.0.retain(|_, until| *until > Instant::now());
-        self.0.insert(place, until);
-    }
-
-    /// Whether a place did not answer a moment ago.
-    pub fn is_silent(&self, place: &str) -> bool {
-        self.0.get(place).is_some_and(|until| *until > Instant::now())
+    /// Whether it is time.
+    pub fn is_due(self) -> bool {
+        self.at <= Instant::now()
     }
 }
 
@@ -191,12 +185,18 @@ impl Rounds {
     /// In which round a wish is sent, if it is to be sent now.
     fn turn_of(&self, place: &Place, wish: &NodeWish, now: Instant) -> Option<bool> {
         let refused = self.refused.get(place).and_then(|nodes| nodes.get(&wish.config.node));
-        let due = refused.is_none_or(|it| it.again <= now || it.fingerprint != wish.fingerprint());
+        let due = refused.is_none_or(|it| it.again.at <= now || it.fingerprint != wish.fingerprint());
         due.then_some(refused.is_some())
     }
 
-    /// Sends what is to be sent now, unless a round is under way. Returns what is sent.
-    pub fn begin(&mut self, place: &Place, sink: &Sink, wishes: &[Arc<NodeWish>]) -> Vec<Arc<NodeWish>> {
+    /// Sends what is to be sent now and is not `held`, unless a round is under way. Returns what is sent.
+    pub fn begin(
+        &mut self,
+        place: &Place,
+        sink: &Sink,
+        wishes: &[Arc<NodeWish>],
+        held: &BTreeSet<NodeName>,
+    ) -> Vec<Arc<NodeWish>> {
         let now = Instant::now();
         let mut sent = Vec::new();
         for again in [false, true] {
@@ -205,6 +205,7 @@ impl Rounds {
                 continue;
             }
             let due = wishes.iter().filter(|it| self.turn_of(place, it, now) == Some(again));
+            let due = due.filter(|it| !held.contains(&it.config.node));
             let due = due.filter(|it| !sink.has(it) && !self.is_taken(place, it));
             let wishes: Vec<Arc<NodeWish>> = due.cloned().collect();
             if !wishes.is_empty() {
@@ -233,13 +234,8 @@ impl Rounds {
     }
 
     /// Remembers what became of a round. `longest` bounds the time before what was refused is tried again.
-    pub fn settle(
-        &mut self,
-        place: &Place,
-        wishes: &[Arc<NodeWish>],
-        results: &[(NodeName, Result<Delivery, SinkError>)],
-        longest: Duration,
-    ) {
+    pub fn settle(&mut self, place: &Place, round: &Round, longest: Duration) {
+        let Round { wishes, results } = round;
         let results: BTreeMap<&NodeName, &Result<Delivery, SinkError>> =
             results.iter().map(|(node, result)| (node, result)).collect();
         for wish in wishes {
@@ -266,10 +262,8 @@ impl Rounds {
         let nodes = self.refused.entry(place.clone()).or_default();
         let (node, fingerprint) = (&wish.config.node, wish.fingerprint());
         let before = nodes.get(node).filter(|before| before.fingerprint == fingerprint);
-        let times = before.map_or(0, |before| before.times.saturating_add(1));
-        let wait = LEAST_RETRY.saturating_mul(1 << times.min(10)).min(longest.max(LEAST_RETRY));
-        let again = Instant::now() + wait;
-        nodes.insert(node.clone(), Refused { fingerprint, error: error.clone(), times, again });
+        let again = Again::after(before.map(|before| before.again), longest);
+        nodes.insert(node.clone(), Refused { fingerprint, error: error.clone(), again });
     }
 
     /// Tries everything again at once that can succeed without anybody changing something.
@@ -277,7 +271,7 @@ impl Rounds {
         let now = Instant::now();
         for refused in self.refused.values_mut().flat_map(BTreeMap::values_mut) {
             if refused.error.retry() {
-                refused.again = now;
+                refused.again.at = now;
             }
         }
     }
@@ -291,7 +285,7 @@ impl Rounds {
         let under_way = self.errands.is_under_way(&(place.clone(), refused.is_some()));
         match refused {
             Some(it) if !under_way || it.fingerprint == wish.fingerprint() => {
-                Progress::Refused(&it.error, it.again)
+                Progress::Refused(&it.error, it.again.at)
             }
             _ => Progress::UnderWay,
         }
@@ -306,4 +300,9 @@ impl Rounds {
             !nodes.is_empty()
         });
     }
+}
+
+/// The base URL of a Viola, which its id begins with.
+fn endpoint_of(id: &str) -> Option<&str> {
+    id.split_once(' ').map(|(endpoint, _)| endpoint)
 }

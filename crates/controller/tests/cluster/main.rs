@@ -4,6 +4,7 @@
 mod bench;
 mod configs;
 mod deletion;
+mod farewells;
 mod faults;
 mod gone;
 mod leaders;

@@ -10,24 +10,25 @@ use serde_json::{Value, json};
 use crate::bench::{Bench, condition, run, until};
 use crate::sinks::{Viola, inventory};
 
-struct Scene {
-    bench: Bench,
-    other: String,
+/// A namespace beside that of the bench.
+pub struct Scene {
+    pub bench: Bench,
+    pub other: String,
 }
 
 impl Scene {
-    async fn new() -> Option<Self> {
+    pub async fn new() -> Option<Self> {
         let bench = Bench::new().await?;
         let other = ControlPlane::shared().unwrap().new_namespace("elsewhere").await.unwrap();
         Some(Self { bench, other })
     }
 
-    fn api(&self, namespace: &str) -> Api<MultiNicNodeConfig> {
+    pub fn api(&self, namespace: &str) -> Api<MultiNicNodeConfig> {
         Api::namespaced(self.bench.client.clone(), namespace)
     }
 
     /// How many NICs a node has here and elsewhere.
-    async fn counts(&self, node: &str) -> (Option<usize>, Option<usize>) {
+    pub async fn counts(&self, node: &str) -> (Option<usize>, Option<usize>) {
         let count = async |namespace: &str| {
             let object = self.api(namespace).get_opt(node).await.unwrap();
             object.filter(|it| it.metadata.deletion_timestamp.is_none()).map(|it| it.spec.interfaces.len())
@@ -35,33 +36,33 @@ impl Scene {
         (count(&self.bench.namespace).await, count(&self.other).await)
     }
 
-    async fn until_counts(&self, node: &str, counts: (Option<usize>, Option<usize>)) {
+    pub async fn until_counts(&self, node: &str, counts: (Option<usize>, Option<usize>)) {
         until(&format!("{node} has {counts:?}"), async || self.counts(node).await == counts).await;
     }
 
     /// Waits until a configuration has no place but its own.
-    async fn until_one_place(&self) {
+    pub async fn until_one_place(&self) {
         until("one place is recorded", async || self.bench.store.places().await.unwrap().len() == 1).await;
     }
 
-    fn there(&self, mut spec: Value) -> Value {
+    pub fn there(&self, mut spec: Value) -> Value {
         spec["target"] = json!({"namespace": self.other});
         spec
     }
 
-    fn by_secret(&self, mut spec: Value, namespace: &str) -> Value {
+    pub fn by_secret(&self, mut spec: Value, namespace: &str) -> Value {
         spec["target"] =
             json!({"namespace": namespace, "kubeconfigSecretRef": {"name": "kubeconfig", "key": "value"}});
         spec
     }
 
-    async fn write_kubeconfig(&self, good: bool) {
+    pub async fn write_kubeconfig(&self, good: bool) {
         let kubeconfig = ControlPlane::shared().unwrap().admin().kubeconfig();
         let text = if good { kubeconfig.as_str() } else { "nonsense" };
         self.bench.write_secret("kubeconfig", &[("value", text)]).await;
     }
 
-    async fn until_passed(&self) {
+    pub async fn until_passed(&self) {
         let reads = self.bench.cloud.count("/v2.0/ports");
         until("passes were made", async || self.bench.cloud.count("/v2.0/ports") > reads + 8).await;
     }

@@ -2,6 +2,7 @@
 //! it is.
 
 use kube::api::{DeleteParams, Patch, PatchParams};
+use multinic_api::ORPHAN_ANNOTATION;
 use multinic_store::Reached;
 use multinic_testbed::kubernetes::ControlPlane;
 use serde_json::json;
@@ -170,5 +171,42 @@ async fn a_configuration_that_can_be_delivered_nowhere_says_so_at_once_and_goes_
     bench.delete("old").await;
     bench.until_gone("old").await;
     assert!(objects(&bench).get_opt("worker-1").await.unwrap().is_none());
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_configuration_that_is_not_there_keeps_its_options() {
+    let Some(bench) = Bench::new().await else { return };
+    let [one, two] = ["worker-1", "worker-2"].map(|name| bench.add_node(name));
+    let loose = async |node: &str| {
+        let object = objects(&bench).get_opt(node).await.unwrap();
+        let nics = object.map(|object| serde_json::to_value(&object.spec.interfaces).unwrap());
+        nics.is_some_and(|nics| nics[0]["options"]["rpFilter"] == "loose")
+    };
+    for (name, server) in [("a", &one), ("b", &two)] {
+        let mut spec = bench.spec(&[server]);
+        spec["options"] = json!({"rpFilter": "loose"});
+        bench.apply(name, spec).await;
+    }
+    let controller = bench.start().await;
+    for node in ["worker-1", "worker-2"] {
+        until("its options are there", async || loose(node).await).await;
+    }
+    bench.until_ready("a").await;
+    bench.until_ready("b").await;
+    // One is let go, of the other somebody takes the finalizer away.
+    bench.annotate("a", ORPHAN_ANNOTATION, "true").await;
+    bench.delete("a").await;
+    bench.until_gone("a").await;
+    controller.stop().await;
+    let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    bench.api().patch("b", &PatchParams::default(), &patch).await.unwrap();
+    bench.delete("b").await;
+    bench.until_gone("b").await;
+    let controller = bench.start().await;
+    for node in ["worker-1", "worker-2"] {
+        objects(&bench).delete(node, &DeleteParams::default()).await.unwrap();
+        until("it is put back as it was", async || loose(node).await).await;
+    }
     controller.stop().await;
 }

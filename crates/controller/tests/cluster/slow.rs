@@ -11,8 +11,8 @@ use crate::sinks::names;
 /// Takes connections and never answers. Longer than any test waits.
 const FOREVER: &str = "1h";
 
-struct Silent {
-    url: String,
+pub struct Silent {
+    pub url: String,
     task: JoinHandle<()>,
 }
 
@@ -23,7 +23,7 @@ impl Drop for Silent {
 }
 
 impl Silent {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let task = tokio::spawn(async move {
@@ -36,8 +36,19 @@ impl Silent {
     }
 }
 
+/// A kubeconfig that leads there.
+pub fn kubeconfig_of(silent: &Silent) -> String {
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "silent",
+        "clusters": [{"name": "silent", "cluster": {"server": silent.url.replace("http", "https")}}],
+        "contexts": [{"name": "silent", "context": {"cluster": "silent", "user": "nobody"}}],
+        "users": [{"name": "nobody", "user": {"token": "none"}}],
+    });
+    kubeconfig.to_string()
+}
+
 /// Gives a configuration one more node and waits until that is carried out.
-async fn grows(bench: &Bench, name: &str, nodes: &mut Vec<ServerId>) {
+pub async fn grows(bench: &Bench, name: &str, nodes: &mut Vec<ServerId>) {
     let node = &format!("{name}-{}", nodes.len());
     nodes.push(bench.add_node(node));
     bench.apply(name, bench.spec(&nodes.iter().collect::<Vec<_>>())).await;
@@ -110,13 +121,7 @@ async fn a_viola_that_never_answers_holds_up_only_what_goes_there() {
 async fn a_cluster_that_never_answers_holds_up_only_what_goes_there() {
     let Some(bench) = Bench::new().await else { return };
     let silent = Silent::start().await;
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "silent",
-        "clusters": [{"name": "silent", "cluster": {"server": silent.url.replace("http", "https")}}],
-        "contexts": [{"name": "silent", "context": {"cluster": "silent", "user": "nobody"}}],
-        "users": [{"name": "nobody", "user": {"token": "none"}}],
-    });
-    bench.write_secret("silent", &[("kubeconfig", &kubeconfig.to_string())]).await;
+    bench.write_secret("silent", &[("kubeconfig", &kubeconfig_of(&silent))]).await;
     let server = bench.add_node("worker-0");
     let mut spec = bench.spec(&[&server]);
     spec["target"] = json!({"kubeconfigSecretRef": {"name": "silent", "key": "kubeconfig"}});

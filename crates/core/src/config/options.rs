@@ -1,10 +1,13 @@
 //! What a configuration says of its NICs beyond their addresses.
 
+use serde::{Deserialize, Serialize};
+
 use super::{FieldError, SomeOptions, Spec};
 use crate::{Interface, InterfaceOptions, PortId, SubnetId};
 
 /// Which NIC gets which options.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OptionRules {
     /// Those of some of them; the first that means a NIC counts.
     pub some: Vec<OptionRule>,
@@ -13,7 +16,8 @@ pub struct OptionRules {
 }
 
 /// Options of the NICs of a port, or of a subnet; of both where both are named.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OptionRule {
     /// The subnet of the NIC's first address.
     pub subnet: Option<SubnetId>,

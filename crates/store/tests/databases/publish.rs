@@ -197,13 +197,15 @@ on_both! {
     async fn places_are_kept_by_configuration_until_they_are_forgotten(db) {
         let store = db.store().await;
         let owner = |name: &str| ConfigKey::new("default", name);
-        let place = |name: &str, place: &str, choice: &str| (owner(name), place.to_owned(), choice.to_owned());
-        let record = |name: &str, place: &str, choice: &str, number| PlaceRecord {
+        let place = |name: &str, place: &str, choice: &str| PlaceRecord {
             owner: owner(name),
             place: place.to_owned(),
             choice: choice.to_owned(),
-            number,
+            options: (name == "b").then(|| r#"{"all":{}}"#.to_owned()),
+            number: 0,
         };
+        let record =
+            |name: &str, at: &str, choice: &str, number| PlaceRecord { number, ..place(name, at, choice) };
         let long = "p".repeat(3000);
         assert_eq!(store.record_places(&[place("a", "one", "1"), place("b", &long, "1")]).await.unwrap(), 1);
         assert_eq!(store.record_places(&[place("a", "one", "2"), place("a", "two", "2")]).await.unwrap(), 2);

@@ -45,6 +45,8 @@ use super::said::causes;
 
 /// How many objects one list request asks for.
 const PAGE: u32 = 500;
+/// How long the answer to one may take.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Publishes to one namespace of one cluster.
 #[derive(Debug)]
@@ -232,7 +234,8 @@ impl KubernetesSink {
         let mut memory = Memory::default();
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let list = objects.list(&page).await.map_err(|error| self.read_error(&error))?;
+            let list = tokio::time::timeout(ANSWER, objects.list(&page)).await;
+            let list = list.map_err(|_| self.unanswered())?.map_err(|error| self.read_error(&error))?;
             for object in &list.items {
                 memory.add(object, is_ours(object.meta(), &self.manager))?;
             }
@@ -279,6 +282,11 @@ impl KubernetesSink {
             tracing::info!(node_name = %node, "its server and its Node object are gone: its finalizer was taken away");
         }
         Ok(dropped)
+    }
+
+    fn unanswered(&self) -> SinkError {
+        let problem = format!("no answer within {} s", ANSWER.as_secs());
+        SinkError::Kubernetes { action: "read", object: self.place.clone(), problem, status: None }
     }
 
     fn read_error(&self, error: &kube::Error) -> SinkError {
