@@ -96,11 +96,9 @@ pub fn after_pass(
     if let Some(at) = reconcile_at {
         status.last_handled_reconcile_at = Some((*at).to_owned());
     }
-    let Some(outcome) = outcome else { return status };
+    let Some(outcome) = outcome else { return after_delivery(status, *generation, undelivered, now) };
     let mut list = Conditions { list: std::mem::take(&mut status.conditions), generation: *generation, now };
-    let is_under_way = |one: &&Undelivered| one.reason == UNDER_WAY;
-    let refused = undelivered.iter().find(|one| !one.removal && !is_under_way(one));
-    let under_way = undelivered.iter().find(is_under_way);
+    let undone = undone(undelivered);
     let failed = match outcome {
         Outcome::Published { current, interfaces, changed, problems } => {
             status.interfaces = i64::try_from(*interfaces).ok();
@@ -111,7 +109,7 @@ pub fn after_pass(
                 list.set("CloudReachable", true, "Reachable", "the cloud was read completely");
             }
             let error = problems.iter().find(|problem| problem.reason.is_error());
-            match (refused.or(under_way), error) {
+            match (undone, error) {
                 (Some(one), _) => Some((one.reason, one.message.clone(), false)),
                 (None, Some(first)) => {
                     let more = problems.iter().filter(|problem| problem.reason.is_error()).count() - 1;
@@ -140,7 +138,7 @@ pub fn after_pass(
             Some((reason, message.clone(), stalled))
         }
     };
-    match (refused.or(under_way), outcome) {
+    match (undone, outcome) {
         (Some(one), _) => list.set("Published", false, one.reason, &one.message),
         (None, Outcome::Published { interfaces, .. }) => {
             list.set("Published", true, "Published", &format!("{interfaces} interface(s) are published"));
@@ -151,45 +149,66 @@ pub fn after_pass(
         // What was published before stays, and so does what is said of it.
         (None, Outcome::Failed { .. }) => {}
     }
-    match undelivered.iter().find(|one| one.removal) {
-        Some(one) => list.set("RemovalNotPropagated", true, one.reason, &one.message),
-        None => list.remove("RemovalNotPropagated"),
-    }
-    match failed {
-        None => {
-            status.last_error = None;
-            list.set("Degraded", false, "Healthy", "controller healthy");
-            list.remove("Stalled");
-            list.remove("Reconciling");
+    list.tell_removals(undelivered);
+    list.tell_readiness(&mut status, failed);
+    status.conditions = list.list;
+    status
+}
+
+/// The status where nothing is known but how the delivery went: before the first read of its cloud, which may not come before
+/// somebody asks for it, or while that is under way.
+fn after_delivery(
+    mut status: OpenstackConfigStatus,
+    generation: Option<i64>,
+    undelivered: &[Undelivered],
+    now: Timestamp,
+) -> OpenstackConfigStatus {
+    let find = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
+    let Some(ready) = find("Ready") else { return status };
+    // What its cloud last showed to be wrong goes on being said.
+    let published = find("Published").filter(|published| published.status == "False");
+    let speaks =
+        ready.status == "True" || published.is_some_and(|published| published.reason == ready.reason);
+    let was_undone = published.is_some();
+    let mut list = Conditions { list: std::mem::take(&mut status.conditions), generation, now };
+    list.tell_removals(undelivered);
+    match undone(undelivered) {
+        Some(one) => {
+            list.set("Published", false, one.reason, &one.message);
+            if speaks {
+                list.tell_readiness(&mut status, Some((one.reason, one.message.clone(), false)));
+            }
         }
-        // Nothing failed so far.
-        Some((UNDER_WAY, message, _)) => {
-            list.set("Ready", false, UNDER_WAY, &message);
-            list.set("Reconciling", true, UNDER_WAY, &message);
-            list.remove("Stalled");
+        None if was_undone => {
+            let interfaces = status.interfaces.unwrap_or_default();
+            list.set("Published", true, "Published", &format!("{interfaces} interface(s) are published"));
+            if speaks && status.problems.is_none() {
+                list.set("Ready", true, "NoChange", "what was published is delivered");
+                list.tell_readiness(&mut status, None);
+            }
         }
-        Some((reason, message, stalled)) => {
-            status.last_error = Some(cut(message.clone(), MOST_TEXT));
-            list.set("Ready", false, reason, &message);
-            list.set("Degraded", true, "Error", &message);
-            // By kstatus: what only a person can mend is stalled; what is tried again is being worked on.
-            let (is, is_not) = if stalled { ("Stalled", "Reconciling") } else { ("Reconciling", "Stalled") };
-            list.set(is, true, if stalled { reason } else { "ProgressingWithRetry" }, &message);
-            list.remove(is_not);
-        }
+        None => {}
     }
     status.conditions = list.list;
     status
 }
 
-/// The status of a configuration that is not carried out yet.
+/// What of a delivery is not done: what failed, else what is under way.
+fn undone(undelivered: &[Undelivered]) -> Option<&Undelivered> {
+    let is_under_way = |one: &&Undelivered| one.reason == UNDER_WAY;
+    let refused = undelivered.iter().find(|one| !one.removal && !is_under_way(one));
+    refused.or_else(|| undelivered.iter().find(is_under_way))
+}
+
+/// The status of a configuration that is not carried out yet; what it published before may be undelivered.
 pub fn waiting(
     before: &OpenstackConfigStatus,
     reason: &str,
     message: &str,
+    undelivered: &[Undelivered],
     now: Timestamp,
 ) -> OpenstackConfigStatus {
-    let mut status = before.clone();
+    let mut status = after_delivery(before.clone(), None, undelivered, whole_second(now));
     let list = std::mem::take(&mut status.conditions);
     let mut list = Conditions { list, generation: None, now: whole_second(now) };
     if !list.list.iter().any(|condition| condition.type_ == "Ready") {
@@ -289,6 +308,41 @@ impl Conditions {
 
     fn remove(&mut self, type_: &str) {
         self.list.retain(|condition| condition.type_ != type_);
+    }
+
+    fn tell_removals(&mut self, undelivered: &[Undelivered]) {
+        match undelivered.iter().find(|one| one.removal) {
+            Some(one) => self.set("RemovalNotPropagated", true, one.reason, &one.message),
+            None => self.remove("RemovalNotPropagated"),
+        }
+    }
+
+    /// What failed, why, and whether only a person can mend it.
+    fn tell_readiness(&mut self, status: &mut OpenstackConfigStatus, failed: Option<(&str, String, bool)>) {
+        match failed {
+            None => {
+                status.last_error = None;
+                self.set("Degraded", false, "Healthy", "controller healthy");
+                self.remove("Stalled");
+                self.remove("Reconciling");
+            }
+            // Nothing failed so far.
+            Some((UNDER_WAY, message, _)) => {
+                self.set("Ready", false, UNDER_WAY, &message);
+                self.set("Reconciling", true, UNDER_WAY, &message);
+                self.remove("Stalled");
+            }
+            Some((reason, message, stalled)) => {
+                status.last_error = Some(cut(message.clone(), MOST_TEXT));
+                self.set("Ready", false, reason, &message);
+                self.set("Degraded", true, "Error", &message);
+                // By kstatus: what only a person can mend is stalled; what is tried again is being worked on.
+                let (is, is_not) =
+                    if stalled { ("Stalled", "Reconciling") } else { ("Reconciling", "Stalled") };
+                self.set(is, true, if stalled { reason } else { "ProgressingWithRetry" }, &message);
+                self.remove(is_not);
+            }
+        }
     }
 }
 

@@ -73,11 +73,11 @@ impl Reporter {
             } else if configs.waiting.contains(key) {
                 let message =
                     "a change waits until a reconciliation is asked for, or the schedule's time comes";
-                conditions::waiting(&entry.status, "WaitingForTrigger", message, now)
+                conditions::waiting(&entry.status, "WaitingForTrigger", message, &entry.undelivered, now)
             } else if report.under_way.contains(key) && entry.changed() {
                 let message =
                     "the cloud is being read and has not answered yet; what was published stays as it is";
-                conditions::waiting(&entry.status, "ReadingCloud", message, now)
+                conditions::waiting(&entry.status, "ReadingCloud", message, &entry.undelivered, now)
             } else {
                 let outcome = report.outcomes.get(key);
                 let carried = outcome.is_some();

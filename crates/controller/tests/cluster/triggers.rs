@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::bench::{Bench, Running, condition, until};
+use crate::sinks::Viola;
 
 /// A while in which something that should not happen would have happened: three of the cloud's polls.
 async fn a_while() {
@@ -205,5 +206,29 @@ async fn a_webhook_may_ask_the_api_server_who_somebody_is() {
     for audience in ["multinic", "other"] {
         assert_eq!(post(&controller, "POST", &path, Some(&of(audience).await)).await, 202, "{audience}");
     }
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_delivered_is_said_in_every_mode_before_a_cloud_is_read() {
+    let Some(bench) = Bench::new().await else { return };
+    let (viola, url) = Viola::start().await;
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let args = ["--leader-elect=false", "--reconcile-mode=manual", "--sinks=viola", "--viola-endpoint", &url];
+    let controller = bench.start_with(&args).await;
+    bench.until_ready("a").await;
+    controller.stop().await;
+    *viola.refuses.lock().unwrap() = Some("worker-1");
+    let reads = bench.cloud.total_requests();
+    let controller = bench.start_with(&args).await;
+    let status = bench.until_reason("a", &["ViolaPostError"]).await;
+    assert_eq!(condition(&status, "Published").0, "False");
+    assert_eq!(condition(&status, "Degraded").0, "True");
+    *viola.refuses.lock().unwrap() = None;
+    let status = bench.until_ready("a").await;
+    assert_eq!(condition(&status, "Published").0, "True");
+    assert_eq!((condition(&status, "Degraded").0.as_str(), status.last_error), ("False", None));
+    assert_eq!(bench.cloud.total_requests(), reads, "nobody asked for it");
     controller.stop().await;
 }
