@@ -42,6 +42,8 @@ pub(crate) struct Known {
     pub read: Option<u64>,
     /// Whether this pass looked at its cloud.
     pub current: bool,
+    /// Whether that has not answered yet.
+    pub under_way: bool,
 }
 
 /// What planning came to.

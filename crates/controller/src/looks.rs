@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use multinic_core::ConfigKey;
 use multinic_core::config::{CloudAccess, Credentials, OpenstackConfig};
-use multinic_openstack::{Cloud, CloudError};
+use multinic_openstack::{Cloud, CloudError, Reading};
 use tokio::sync::Semaphore;
 
 use crate::errands::Errands;
-use crate::observe::{Seen, Sight, look};
+use crate::observe::{Sight, look};
 
 /// How many configurations of one cloud are read at once. Requests are bounded by the gate; this bounds the memory of
 /// answers.
@@ -36,12 +36,12 @@ struct Begun {
 }
 
 impl Looks {
-    /// Begins to look, with what was seen there last. A look for the same configuration that is under way is given up.
+    /// Begins to look, with the reading of what was seen there last. A look for the same configuration that is under way is given up.
     pub fn begin(
         &mut self,
         config: &OpenstackConfig,
         client: Result<Cloud, CloudError>,
-        before: Option<Seen>,
+        before: Option<Reading>,
         asked: Option<String>,
     ) {
         let cloud = name(&config.cloud);

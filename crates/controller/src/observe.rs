@@ -89,34 +89,29 @@ fn identity(access: &CloudAccess) -> Identity {
     sha.finalize().into()
 }
 
-/// What a configuration selects in its cloud, with what spares the next look the reading.
-#[derive(Debug)]
-pub struct Seen {
-    /// What it selects.
-    pub selected: Selected,
-    reading: Reading,
-}
-
 /// What a look at a configuration's cloud came to.
 #[derive(Debug)]
 pub struct Sight {
-    /// What there is.
-    pub seen: Seen,
-    /// Whether it is what was seen before.
-    pub same: bool,
+    /// What the configuration selects there; none where that is what was seen before.
+    pub selected: Option<Selected>,
+    /// What spares the next look the reading.
+    pub reading: Reading,
 }
 
-/// Looks at what a configuration selects in its cloud. `before` is what was seen there last.
-pub async fn look(cloud: &Cloud, selection: &Selection, before: Option<Seen>) -> Result<Sight, CloudError> {
-    if let Some(Seen { selected, reading }) = before
+/// Looks at what a configuration selects in its cloud. `before` is the reading of what was seen there last.
+pub async fn look(
+    cloud: &Cloud,
+    selection: &Selection,
+    before: Option<Reading>,
+) -> Result<Sight, CloudError> {
+    if let Some(reading) = before
         && cloud.comes_again(selection, &reading).await?
     {
-        return Ok(Sight { seen: Seen { selected, reading }, same: true });
+        return Ok(Sight { selected: None, reading });
     }
-    // The snapshot is dropped as soon as it has been applied: it is the largest thing of a pass. What was seen before is
-    // gone by now.
+    // The snapshot is dropped as soon as it has been applied: it is the largest thing of a pass.
     let (snapshot, reading) = cloud.read(selection).await?;
-    Ok(Sight { seen: Seen { selected: select(selection, &snapshot), reading }, same: false })
+    Ok(Sight { selected: Some(select(selection, &snapshot)), reading })
 }
 
 /// Asks the cloud about each published interface that nobody wishes any more, with the scope of its own configuration. One

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use multinic_core::cloud::PortProof;
 use multinic_core::config::{CloudAccess, ConfigErrors, OpenstackConfig};
 use multinic_core::fleet::pace::{DownPortRetry, Pace, Pass};
 use multinic_core::fleet::{
-    Decision, FleetLimits, Held, Listing, Problem, Standing, candidates, decide, merge,
+    Decision, FleetLimits, Held, Listing, Problem, Selected, Standing, candidates, decide, merge,
 };
 use multinic_core::published::{Publication, Published};
 use multinic_core::{ConfigKey, PortId};
-use multinic_openstack::{Broker, Cloud, CloudError, Gate};
+use multinic_openstack::{Broker, Cloud, CloudError, Gate, Reading};
 use multinic_store::{Mark, Store, StoreError};
 
 use crate::conclusion::{Conclusion, Conclusions, Known, Premises};
 use crate::looks::Looks;
 use crate::metrics::Metrics;
-use crate::observe::{Clouds, Seen, Sight, prove};
+use crate::observe::{Clouds, Sight, prove};
 use crate::status::Outcome;
 
 /// The configurations of a pass.
@@ -160,8 +161,10 @@ struct State {
     spec_hash: String,
     pace: Pace,
     due: Option<Instant>,
-    /// What its cloud showed when it was last looked at; none if that failed.
-    seen: Option<Seen>,
+    /// What it selected when its cloud was last looked at, with the spec's hash; none if that failed.
+    seen: Option<(String, Selected)>,
+    /// What spares the next look the reading; lent to the look that is under way.
+    reading: Option<Reading>,
     /// Which read that was.
     read: u64,
     /// Whether this pass looked.
@@ -173,6 +176,15 @@ struct State {
 }
 
 impl State {
+    /// What it selects, as far as that was read for this spec.
+    fn selected(&self, spec_hash: &str) -> Option<&Selected> {
+        self.seen.as_ref().filter(|(hash, _)| hash == spec_hash).map(|(_, selected)| selected)
+    }
+
+    fn forget(&mut self) {
+        (self.seen, self.reading) = (None, None);
+    }
+
     fn is_due(&self, reads: Reads, now: Instant) -> bool {
         match reads {
             Reads::Eager => self.due.is_none_or(|due| due <= now) || self.seen.is_none(),
@@ -181,6 +193,9 @@ impl State {
         }
     }
 }
+
+/// Why a cloud is not asked about single ports.
+const UNANSWERED: &str = "the cloud is being read and has not answered yet";
 
 /// How often tombstones are looked through for old ones.
 const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -295,7 +310,9 @@ impl Controller {
             }
         }
         for (key, config) in configs.by_key.iter().filter(|(key, _)| !configs.waiting.contains(*key)) {
-            let state = self.states.get(key).filter(|state| state.seen.is_some());
+            // What the cloud of one that is being looked at shows is told when it has answered.
+            let state =
+                self.states.get(key).filter(|state| state.seen.is_some() && !self.looks.is_under_way(key));
             let (Ok(_), Some(state)) = (config, state) else { continue };
             let outcome = Outcome::Published {
                 current: state.current,
@@ -346,13 +363,19 @@ impl Controller {
         let published = self.timed("published", self.store.published()).await?;
         let mut fleet = merge(self.standings(configs));
         fleet.deleted.clone_from(&configs.deleted);
-        let asked = candidates(&fleet, &published, configs.listing);
+        let mut asked = candidates(&fleet, &published, configs.listing);
+        // A cloud that has not answered yet would not answer this either.
+        let unanswered = asked.extract_if(.., |candidate| self.looks.is_under_way(&candidate.owner));
+        let unanswered =
+            unanswered.map(|candidate| (candidate.port, PortProof::Unproven(UNANSWERED.to_owned())));
+        let unanswered: Vec<_> = unanswered.collect();
         let access: HashMap<ConfigKey, &CloudAccess> = configs
             .by_key
             .iter()
             .filter_map(|(key, config)| Some((key.clone(), &config.as_ref().ok()?.cloud)))
             .collect();
-        let proofs = prove(&mut self.clouds, &access, &published, &asked).await;
+        let mut proofs = prove(&mut self.clouds, &access, &published, &asked).await;
+        proofs.extend(unanswered);
         let Decision { publication, problems, held, changed } =
             decide(fleet, &published, configs.listing, &proofs, confirmed, &self.limits);
         let interfaces = published_after(&published, &publication);
@@ -403,11 +426,11 @@ impl Controller {
                         state.spec_hash.clone_from(hash);
                         state.owed = false;
                         let client = self.clouds.client(&config.cloud);
-                        self.looks.begin(config, client, state.seen.take(), asked.cloned());
+                        self.looks.begin(config, client, state.reading.take(), asked.cloned());
                     }
                 }
                 Err(errors) => {
-                    state.seen = None;
+                    state.forget();
                     // Once its text is right it is read, in every mode.
                     state.owed = true;
                     // There is nothing to read until its text changes.
@@ -419,17 +442,22 @@ impl Controller {
         }
         for (key, look) in self.looks.collect(self.patience).await {
             let Some(state) = self.states.get_mut(&key) else { continue };
-            self.metrics.look(look.as_ref().ok().map(|sight| sight.same));
+            self.metrics.look(look.as_ref().ok().map(|sight| sight.selected.is_none()));
             match look {
-                Ok(Sight { seen, same }) => {
-                    if !same {
+                Ok(Sight { selected, reading }) => {
+                    if let Some(selected) = selected {
                         self.count += 1;
                         state.read = self.count;
+                        state.seen = Some((state.spec_hash.clone(), selected));
+                    } else if let Some((hash, _)) = &mut state.seen {
+                        // Of another spec that selects the same.
+                        hash.clone_from(&state.spec_hash);
                     }
-                    state.seen = Some(seen);
+                    state.reading = Some(reading);
                     state.current = true;
                 }
                 Err(error) => {
+                    state.forget();
                     let outcome = Outcome::Failed { reason: error.reason(), message: error.to_string() };
                     outcomes.insert(key, outcome);
                 }
@@ -457,7 +485,10 @@ impl Controller {
                 key: key.clone(),
                 selection: config.map(|config| config.selection.clone()),
                 spec_hash: config.map(|config| config.spec_hash.clone()),
-                selected: state.and_then(|state| state.seen.as_ref()).map(|seen| seen.selected.clone()),
+                selected: state
+                    .zip(config)
+                    .and_then(|(state, config)| state.selected(&config.spec_hash))
+                    .cloned(),
                 current: state.is_some_and(|state| state.current),
             }
         };
@@ -472,7 +503,8 @@ impl Controller {
             let known = config.map(|config| Known {
                 selection: config.selection.clone(),
                 spec_hash: config.spec_hash.clone(),
-                read: state.filter(|state| state.seen.is_some()).map(|state| state.read),
+                read: state.filter(|it| it.selected(&config.spec_hash).is_some()).map(|state| state.read),
+                under_way: self.looks.is_under_way(key),
                 current: state.is_some_and(|state| state.current),
             });
             (key.clone(), known)
@@ -507,7 +539,7 @@ impl Controller {
             if configs.waiting.contains(key) || (self.reads == Reads::Asked && !outcomes.contains_key(key)) {
                 continue;
             }
-            let down = state.seen.as_ref().map_or(&nothing, |seen| &seen.selected.down);
+            let down = state.seen.as_ref().map_or(&nothing, |(_, selected)| &selected.down);
             let wait = state.pace.next(&config.cadence, pass, down, clock);
             let again = self.reads != Reads::Asked || pass == Pass::Failed;
             state.due = again.then(|| now + wait);

@@ -1,6 +1,7 @@
 //! Clouds, clusters and Violas that do not answer: whoever has nothing to do with them does not wait.
 
 use multinic_core::ServerId;
+use multinic_testbed::cloud_simulator::{Fault, Simulator};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -150,5 +151,60 @@ async fn a_first_delivery_that_takes_longer_than_a_turn_ends_ready() {
     let controller = bench.start().await;
     let status = bench.until_ready("fleet").await;
     assert!(status.last_synced_at.is_some(), "{status:?}");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_spec_lets_go_of_goes_although_another_cloud_hangs_whose_vms_are_named() {
+    let Some(bench) = Bench::new().await else { return };
+    let other = Simulator::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    // Simulators count their ids from the same beginning.
+    let [spare, subnet] = ["10.41.0.0/24", "10.40.0.0/24"].map(|cidr| {
+        other.add_subnet(&other.add_network(cidr, Some(1450)), cidr, cidr.parse().unwrap()).unwrap()
+    });
+    for at in 0..8 {
+        other.attach(&other.add_server(&format!("spare-{at}")), &[&spare]).unwrap();
+    }
+    other.attach(&other.add_server("named-1"), &[&subnet]).unwrap();
+    let named = |names: &[&str]| {
+        let mut spec = bench.spec(&[]);
+        spec["vmNames"] = json!(names);
+        spec["subnetIDs"] = json!([subnet.as_str()]);
+        spec["credentials"]["authURL"] = json!(other.url().as_str());
+        spec["credentials"]["projectID"] = json!(other.project().as_str());
+        spec["settings"] = json!({ "openstackTimeout": FOREVER });
+        spec
+    };
+    let servers = ["worker-1", "worker-2", "worker-3"].map(|name| bench.add_node(name));
+    let [one, two, three] = servers.each_ref();
+    bench.apply("a", bench.spec(&[one, two, three])).await;
+    bench.apply("named", named(&["named-1"])).await;
+    let controller = bench.start().await;
+    bench.until_ready("a").await;
+    bench.until_ready("named").await;
+    other.inject_always("/", Fault::Hang);
+    let asked = other.total_requests();
+    until("its cloud is being read", async || other.total_requests() > asked).await;
+    bench.apply("a", bench.spec(&[one, two])).await;
+    until("the node is gone", async || names(&bench, "worker-3").await.is_empty()).await;
+    bench.until_ready("a").await;
+    // What it was read for does not tell what another spec of it wants.
+    bench.apply("named", named(&["named-1", "worker-2"])).await;
+    until("it says that it waits", async || {
+        condition(&bench.status("named").await, "Reconciling").1 == "ReadingCloud"
+    })
+    .await;
+    bench.apply("a", bench.spec(&[one])).await;
+    let status = bench.until_reason("a", &["RemovalUnproven"]).await;
+    assert!(status.last_error.unwrap().contains("/named"));
+    assert_eq!(names(&bench, "worker-2").await.len(), 1);
+    assert_eq!(names(&bench, "named-1").await.len(), 1);
+    bench.apply("named", named(&["named-1"])).await;
+    other.clear_faults();
+    until("the node is gone", async || names(&bench, "worker-2").await.is_empty()).await;
+    bench.delete("a").await;
+    bench.until_gone("a").await;
+    bench.until_ready("named").await;
+    assert_eq!(names(&bench, "named-1").await.len(), 1);
     controller.stop().await;
 }
