@@ -72,7 +72,7 @@ times: ## Measure how long a NIC takes by the agent, and by the network manager'
 	$(CARGO) test --locked -p multinic-testbed --test nodes -- --ignored how_long_a_nic_takes
 
 .PHONY: generate
-generate: ## Write what is generated from the types: deploy/crds, the tables of docs/resources.md
+generate: ## Write what is generated: deploy/crds, the chart's copies of deploy/, the tables of docs/resources.md
 	UPDATE=1 $(CARGO) test --locked -p multinic-api --test generated
 
 # What runs in the cluster. Both images are pulled by these names, so they have to be where the nodes look for them.

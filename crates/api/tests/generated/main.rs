@@ -52,6 +52,30 @@ fn the_definitions_of_the_manifests_and_of_the_chart_are_those_of_the_types() {
     }
 }
 
+/// Manifests of `deploy/` that the chart takes as they are, in other namespaces too.
+const OF_THE_CHART: [&str; 12] = [
+    "agent/admission-policy.yaml",
+    "agent/rbac.yaml",
+    "agent/serviceaccount.yaml",
+    "controller/admission-policy.yaml",
+    "controller/rbac.yaml",
+    "controller/service.yaml",
+    "controller/serviceaccount.yaml",
+    "controller/user-roles.yaml",
+    "viola/network-policy.yaml",
+    "viola/rbac.yaml",
+    "viola/service.yaml",
+    "viola/serviceaccount.yaml",
+];
+
+#[test]
+fn the_manifests_that_the_chart_takes_are_those_of_deploy() {
+    for name in OF_THE_CHART {
+        let text = fs::read_to_string(root().join("deploy").join(name)).unwrap();
+        holds(&root().join("charts/multinic/manifests").join(name), &text);
+    }
+}
+
 #[test]
 fn the_reference_of_fields_is_that_of_the_types() {
     let path = root().join("docs/resources.md");
