@@ -4,11 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
+mod chart;
 mod feed;
 mod nics;
 mod scene;
 
 use multinic_testbed::cluster::Cluster;
+use multinic_testbed::kubernetes;
 use multinic_testbed::mariadb::MariaDb;
 use multinic_testbed::node::NetNs;
 
@@ -143,6 +145,59 @@ async fn what_a_cloud_attaches_is_a_working_nic_from_either_data_source() {
     watches.iter_mut().for_each(nics::Watch::assert_kept);
     scene.cluster.reboot(1).unwrap();
     scene.wait_configured(1, "multinic0", second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and a Kubernetes of its own: make test-cluster"]
+async fn nics_outlive_all_that_helm_does_and_go_when_they_are_to_go() {
+    if !Cluster::supported() || kubernetes::helm().is_none() {
+        return;
+    }
+    let mut scene = Scene::start("default");
+    chart::helm(&scene, "install", "image.tag=1").await;
+    let mut feed = Feed::cloud(&scene);
+    let nics = [feed.attach(&scene, 0).await, feed.attach(&scene, 1).await, feed.attach(&scene, 2).await];
+    for (node, nic) in nics.iter().enumerate() {
+        scene.plug(node, nic, "ens4");
+        scene.wait_configured(node, "multinic0", nic).await;
+        scene.wait_reported(node, &[nic]).await;
+    }
+    let mut watches = [0, 1, 2].map(|node| scene.watch(node, &[&nics[node]]));
+    chart::helm(&scene, "upgrade", "image.tag=2,agent.pollInterval=15s").await;
+    assert_eq!(chart::images(&scene), ["localhost/multinic-agent:2", "localhost/multinic:2"]);
+    chart::helm(&scene, "rollback", "").await;
+    assert_eq!(chart::images(&scene), ["localhost/multinic-agent:1", "localhost/multinic:1"]);
+    for (node, nic) in nics.iter().enumerate() {
+        scene.wait_reported(node, &[nic]).await;
+    }
+
+    // Without programs, the NICs are as they were; with them again, the same NICs are theirs again.
+    chart::clean_up(&scene, &[]);
+    chart::helm(&scene, "install", "image.tag=2").await;
+    for (node, nic) in nics.iter().enumerate() {
+        scene.wait_reported(node, &[nic]).await;
+    }
+    watches.iter_mut().for_each(nics::Watch::assert_kept);
+
+    let everything = [
+        ("CLEAN_NODES", "true"),
+        ("DELETE_DEFINITIONS", "true"),
+        ("DELETE_NAMESPACE", "true"),
+        ("TIMEOUT", "120"),
+    ];
+    let said = chart::clean_up(&scene, &everything);
+    for (node, nic) in nics.iter().enumerate() {
+        assert!(
+            said.contains(&format!(
+                "gone: MultiNicNodeConfig   multinic-system   {}",
+                scene::node_name(node)
+            )),
+            "{said}"
+        );
+        assert!(!nic.is_addressed(scene.cluster.guest(node).unwrap()));
+    }
+    let left = scene.kubectl(&["get", "customresourcedefinitions,clusterroles", "--output=name"]);
+    assert!(!left.contains("multinic"), "{left}");
 }
 
 /// The other tests would prove nothing without this one.

@@ -132,7 +132,8 @@ impl Scene {
         let cluster = Cluster::start(&NODES).unwrap();
         let deployed = Deployed { what, agent_tag: "1", source: Source::Object, without: None };
         let scene = Self { client: cluster.client().unwrap(), cluster, deployed, database: None };
-        for (program, tag) in [("multinic", "1"), ("multinic-agent", "1"), ("multinic-agent", "2")] {
+        let images = [("multinic", "1"), ("multinic", "2"), ("multinic-agent", "1"), ("multinic-agent", "2")];
+        for (program, tag) in images {
             let archive = scene.cluster.folder().join(format!("{program}-{tag}.tar"));
             let reference = format!("localhost/{program}:{tag}");
             image::pack_program(&find(program).unwrap(), &reference, &archive).unwrap();

@@ -1,0 +1,79 @@
+//! The chart and the scripts, as an administrator uses them on nodes that run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use multinic_testbed::kubernetes;
+
+use crate::scene::{NAMESPACE, Scene};
+
+/// The chart as `helm` takes it, with images that the nodes have.
+const RELEASE: [&str; 6] = [
+    "multinic",
+    "charts/multinic",
+    "--namespace",
+    NAMESPACE,
+    "--set",
+    "image.registry=localhost,controller.podAnnotations.by=test",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Runs a program in the project's folder, with the cluster's kubeconfig and with Helm and kubectl on the search path.
+fn run(scene: &Scene, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let kubeconfig = scene.cluster.folder().join("kubeconfig");
+    scene.cluster.access().write_kubeconfig(&kubeconfig).unwrap();
+    // kubectl is beside it.
+    let programs = kubernetes::helm().unwrap().parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root()).envs(variables.iter().copied());
+    command.env("PATH", path).env("HOME", scene.cluster.folder()).env("KUBECONFIG", kubeconfig);
+    command.output().unwrap()
+}
+
+/// Runs Helm on the release, and waits until what it changed runs.
+pub async fn helm(scene: &Scene, verb: &str, values: &str) {
+    let arguments = match verb {
+        "rollback" => vec![verb, "multinic", "--namespace", NAMESPACE],
+        _ => [&[verb], &RELEASE[..], &["--set-string", values]].concat(),
+    };
+    let output = run(scene, "helm", &arguments, &[]);
+    assert!(output.status.success(), "helm {verb}: {}", String::from_utf8_lossy(&output.stderr));
+    scene.wait_agents().await;
+    let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), NAMESPACE);
+    scene
+        .until("a controller", async || {
+            let controller = deployments.get("multinic-controller").await.unwrap();
+            let generation = controller.metadata.generation;
+            let status = controller.status.unwrap_or_default();
+            let ready = status.observed_generation == generation
+                && status.updated_replicas == Some(1)
+                && status.ready_replicas == Some(1)
+                && status.replicas == Some(1);
+            (!ready).then(|| format!("{status:?}"))
+        })
+        .await;
+}
+
+/// The images of agents and controller.
+pub fn images(scene: &Scene) -> Vec<String> {
+    let path = "--output=jsonpath={..image}";
+    let text = scene.kubectl(&["get", "daemonsets,deployments", "--namespace", NAMESPACE, path]);
+    let mut images: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    images.sort();
+    images
+}
+
+/// Takes MultiNIC out of the cluster and says what was said.
+pub fn clean_up(scene: &Scene, variables: &[(&str, &str)]) -> String {
+    let output = run(scene, "scripts/cleanup.sh", &[], variables);
+    let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
