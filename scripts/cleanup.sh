@@ -10,7 +10,7 @@
 #                              the NICs off the nodes. If some don't, it says which, and nothing else is taken away
 #   DELETE_DEFINITIONS=false   true: and the definitions, once no object is left
 #   DELETE_NAMESPACE=false     true: and the namespace
-#   TIMEOUT=600                seconds for the agents
+#   TIMEOUT=600                seconds for the agents, and for an operator
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/steps.sh
@@ -48,6 +48,11 @@ configs() {
 }
 left() {
   configs && objects multinicnodeconfigs.multinic.io KIND:.kind,NAMESPACE:.metadata.namespace,NAME:.metadata.name,STATE:.status.state
+}
+# What an operator made for the whole cluster.
+of_operator() {
+  kubectl get clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings \
+    --selector "multinic.example.com/operator-namespace=$NAMESPACE" --output name
 }
 # Waits until a list is empty. A failed read is tried again.
 until_empty() { # FUNCTION
@@ -88,6 +93,13 @@ else
 fi
 
 step 6 "Programs"
+# While it runs, an operator takes away what it made for the whole cluster; nobody else would.
+operators=$(objects multinicoperators.multinic.example.com NAMESPACE:.metadata.namespace)
+if grep -qx "$NAMESPACE" <<<"$operators"; then
+  run kubectl --namespace "$NAMESPACE" delete multinicoperators --all
+  deadline=$((SECONDS + TIMEOUT))
+  $DRY_RUN || until_empty of_operator || fail "the operator has not taken away: $(of_operator | tr '\n' ' ')"
+fi
 release=$(helm list --namespace "$NAMESPACE" --filter "^$RELEASE_NAME\$" --short)
 if [[ -n $release ]]; then
   run helm uninstall "$RELEASE_NAME" --namespace "$NAMESPACE" --wait
