@@ -17,6 +17,7 @@
 #   SSH_PASSWORD= or SSH_PASSWORD_FILE=     where there is no key. Another user than root needs sudo without a password
 #   IMPORT_COMMAND='ctr --namespace k8s.io images import -'     what takes an image on a node
 #   VALUES=                    a file of values for the chart
+#   OPERATOR=false             true: an operator makes the controller and puts back what others change (docs/operator.md)
 #   TIMEOUT=5m                 for the programs to be ready
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -56,12 +57,15 @@ SSH_PORT=${SSH_PORT:-22}
 SSH_KEY_PATH=${SSH_KEY_PATH:-}
 IMPORT_COMMAND=${IMPORT_COMMAND:-ctr --namespace k8s.io images import -}
 TIMEOUT=${TIMEOUT:-5m}
+OPERATOR=${OPERATOR:-false}
 flag SKIP_BUILD
+flag OPERATOR
 IMG=$IMAGE_NAME:$IMAGE_TAG
 AGENT_IMG=$IMAGE_NAME-agent:$IMAGE_TAG
 VALUE_FILES=()
 [[ -z ${VALUES:-} ]] || VALUE_FILES=(--values "$VALUES")
 SET=(--set-string "image.repository=$IMAGE_NAME,image.agentRepository=$IMAGE_NAME-agent,image.tag=$IMAGE_TAG")
+! $OPERATOR || SET+=(--set operator.enabled=true)
 
 step 9 "Tools and cluster"
 need kubectl helm
@@ -146,6 +150,13 @@ else
       fail "$program is not ready; what is there stays. To go back: helm rollback $RELEASE_NAME --namespace $NAMESPACE"
     }
   done
+fi
+
+if $OPERATOR && ! $DRY_RUN; then
+  kubectl --namespace "$NAMESPACE" wait --for=condition=Ready multinicoperator/multinic --timeout "$TIMEOUT" || {
+    kubectl --namespace "$NAMESPACE" get multinicoperator/multinic --output 'jsonpath={.status}'
+    fail "the operator is not done; what is there stays"
+  }
 fi
 
 step 9 "What is there"

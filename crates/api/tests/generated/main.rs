@@ -53,7 +53,7 @@ fn the_definitions_of_the_manifests_and_of_the_chart_are_those_of_the_types() {
 }
 
 /// Manifests of `deploy/` that the chart takes as they are, in other namespaces too.
-const OF_THE_CHART: [&str; 12] = [
+const OF_THE_CHART: [&str; 15] = [
     "agent/admission-policy.yaml",
     "agent/rbac.yaml",
     "agent/serviceaccount.yaml",
@@ -62,6 +62,9 @@ const OF_THE_CHART: [&str; 12] = [
     "controller/service.yaml",
     "controller/serviceaccount.yaml",
     "controller/user-roles.yaml",
+    "operator/rbac.yaml",
+    "operator/service.yaml",
+    "operator/serviceaccount.yaml",
     "viola/network-policy.yaml",
     "viola/rbac.yaml",
     "viola/service.yaml",

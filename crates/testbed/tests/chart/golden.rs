@@ -16,13 +16,30 @@ fn by_key(objects: Vec<Value>) -> BTreeMap<String, Value> {
     objects.into_iter().map(|object| (key(&object), object)).collect()
 }
 
+/// What is as it is under `deploy/`, whose names say enough here.
+const RIGHTS: [&str; 6] = [
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "ServiceAccount",
+    "ValidatingAdmissionPolicy",
+];
+
 /// The objects that differ from the default's, and the names of those that are missing.
 fn difference(default: &BTreeMap<String, Value>, there: &BTreeMap<String, Value>) -> String {
     let mut text = String::new();
     for gone in default.keys().filter(|key| !there.contains_key(*key)) {
         text += &format!("# without {gone}\n");
     }
-    for object in there.iter().filter(|(key, object)| default.get(*key) != Some(object)).map(|(_, it)| it) {
+    let (rights, others): (Vec<_>, Vec<_>) = there
+        .iter()
+        .filter(|(key, object)| default.get(*key) != Some(object))
+        .partition(|(_, object)| RIGHTS.contains(&object["kind"].as_str().unwrap()));
+    for (key, _) in rights {
+        text += &format!("# with {key}\n");
+    }
+    for (_, object) in others {
         text += &format!("---\n{}", serde_saphyr::to_string(object).unwrap());
     }
     text

@@ -121,6 +121,23 @@ fn the_chart_makes_what_the_kustomization_makes() {
 }
 
 #[test]
+fn the_operator_is_that_of_the_kustomization_and_makes_the_controller_in_place_of_the_chart() {
+    let Some(helm) = Helm::installed() else { return };
+    let Some(kustomization) = of_kustomization("deploy/operator") else { return };
+    let settings = ["--set", "operator.enabled=true,agent.enabled=false,rbac.userRoles=false"];
+    let mut chart = of_chart(&helm, &[LATEST, settings].concat());
+    let operator = chart.remove("MultiNicOperator multinic-system multinic").unwrap();
+    assert_same(chart, kustomization);
+    assert_eq!(operator["spec"]["controller"]["image"], "multinic:latest");
+
+    // Its settings are those that the chart's own controller would have.
+    let own = of_chart(&helm, &[]);
+    let mut own = own["ConfigMap multinic-system operator-config"]["data"].as_object().unwrap().clone();
+    own.retain(|_, value| value != "");
+    assert_eq!(operator["spec"]["controller"]["settings"], Value::Object(own));
+}
+
+#[test]
 fn what_the_components_change_are_values_of_the_chart() {
     let Some(helm) = Helm::installed() else { return };
     // Kustomizations name their parts by relative paths.

@@ -3,7 +3,7 @@
 use crate::helm::{CHART, Helm};
 
 /// `--set` arguments, and what the message says.
-const REFUSED: [(&str, &[&str]); 27] = [
+const REFUSED: [(&str, &[&str]); 31] = [
     ("agent.pollIntervall=30s", &["/agent", "'pollIntervall'"]),
     ("agents.enabled=true", &["'agents'"]),
     ("agent.pollInterval=30", &["/agent/pollInterval", "string"]),
@@ -40,6 +40,13 @@ const REFUSED: [(&str, &[&str]); 27] = [
     (
         "database.host=db.example,database.password=x,agent.dataSource=nodecr,controller.sinks={database}",
         &["controller.sinks is [database]", "MultiNicNodeConfig"],
+    ),
+    ("operator.spec=5", &["/operator/spec"]),
+    ("operator.enabled=true,controller.enabled=false", &["controller.enabled is false"]),
+    ("operator.enabled=true,database.host=db.example,database.password=x", &["no database.host"]),
+    (
+        "operator.enabled=true,operatorConfig.RECONCILE_MODE=manual",
+        &["operatorConfig.RECONCILE_MODE", "operator.spec.reconcileTrigger"],
     ),
     ("controller.sinks={kubernetes,database}", &["controller.sinks", "database.host is empty"]),
     (

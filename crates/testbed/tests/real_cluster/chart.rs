@@ -70,9 +70,9 @@ pub fn images(scene: &Scene) -> Vec<String> {
     images
 }
 
-/// Takes MultiNIC out of the cluster and says what was said.
-pub fn clean_up(scene: &Scene, variables: &[(&str, &str)]) -> String {
-    let output = run(scene, "scripts/cleanup.sh", &[], variables);
+/// Runs a script of `scripts/`, which has to succeed, and returns what it says.
+pub fn script(scene: &Scene, name: &str, variables: &[(&str, &str)]) -> String {
+    let output = run(scene, &format!("scripts/{name}"), &[], variables);
     let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
     assert!(output.status.success(), "{said}");
     said

@@ -171,9 +171,12 @@ async fn nics_outlive_all_that_helm_does_and_go_when_they_are_to_go() {
         scene.wait_reported(node, &[nic]).await;
     }
 
-    // Without programs, the NICs are as they were; with them again, the same NICs are theirs again.
-    chart::clean_up(&scene, &[]);
-    chart::helm(&scene, "install", "image.tag=2").await;
+    // Without programs, the NICs are as they were; with them again, the same NICs are theirs again. Now an operator makes the
+    // controller.
+    chart::script(&scene, "cleanup.sh", &[]);
+    let images = [("DEPLOY_MODE", "none"), ("IMAGE_NAME", "localhost/multinic"), ("IMAGE_TAG", "2")];
+    chart::script(&scene, "deploy-operator.sh", &images);
+    assert_eq!(chart::images(&scene).len(), 3);
     for (node, nic) in nics.iter().enumerate() {
         scene.wait_reported(node, &[nic]).await;
     }
@@ -185,7 +188,7 @@ async fn nics_outlive_all_that_helm_does_and_go_when_they_are_to_go() {
         ("DELETE_NAMESPACE", "true"),
         ("TIMEOUT", "120"),
     ];
-    let said = chart::clean_up(&scene, &everything);
+    let said = chart::script(&scene, "cleanup-operator.sh", &everything);
     for (node, nic) in nics.iter().enumerate() {
         assert!(
             said.contains(&format!(
