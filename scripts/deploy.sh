@@ -11,7 +11,7 @@
 #   DEPLOY_MODE=tar            tar: the images go to every node by ssh. registry: they are pushed with skopeo; IMAGE_NAME names
 #                              the registry. none: they are where nodes find them
 #   SKIP_BUILD=false           true: the images are in IMAGES_FOLDER already
-#   IMAGES_FOLDER=target/images
+#   IMAGES_FOLDER=target/images    with SKIP_BUILD=true
 #   NODES=                     addresses for ssh, by commas; else every node's InternalIP
 #   SSH_USER=root  SSH_PORT=22  SSH_KEY_PATH=  SSH_OPTIONS=
 #   SSH_PASSWORD= or SSH_PASSWORD_FILE=     where there is no key. Another user than root needs sudo without a password
@@ -51,6 +51,7 @@ IMAGE_NAME=${IMAGE_NAME%-agent}
 IMAGE_TAG=${IMAGE_TAG:-$(sed -n 's/^appVersion: *//p' "$CHART/Chart.yaml")}
 DEPLOY_MODE=${DEPLOY_MODE:-tar}
 SKIP_BUILD=${SKIP_BUILD:-false}
+[[ -z ${IMAGES_FOLDER:-} || $SKIP_BUILD == true ]] || fail "IMAGES_FOLDER is for SKIP_BUILD=true: a build fills target/images"
 IMAGES_FOLDER=${IMAGES_FOLDER:-target/images}
 SSH_USER=${SSH_USER:-root}
 SSH_PORT=${SSH_PORT:-22}
@@ -64,7 +65,7 @@ IMG=$IMAGE_NAME:$IMAGE_TAG
 AGENT_IMG=$IMAGE_NAME-agent:$IMAGE_TAG
 VALUE_FILES=()
 [[ -z ${VALUES:-} ]] || VALUE_FILES=(--values "$VALUES")
-SET=(--set-string "image.repository=$IMAGE_NAME,image.agentRepository=$IMAGE_NAME-agent,image.tag=$IMAGE_TAG")
+SET=(--set-string "image.registry=,image.repository=$IMAGE_NAME,image.agentRepository=$IMAGE_NAME-agent,image.tag=$IMAGE_TAG")
 ! $OPERATOR || SET+=(--set operator.enabled=true)
 
 step 9 "Tools and cluster"

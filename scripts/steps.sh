@@ -71,9 +71,9 @@ prepare_ssh() {
   else
     SSH+=(-o BatchMode=yes)
   fi
-  # Host keys are those that ssh knows; SSH_OPTIONS may say otherwise.
+  # Host keys are those that ssh knows, and it asks nobody; SSH_OPTIONS may say otherwise, since the first option counts.
   # shellcheck disable=SC2206 # Several words are meant.
-  SSH+=(${SSH_OPTIONS:-})
+  SSH+=(${SSH_OPTIONS:-} -o StrictHostKeyChecking=yes)
 }
 
 # Runs a command on a node as root.

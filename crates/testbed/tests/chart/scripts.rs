@@ -123,9 +123,11 @@ fn the_scripts_bring_images_to_nodes_install_and_take_everything_away_again() {
     assert_eq!(site.kubectl(&["get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"]), "");
 
     // A node that is not reached: nothing is installed.
-    let nowhere = [&variables[..], &[("SSH_KEY_PATH", "/dev/null")]].concat();
-    let refused = failed(&site.script("deploy.sh", &settings, &nowhere));
-    assert!(refused.contains("no images on 127.0.0.1"), "{refused}");
+    let unknown = ("SSH_OPTIONS", "-o UserKnownHostsFile=/dev/null");
+    for wrong in [("SSH_KEY_PATH", "/dev/null"), unknown] {
+        let refused = failed(&site.script("deploy.sh", &settings, &[&variables[..], &[wrong]].concat()));
+        assert!(refused.contains("no images on 127.0.0.1"), "{refused}");
+    }
     assert_eq!(site.kubectl(&["get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"]), "");
 
     let log = succeeded(&site.script("deploy.sh", &settings, &variables));
