@@ -120,6 +120,42 @@ pub struct DatabaseSpec {
     /// Its Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<DatabaseService>,
+    /// What becomes of its data and passwords when it is not wanted any more: `Retain` or `Delete`; Retain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::one_of(&["Retain", "Delete"]))]
+    pub deletion_policy: Option<String>,
+    /// A server that the operator does not run, where `enabled` is false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalDatabase>,
+}
+
+/// `spec.database.external`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalDatabase {
+    /// Its name or address.
+    #[schemars(length(min = 1, max = 255))]
+    pub host: String,
+    /// The port; 3306.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// The database; multinic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
+    pub database: Option<String>,
+    /// `disabled`, `verify` or `insecure`; verify.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::one_of(&["disabled", "verify", "insecure"]))]
+    pub tls: Option<String>,
+    /// The Secret with the controller's `username` and `password`.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+    /// Key of that Secret with the authority that signed the server's certificate, in PEM, to trust beside the system's. For
+    /// `verify`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(253))]
+    pub ca_key: Option<String>,
 }
 
 /// `spec.database.credentials`. What is not given is generated.

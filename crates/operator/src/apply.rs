@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Client, ResourceExt as _};
 
 use crate::kinds::Key;
 use crate::object::{MANAGER, Object};
 use crate::observe::Observed;
 use crate::plan::{Plan, Removal};
-use crate::said::short;
+use crate::said::answer;
 
 /// What became of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
     let mut applied = Applied { failures: refused, ..Applied::default() };
     for object in apply {
         let before = observed.objects.get(&object.key).and_then(|metadata| metadata.resource_version.clone());
-        match put(client, &object).await {
+        match put_or_remake(client, &object).await {
             Ok(live) => {
                 match before {
                     None => applied.changes.push((object.key.clone(), Change::Made)),
@@ -50,17 +50,44 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
                 }
                 applied.live.insert(object.key, live);
             }
-            Err(error) => applied.failures.push((object.key, short(&error))),
+            Err(error) => applied.failures.push((object.key, answer(&error))),
         }
     }
     for removal in remove {
         match take_away(client, &removal).await {
             Ok(true) => applied.changes.push((removal.key, Change::Removed)),
             Ok(false) => {}
-            Err(error) => applied.failures.push((removal.key, short(&error))),
+            Err(error) => applied.failures.push((removal.key, answer(&error))),
         }
     }
     applied
+}
+
+/// Kinds of which others keep what is of value: pods' data are on volumes, and rights are in roles. One that cannot be changed
+/// into what is wanted is made anew.
+const REMADE: [&str; 3] = ["StatefulSet", "RoleBinding", "ClusterRoleBinding"];
+
+async fn put_or_remake(client: &Client, object: &Object) -> Result<DynamicObject, kube::Error> {
+    let refusal = match put(client, object).await {
+        Err(kube::Error::Api(status)) if status.code == 422 && is_immutable(&status.message) => status,
+        done => return done,
+    };
+    let key = &object.key;
+    let there = key.api(client.clone()).get(&key.name).await?;
+    let is_anothers = there.owner_references().iter().any(|owner| owner.kind != "MultiNicOperator");
+    if is_anothers || !REMADE.contains(&key.kind.name) {
+        return Err(kube::Error::Api(refusal));
+    }
+    tracing::info!(object = %key, "it cannot be changed into what is wanted, and is made anew");
+    take_away(client, &Removal { key: key.clone(), uid: there.uid() }).await?;
+    put(client, object).await
+}
+
+/// What an API server says of fields that nobody can change, and of nothing else.
+fn is_immutable(message: &str) -> bool {
+    ["updates to statefulset spec for fields other than", "cannot change roleRef", "field is immutable"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 /// By server-side apply: what is wanted is so afterwards, what was wanted before and is not any more goes, and an object that

@@ -7,7 +7,7 @@ use croner::Cron;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use multinic_api::MultiNicOperatorSpec;
-use multinic_api::operator::ReconcileTrigger;
+use multinic_api::operator::{DatabaseCredentials, DatabaseSpec, ReconcileTrigger};
 use multinic_core::duration;
 
 use crate::desired::{RESERVED, given};
@@ -16,6 +16,9 @@ use crate::desired::{RESERVED, given};
 const TAKEN_PORTS: [i32; 2] = [8083, 18081];
 /// The shortest interval of `scheduled`.
 const LEAST_INTERVAL: Duration = Duration::from_secs(60);
+/// Databases and users of the server itself, and the agents' user.
+const SYSTEM_NAMES: [&str; 7] =
+    ["mysql", "sys", "information_schema", "performance_schema", "root", "mariadb.sys", "multinic-agent"];
 /// The longest value of a label, which the name is.
 const MOST_NAME: usize = 63;
 
@@ -57,10 +60,47 @@ pub fn check(name: &str, spec: &MultiNicOperatorSpec) -> Vec<Wrong> {
             say(&format!("spec.controller.settings.{name}"), "it has a field of its own".to_owned());
         }
     }
+    check_database(&spec.database, &mut say);
     if let Some(trigger) = &spec.reconcile_trigger {
         check_trigger(trigger, &mut say);
     }
     wrong
+}
+
+/// Names go into statements of SQL and passwords into a file with one statement a line.
+fn check_database(spec: &DatabaseSpec, say: &mut impl FnMut(&str, String)) {
+    let DatabaseSpec {
+        enabled,
+        image: _,
+        storage_size: _,
+        resources: _,
+        credentials,
+        service: _,
+        deletion_policy: _,
+        external,
+    } = spec;
+    if *enabled && external.is_some() {
+        say("spec.database.external", "it is for a server of your own: set enabled to false".to_owned());
+    }
+    let Some(DatabaseCredentials { root_password, database, user, password }) = credentials else { return };
+    let is_name = |name: &str| {
+        name.len() <= MOST_NAME
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    };
+    for (field, name) in [("database", database), ("user", user)] {
+        let Some(name) = given(name.as_ref()) else { continue };
+        let field = format!("spec.database.credentials.{field}");
+        if !is_name(name) {
+            say(&field, format!("letters, digits, - and _, at most {MOST_NAME}"));
+        } else if SYSTEM_NAMES.contains(&name.to_ascii_lowercase().as_str()) {
+            say(&field, "it is the server's own, or the agents'".to_owned());
+        }
+    }
+    for (field, password) in [("rootPassword", root_password), ("password", password)] {
+        if password.as_ref().is_some_and(|password| password.chars().any(char::is_control)) {
+            say(&format!("spec.database.credentials.{field}"), "it holds a control character".to_owned());
+        }
+    }
 }
 
 /// As the controller would refuse it, which would then not start.

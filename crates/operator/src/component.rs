@@ -1,6 +1,6 @@
 //! How a component is: read from its workload and, where that is not ready, from its pods.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, StatefulSet};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 /// `status.phase` and that of components.
@@ -86,6 +86,23 @@ impl Component {
                 ..component
             },
         }
+    }
+
+    /// A StatefulSet's.
+    pub fn of_stateful_set(stateful_set: &StatefulSet) -> Self {
+        let status = stateful_set.status.clone().unwrap_or_default();
+        let counts = Counts {
+            is_seen: status.observed_generation >= stateful_set.metadata.generation,
+            desired: stateful_set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
+            ready: status.ready_replicas.unwrap_or(0),
+            // It counts those of the current template only while another is being rolled out.
+            updated: match status.current_revision == status.update_revision {
+                true => status.replicas,
+                false => status.updated_replicas.unwrap_or(0),
+            },
+            all: status.replicas,
+        };
+        counts.component()
     }
 
     /// The same with what its pods say, if it is not ready.

@@ -2,6 +2,7 @@
 //!
 //! * [`manifests`]: what `deploy/` says of each program; [`kinds`], [`object`]: objects, their kinds and whose they are.
 //! * [`check`](mod@check): what is wrong with a spec. [`desired`](mod@desired): which objects a spec wants. Both pure.
+//!   [`credentials`](mod@credentials): the accounts of the database.
 //! * [`observe`](mod@observe): what is there. [`plan`](mod@plan): what is to be done about the difference. [`apply`]: it is done.
 //! * [`component`], [`status`]: how it is, and how that is told.
 //! * `watch`: when to look. `reconciler`: the turns around all this. `events`: what happened.
@@ -18,6 +19,7 @@
 pub mod apply;
 pub mod check;
 pub mod component;
+pub mod credentials;
 pub mod desired;
 mod events;
 pub mod kinds;

@@ -1,7 +1,7 @@
 //! The manifests of `deploy/`, which are also what the operator makes: there is one description of each program.
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -22,6 +22,9 @@ const AGENT: [&str; 3] = [
     include_str!("../../../deploy/agent/admission-policy.yaml"),
 ];
 const AGENT_DAEMON_SET: &str = include_str!("../../../deploy/agent/daemonset.yaml");
+const DATABASE_VOLUME: &str = include_str!("../../../deploy/database/volume.yaml");
+const DATABASE_SERVICE: &str = include_str!("../../../deploy/database/service.yaml");
+const DATABASE_STATEFUL_SET: &str = include_str!("../../../deploy/database/statefulset.yaml");
 
 /// A manifest that is none.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,8 @@ pub enum ManifestError {
 pub struct Manifests {
     /// The controller's.
     pub controller: ControllerManifests,
+    /// The database's.
+    pub database: DatabaseManifests,
     /// The agent's.
     pub agent: AgentManifests,
 }
@@ -54,6 +59,17 @@ pub struct ControllerManifests {
     pub service: Service,
     /// The controller itself.
     pub deployment: Deployment,
+}
+
+/// What `deploy/database` holds.
+#[derive(Debug, Clone)]
+pub struct DatabaseManifests {
+    /// Where the data are.
+    pub volume: PersistentVolumeClaim,
+    /// Where the server is reached.
+    pub service: Service,
+    /// The server.
+    pub stateful_set: StatefulSet,
 }
 
 /// What `deploy/agent` holds.
@@ -86,6 +102,11 @@ impl Manifests {
                 service: one(CONTROLLER_SERVICE, namespace)?,
                 deployment: one(CONTROLLER_DEPLOYMENT, namespace)?,
             },
+            database: DatabaseManifests {
+                volume: one(DATABASE_VOLUME, namespace)?,
+                service: one(DATABASE_SERVICE, namespace)?,
+                stateful_set: one(DATABASE_STATEFUL_SET, namespace)?,
+            },
             agent: AgentManifests { fixed: all(&AGENT)?, daemon_set: one(AGENT_DAEMON_SET, namespace)? },
         })
     }
@@ -115,9 +136,13 @@ mod tests {
 
     #[test]
     fn every_manifest_is_read_and_names_the_namespace_that_is_asked_for() {
-        let Manifests { controller, agent } = Manifests::of("elsewhere").unwrap();
+        let Manifests { controller, database, agent } = Manifests::of("elsewhere").unwrap();
         let ControllerManifests { fixed, config, service, deployment } = controller;
+        let DatabaseManifests { volume, service: database_service, stateful_set } = database;
         let typed = [
+            serde_json::to_value(volume).unwrap(),
+            serde_json::to_value(database_service).unwrap(),
+            serde_json::to_value(stateful_set).unwrap(),
             serde_json::to_value(config).unwrap(),
             serde_json::to_value(service).unwrap(),
             serde_json::to_value(deployment).unwrap(),

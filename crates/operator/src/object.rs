@@ -1,6 +1,7 @@
 //! An object as it is wanted: who made it, whose it is, and what is in it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Serialize;
@@ -76,12 +77,19 @@ pub fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a String> {
 }
 
 /// An object as it is wanted. What is not in it is whatever it is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Object {
     /// Which.
     pub key: Key,
     /// All of it, with `apiVersion`, `kind` and `metadata`.
     pub content: Value,
+}
+
+/// Without any content: it may be a Secret's.
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Object").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 impl Object {
@@ -105,6 +113,15 @@ impl Object {
         let labels = metadata.entry("labels").or_insert_with(|| json!({})).as_object_mut()?;
         labels.extend(owner_labels(owner).into_iter().map(|(name, value)| (name.to_owned(), json!(value))));
         Some(Self { key, content })
+    }
+
+    /// The same without an owner: it stays when its owner goes.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        if let Some(metadata) = self.content.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("ownerReferences");
+        }
+        self
     }
 }
 

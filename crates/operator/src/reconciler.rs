@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
+use multinic_api::operator::DatabaseSpec;
 use multinic_api::{MultiNicOperatorSpec, MultiNicOperatorStatus};
 use multinic_telemetry::shutdown::Shutdown;
+use rand::distr::{Alphanumeric, SampleString as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::apply::{Applied, Change, carry_out, take_away};
 use crate::check::check;
 use crate::component::{Component, Phase, troubles};
-use crate::desired::{CONTROLLER, desired};
+use crate::credentials::{Credentials, SECRET, credentials};
+use crate::desired::{CONTROLLER, DATABASE, desired};
 use crate::events::Events;
 use crate::kinds::{Key, Kind};
 use crate::manifests::{ManifestError, Manifests};
@@ -26,7 +29,7 @@ use crate::object::Owner;
 use crate::observe::{ObserveError, Observed, observe};
 use crate::plan::{left_over, plan};
 use crate::pulse::Pulse;
-use crate::said::short;
+use crate::said::{answer, short};
 use crate::settings::OperatorArgs;
 use crate::status::{Findings, Problem, after_pass, said};
 use crate::watch::{follow, operators};
@@ -37,6 +40,8 @@ const CALM: Duration = Duration::from_secs(300);
 const BUSY: Duration = Duration::from_secs(10);
 /// Between two turns that failed, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Some 190 bits.
+const PASSWORD_LENGTH: usize = 32;
 /// The finalizer of the first generation of operators. What it was for is done by owner references, so that nothing ever waits
 /// for an operator that is not there any more.
 const OLD_FINALIZER: &str = "multinic.example.com/operator-finalizer";
@@ -81,6 +86,21 @@ impl std::fmt::Debug for Operator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Operator").field("namespace", &self.namespace).finish_non_exhaustive()
     }
+}
+
+/// A component's workload.
+#[derive(Debug, Clone, Copy)]
+struct Program {
+    kind: &'static str,
+    /// The workload's, and that of its pods.
+    name: &'static str,
+    /// In metrics.
+    label: &'static str,
+}
+
+impl Program {
+    const CONTROLLER: Self = Self { kind: "Deployment", name: CONTROLLER, label: "controller" };
+    const DATABASE: Self = Self { kind: "StatefulSet", name: DATABASE, label: "database" };
 }
 
 /// What a turn came to.
@@ -229,6 +249,8 @@ impl Operator {
 
     /// Carries one out.
     async fn pass(&self, object: &DynamicObject, owner: &Owner, observed: &Observed) -> Findings {
+        // Also where the rest of the spec cannot be read.
+        let has_database = object.data.pointer("/spec/database/enabled") == Some(&Value::Bool(true));
         let generation = object.metadata.generation;
         let refused = |message: String| Problem { reason: "InvalidSpec", message, is_stalled: true };
         let spec = object.data.get("spec").cloned().unwrap_or_default();
@@ -242,9 +264,23 @@ impl Operator {
                 }
             },
         };
-        let controller = self.controller(owner, &applied).await;
-        self.metrics.component("controller", &owner.namespace, &owner.name, &controller);
-        Findings { generation, problem, controller: Some(controller) }
+        let controller = self.component(owner, &applied, Program::CONTROLLER).await;
+        let database = match has_database {
+            true => Some(self.component(owner, &applied, Program::DATABASE).await),
+            false => None,
+        };
+        Findings { generation, problem, controller: Some(controller), database }
+    }
+
+    /// The accounts of the database: those that there are, and new ones for the rest.
+    async fn credentials(&self, spec: &DatabaseSpec) -> Result<Option<Credentials>, kube::Error> {
+        if !spec.enabled {
+            return Ok(None);
+        }
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let known = secrets.get_opt(SECRET).await?;
+        let fresh = || Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LENGTH);
+        Ok(Some(credentials(spec, known.as_ref(), fresh)))
     }
 
     async fn carry_out(
@@ -254,7 +290,16 @@ impl Operator {
         spec: &MultiNicOperatorSpec,
         observed: &Observed,
     ) -> (Applied, Option<Problem>) {
-        let plan = plan(owner, desired(owner, spec, &self.manifests), observed);
+        let credentials = match self.credentials(&spec.database).await {
+            Ok(credentials) => credentials,
+            Err(error) => {
+                let message = format!("the Secret {SECRET} cannot be read: {}", answer(&error));
+                let problem = Problem { reason: "ReconcileError", message, is_stalled: false };
+                return (Applied::default(), Some(problem));
+            }
+        };
+        let objects = desired(owner, spec, &self.manifests, credentials.as_ref());
+        let plan = plan(owner, objects, observed);
         let applied = carry_out(&self.client, plan, observed).await;
         self.announce(object, &applied.changes).await;
         let problem = (!applied.failures.is_empty()).then(|| {
@@ -288,29 +333,31 @@ impl Operator {
         }
     }
 
-    async fn controller(&self, owner: &Owner, applied: &Applied) -> Component {
-        let Some(kind) = Kind::find("apps", "Deployment") else { return Component::absent(CONTROLLER) };
-        let key = Key { kind, namespace: Some(owner.namespace.clone()), name: CONTROLLER.to_owned() };
+    /// A component as it is now.
+    async fn component(&self, owner: &Owner, applied: &Applied, program: Program) -> Component {
+        let Program { kind, name, label } = program;
+        let Some(kind) = Kind::find("apps", kind) else { return Component::absent(name) };
+        let key = Key { kind, namespace: Some(owner.namespace.clone()), name: name.to_owned() };
         let live = match applied.live.get(&key) {
             Some(live) => Some(live.clone()),
             // It was not applied, and may be there nevertheless.
-            None => key.api(self.client.clone()).get_opt(CONTROLLER).await.ok().flatten(),
+            None => key.api(self.client.clone()).get_opt(name).await.ok().flatten(),
         };
-        let component = match live.and_then(typed::<Deployment>) {
-            Some(deployment) => {
-                let component = Component::of_deployment(&deployment);
-                if component.phase == Phase::Running {
-                    component
-                } else {
-                    component.with_troubles(&troubles(&self.pods(CONTROLLER).await))
-                }
-            }
-            None => Component::absent(CONTROLLER),
+        let found = live.and_then(|live| match kind.name {
+            "StatefulSet" => Some(Component::of_stateful_set(&typed::<StatefulSet>(live)?)),
+            _ => Some(Component::of_deployment(&typed::<Deployment>(live)?)),
+        });
+        let component = match found {
+            Some(component) if component.phase == Phase::Running => component,
+            Some(component) => component.with_troubles(&troubles(&self.pods(name).await)),
+            None => Component::absent(name),
         };
-        match applied.failures.iter().find(|(failed, _)| *failed == key) {
+        let component = match applied.failures.iter().find(|(failed, _)| *failed == key) {
             Some((_, why)) => Component::failed(Some(component), why.clone()),
             None => component,
-        }
+        };
+        self.metrics.component(label, &owner.namespace, &owner.name, &component);
+        component
     }
 
     /// The pods of a program. What they say is told; that they cannot be read is not worth a failure.
@@ -367,7 +414,12 @@ impl Operator {
 fn another(object: &DynamicObject, first: &str) -> Findings {
     let message = format!("the MultiNicOperator {first} is carried out: a namespace has one, the oldest");
     let problem = Problem { reason: "AnotherOperator", message, is_stalled: true };
-    Findings { generation: object.metadata.generation, problem: Some(problem), controller: None }
+    Findings {
+        generation: object.metadata.generation,
+        problem: Some(problem),
+        controller: None,
+        database: None,
+    }
 }
 
 fn status_of(object: &DynamicObject) -> MultiNicOperatorStatus {

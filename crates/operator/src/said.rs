@@ -9,6 +9,14 @@ pub fn short(error: &dyn std::fmt::Display) -> String {
     cut(text.split_whitespace().collect::<Vec<_>>().join(" "), MOST)
 }
 
+/// What an API server answered, without the name of our library's error around it.
+pub fn answer(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => short(&status.message),
+        other => short(other),
+    }
+}
+
 /// At most so many bytes of a text, and an ellipsis where it was longer.
 pub fn cut(mut text: String, most: usize) -> String {
     if text.len() > most {

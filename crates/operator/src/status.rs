@@ -19,6 +19,8 @@ pub struct Findings {
     pub problem: Option<Problem>,
     /// The controller, if it was looked at.
     pub controller: Option<Component>,
+    /// The database, if the operator runs one.
+    pub database: Option<Component>,
 }
 
 /// Why a spec was not carried out.
@@ -59,7 +61,7 @@ pub fn after_pass(
     findings: &Findings,
     now: Timestamp,
 ) -> MultiNicOperatorStatus {
-    let Findings { generation, problem, controller } = findings;
+    let Findings { generation, problem, controller, database } = findings;
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let mut status = before.clone();
     status.observed_generation = generation.or(status.observed_generation);
@@ -73,8 +75,20 @@ pub fn after_pass(
         conditions.component("ControllerReady", component);
         status.controller_status = Some(component_status(before.controller_status.as_ref(), component, now));
     }
-    let components: Vec<(&str, &Component)> =
-        controller.iter().map(|component| ("controller", component)).collect();
+    match database {
+        Some(component) => {
+            conditions.component("DatabaseReady", component);
+            status.database_status = Some(component_status(before.database_status.as_ref(), component, now));
+        }
+        None => {
+            conditions.remove("DatabaseReady");
+            status.database_status = None;
+        }
+    }
+    let components: Vec<(&str, &Component)> = [("controller", controller), ("database", database)]
+        .into_iter()
+        .filter_map(|(name, component)| Some((name, component.as_ref()?)))
+        .collect();
     let worst = components.iter().max_by_key(|(_, component)| component.phase);
     let phase = match (problem, worst) {
         (Some(_), _) => Phase::Error,

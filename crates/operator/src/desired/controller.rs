@@ -9,7 +9,9 @@ use multinic_api::MultiNicOperatorSpec;
 use multinic_api::operator::{ControllerSpec, HealthProbe};
 
 use super::container::{named, set_limits, set_path, set_port, set_variable};
+use super::database::Connection;
 use super::{given, settings};
+use crate::credentials::REVISION;
 use crate::manifests::ControllerManifests;
 use crate::object::{Object, Owner};
 
@@ -26,12 +28,15 @@ pub(super) fn objects(
     owner: &Owner,
     spec: &MultiNicOperatorSpec,
     manifests: &ControllerManifests,
+    connection: Option<&Connection>,
 ) -> Vec<Object> {
     let ControllerManifests { fixed, config, service, deployment } = manifests;
-    let settings = settings::settings(config.data.as_ref(), spec);
+    let mut settings = settings::settings(config.data.as_ref(), spec);
+    let of_database = connection.iter().flat_map(|connection| connection.settings.iter().cloned());
+    settings.extend(of_database.map(|(name, value)| (name.to_owned(), value)));
     let digest = settings::digest(&settings);
     let config = ConfigMap { data: Some(settings), ..config.clone() };
-    let deployment = changed(deployment.clone(), &spec.controller, &digest);
+    let deployment = changed(deployment.clone(), &spec.controller, &digest, connection);
     let budget = budget(&deployment);
     let service = on_port(service.clone(), port(&spec.controller));
     let mut objects: Vec<Option<Object>> = fixed.iter().map(|object| Object::new(owner, object)).collect();
@@ -46,7 +51,12 @@ fn port(spec: &ControllerSpec) -> Option<i32> {
     spec.health_probe.as_ref().and_then(|probe| probe.port)
 }
 
-fn changed(mut deployment: Deployment, spec: &ControllerSpec, digest: &str) -> Deployment {
+fn changed(
+    mut deployment: Deployment,
+    spec: &ControllerSpec,
+    digest: &str,
+    connection: Option<&Connection>,
+) -> Deployment {
     // What is not here goes into the ConfigMap.
     let ControllerSpec { image, replicas, resources, health_probe, settings: _ } = spec;
     let Some(wanted) = &mut deployment.spec else { return deployment };
@@ -54,10 +64,16 @@ fn changed(mut deployment: Deployment, spec: &ControllerSpec, digest: &str) -> D
         wanted.replicas = Some(*replicas);
     }
     let metadata = wanted.template.metadata.get_or_insert_default();
-    metadata.annotations.get_or_insert_default().insert(SETTINGS.to_owned(), digest.to_owned());
-    let Some(container) = wanted.template.spec.as_mut().and_then(|pod| named(pod, CONTAINER)) else {
-        return deployment;
-    };
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(SETTINGS.to_owned(), digest.to_owned());
+    if let Some(revision) = connection.and_then(|connection| connection.revision.clone()) {
+        annotations.insert(REVISION.to_owned(), revision);
+    }
+    let Some(pod) = &mut wanted.template.spec else { return deployment };
+    if let Some(connection) = connection {
+        connection.mount(pod, CONTAINER);
+    }
+    let Some(container) = named(pod, CONTAINER) else { return deployment };
     container.image = Some(image.trim().to_owned());
     set_limits(container, resources.as_ref());
     if let Some(HealthProbe { port, path }) = health_probe {

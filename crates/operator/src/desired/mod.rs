@@ -2,19 +2,32 @@
 
 mod container;
 mod controller;
+mod database;
 mod settings;
 
 use multinic_api::MultiNicOperatorSpec;
 
+use crate::credentials::Credentials;
 use crate::manifests::Manifests;
 use crate::object::{Object, Owner};
 
 pub use controller::CONTROLLER;
+pub use database::DATABASE;
 pub(crate) use settings::RESERVED;
 
-/// Every object that is wanted, in the order in which they are to be made. The spec has passed [`check`](crate::check).
-pub fn desired(owner: &Owner, spec: &MultiNicOperatorSpec, manifests: &Manifests) -> Vec<Object> {
-    let mut objects = controller::objects(owner, spec, &manifests.controller);
+/// Every object that is wanted, in the order in which they are to be made. The spec has passed [`check`](crate::check::check).
+/// There are `credentials` where the spec wants a database.
+pub fn desired(
+    owner: &Owner,
+    spec: &MultiNicOperatorSpec,
+    manifests: &Manifests,
+    credentials: Option<&Credentials>,
+) -> Vec<Object> {
+    let connection = database::connection(owner, &spec.database, credentials);
+    let mut objects = controller::objects(owner, spec, &manifests.controller, connection.as_ref());
+    if let Some(credentials) = credentials.filter(|_| spec.database.enabled) {
+        objects.extend(database::objects(owner, &spec.database, &manifests.database, credentials));
+    }
     objects.sort_by(|a, b| a.key.cmp(&b.key));
     objects
 }

@@ -20,7 +20,7 @@ const TOKEN_REVIEW: &str = "RECONCILE_TOKEN_REVIEW";
 
 /// Settings that have a field of their own, or that the manifest of the Deployment depends on: `spec.controller.settings` may
 /// not name them.
-pub(crate) const RESERVED: [&str; 17] = [
+pub(crate) const RESERVED: [&str; 18] = [
     AUTH_URL,
     NEUTRON,
     NOVA,
@@ -37,6 +37,7 @@ pub(crate) const RESERVED: [&str; 17] = [
     "DB_NAME",
     "DB_USER",
     "DB_PASSWORD_FILE",
+    "DB_TLS",
     "DB_TLS_CA",
 ];
 

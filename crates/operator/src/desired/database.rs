@@ -1,0 +1,195 @@
+//! The database: one that the operator runs, or where another one is; and what of it the controller is told.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{
+    EnvVar, EnvVarSource, KeyToPath, PersistentVolumeClaim, PodSpec, Secret, SecretKeySelector,
+    SecretVolumeSource, Service, Volume, VolumeMount, VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use multinic_api::operator::{DatabaseService, DatabaseSpec, ExternalDatabase};
+
+use super::container::{named, set_limits};
+use super::given;
+use crate::credentials::{Credentials, PASSWORD, REVISION, SECRET, USER};
+use crate::manifests::DatabaseManifests;
+use crate::object::{Object, Owner};
+
+/// The name of the StatefulSet, its Service, its container and its label.
+pub const DATABASE: &str = "mariadb";
+/// The container that makes the system tables.
+const PREPARE: &str = "prepare";
+const PORT: i32 = 3306;
+/// Where the controller finds its password and the authority.
+const FOLDER: &str = "/etc/multinic/database";
+const CA: &str = "ca.crt";
+
+pub(super) fn objects(
+    owner: &Owner,
+    spec: &DatabaseSpec,
+    manifests: &DatabaseManifests,
+    credentials: &Credentials,
+) -> Vec<Object> {
+    let DatabaseManifests { volume, service, stateful_set } = manifests;
+    let stateful_set = server(stateful_set.clone(), spec, credentials);
+    let keeps = given(spec.deletion_policy.as_ref()) != Some("Delete");
+    let lasting = |object: Object| if keeps { object.lasting() } else { object };
+    let objects = [
+        Object::new(owner, &secret(&stateful_set, credentials)).map(lasting),
+        Object::new(owner, &sized(volume.clone(), spec)).map(lasting),
+        Object::new(owner, &served(service.clone(), spec.service.as_ref())),
+        Object::new(owner, &stateful_set),
+    ];
+    objects.into_iter().flatten().collect()
+}
+
+fn secret(stateful_set: &StatefulSet, credentials: &Credentials) -> Secret {
+    let annotations = [(REVISION.to_owned(), credentials.revision.clone())].into();
+    let metadata = ObjectMeta {
+        name: Some(SECRET.to_owned()),
+        labels: stateful_set.metadata.labels.clone(),
+        annotations: Some(annotations),
+        ..ObjectMeta::default()
+    };
+    Secret { metadata, data: Some(credentials.data()), ..Secret::default() }
+}
+
+fn sized(mut volume: PersistentVolumeClaim, spec: &DatabaseSpec) -> PersistentVolumeClaim {
+    if let (Some(size), Some(claim)) = (given(spec.storage_size.as_ref()), &mut volume.spec) {
+        let resources = claim.resources.get_or_insert_with(VolumeResourceRequirements::default);
+        resources.requests.get_or_insert_default().insert("storage".to_owned(), Quantity(size.to_owned()));
+    }
+    volume
+}
+
+fn served(mut service: Service, spec: Option<&DatabaseService>) -> Service {
+    let (Some(wanted), Some(DatabaseService { type_, node_port, port })) = (&mut service.spec, spec) else {
+        return service;
+    };
+    let type_ = given(type_.as_ref());
+    if let Some(type_) = type_ {
+        wanted.type_ = Some(type_.to_owned());
+    }
+    for entry in wanted.ports.iter_mut().flatten() {
+        entry.port = port.filter(|port| *port != 0).unwrap_or(entry.port);
+        // Only these have one.
+        let has_node_port = matches!(type_, Some("NodePort" | "LoadBalancer"));
+        entry.node_port = node_port.filter(|port| *port != 0 && has_node_port);
+    }
+    service
+}
+
+fn server(mut stateful_set: StatefulSet, spec: &DatabaseSpec, credentials: &Credentials) -> StatefulSet {
+    let Some(wanted) = &mut stateful_set.spec else { return stateful_set };
+    let metadata = wanted.template.metadata.get_or_insert_default();
+    let revision = credentials.revision.clone();
+    metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), revision);
+    let Some(pod) = &mut wanted.template.spec else { return stateful_set };
+    let image = given(spec.image.as_ref()).unwrap_or("mariadb:10.11");
+    let prepare = pod.init_containers.iter_mut().flatten().filter(|container| container.name == PREPARE);
+    prepare.for_each(|container| container.image = Some(image.to_owned()));
+    if let Some(container) = named(pod, DATABASE) {
+        container.image = Some(image.to_owned());
+        set_limits(container, spec.resources.as_ref());
+    }
+    stateful_set
+}
+
+/// What the controller is told of its database.
+pub(super) struct Connection {
+    /// Its settings.
+    pub settings: Vec<(&'static str, String)>,
+    /// The Secret with the password.
+    secret: String,
+    /// The files of it: keys and names.
+    files: Vec<(String, &'static str)>,
+    /// Which of the Secret's contents the controller was started with.
+    pub revision: Option<String>,
+    is_external: bool,
+}
+
+/// The connection, if there is a database.
+pub(super) fn connection(
+    owner: &Owner,
+    spec: &DatabaseSpec,
+    credentials: Option<&Credentials>,
+) -> Option<Connection> {
+    let port = |port: Option<i32>| port.filter(|port| *port != 0).unwrap_or(PORT).to_string();
+    let password_file = ("DB_PASSWORD_FILE", format!("{FOLDER}/{PASSWORD}"));
+    match (spec.enabled, credentials, &spec.external) {
+        (true, Some(credentials), _) => Some(Connection {
+            settings: vec![
+                ("DB_HOST", format!("{DATABASE}.{}.svc", owner.namespace)),
+                ("DB_PORT", port(spec.service.as_ref().and_then(|service| service.port))),
+                ("DB_NAME", credentials.database.clone()),
+                ("DB_USER", credentials.user.clone()),
+                password_file,
+            ],
+            secret: SECRET.to_owned(),
+            files: vec![(PASSWORD.to_owned(), PASSWORD)],
+            revision: Some(credentials.revision.clone()),
+            is_external: false,
+        }),
+        (false, _, Some(external)) => {
+            let ExternalDatabase { host, port: at, database, tls, secret_name, ca_key } = external;
+            let tls = given(tls.as_ref()).unwrap_or("verify");
+            let mut files = vec![(PASSWORD.to_owned(), PASSWORD)];
+            let mut settings = vec![
+                ("DB_HOST", host.trim().to_owned()),
+                ("DB_PORT", port(*at)),
+                ("DB_NAME", given(database.as_ref()).unwrap_or("multinic").to_owned()),
+                ("DB_TLS", tls.to_owned()),
+                password_file,
+            ];
+            if let Some(key) = given(ca_key.as_ref()) {
+                files.push((key.to_owned(), CA));
+                settings.push(("DB_TLS_CA", format!("{FOLDER}/{CA}")));
+            }
+            Some(Connection {
+                settings,
+                secret: secret_name.trim().to_owned(),
+                files,
+                revision: None,
+                is_external: true,
+            })
+        }
+        _ => None,
+    }
+}
+
+impl Connection {
+    /// Gives the controller's pod what is secret of it: by a file, and the user's name by a variable where only the Secret has
+    /// it.
+    pub(super) fn mount(&self, pod: &mut PodSpec, container: &str) {
+        let files = self.files.iter();
+        let items =
+            files.map(|(key, name)| KeyToPath { key: key.clone(), path: (*name).to_owned(), mode: None });
+        let source = SecretVolumeSource {
+            secret_name: Some(self.secret.clone()),
+            items: Some(items.collect()),
+            ..SecretVolumeSource::default()
+        };
+        let volume = Volume { name: DATABASE.to_owned(), secret: Some(source), ..Volume::default() };
+        pod.volumes.get_or_insert_default().push(volume);
+        let Some(container) = named(pod, container) else { return };
+        container.volume_mounts.get_or_insert_default().push(VolumeMount {
+            name: DATABASE.to_owned(),
+            mount_path: FOLDER.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
+        if self.is_external {
+            let selector = SecretKeySelector {
+                name: self.secret.clone(),
+                key: USER.to_owned(),
+                ..SecretKeySelector::default()
+            };
+            let from = EnvVarSource { secret_key_ref: Some(selector), ..EnvVarSource::default() };
+            container.env.get_or_insert_default().push(EnvVar {
+                name: "DB_USER".to_owned(),
+                value_from: Some(from),
+                value: None,
+            });
+        }
+    }
+}
