@@ -19,7 +19,7 @@ use crate::{Condition, schema};
     shortname = "mno",
     category = "multinic",
     label("app.kubernetes.io/part-of", "multinic"),
-    doc = "What the operator runs: the controller and its database.",
+    doc = "What the operator runs: the controller, its database and the agents.",
     namespaced,
     status = "MultiNicOperatorStatus",
     derive = "PartialEq",
@@ -36,6 +36,9 @@ pub struct MultiNicOperatorSpec {
     pub controller: ControllerSpec,
     /// The database.
     pub database: DatabaseSpec,
+    /// The agents, one on each node; absent, the operator runs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentSpec>,
     /// Defaults of the controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub openstack: Option<OpenstackEndpoints>,
@@ -66,6 +69,27 @@ pub struct ControllerSpec {
     pub health_probe: Option<HealthProbe>,
     /// Further settings by the names of their environment variables, such as `VIOLA_ENDPOINT`. Not those that have a field of
     /// their own, and no secrets: these go into the Secret `operator-secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::settings)]
+    pub settings: Option<BTreeMap<String, String>>,
+}
+
+/// `spec.agent`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSpec {
+    /// Its image.
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: String,
+    /// Its limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+    /// Where it reads what its node is to have: `nodecr` (its `MultiNicNodeConfig`) or `db` (the database that the operator
+    /// runs); nodecr.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::one_of(&["nodecr", "db"]))]
+    pub data_source: Option<String>,
+    /// Further settings by the names of their environment variables, such as `POLL_INTERVAL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::settings)]
     pub settings: Option<BTreeMap<String, String>>,
@@ -271,7 +295,7 @@ pub struct MultiNicOperatorStatus {
     /// The generation of the spec that this speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `ControllerReady`, `DatabaseReady`, `ProtectionActive`, `BackupFresh`.
+    /// `Ready`, `ControllerReady`, `DatabaseReady`, `AgentReady`, `ProtectionActive`, `BackupFresh`.
     #[serde(default)]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,
@@ -284,6 +308,9 @@ pub struct MultiNicOperatorStatus {
     /// The database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_status: Option<ComponentStatus>,
+    /// The agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_status: Option<ComponentStatus>,
     /// The protection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protection_status: Option<ProtectionStatus>,

@@ -7,10 +7,10 @@ use croner::Cron;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use multinic_api::MultiNicOperatorSpec;
-use multinic_api::operator::{DatabaseCredentials, DatabaseSpec, ReconcileTrigger};
+use multinic_api::operator::{AgentSpec, DatabaseCredentials, DatabaseSpec, ReconcileTrigger};
 use multinic_core::duration;
 
-use crate::desired::{RESERVED, given};
+use crate::desired::{RESERVED, RESERVED_OF_AGENT, given};
 
 /// The controller's port of requests for reconciliations and the one of its inventory.
 const TAKEN_PORTS: [i32; 2] = [8083, 18081];
@@ -61,10 +61,29 @@ pub fn check(name: &str, spec: &MultiNicOperatorSpec) -> Vec<Wrong> {
         }
     }
     check_database(&spec.database, &mut say);
+    if let Some(agent) = &spec.agent {
+        check_agent(agent, &spec.database, &mut say);
+    }
     if let Some(trigger) = &spec.reconcile_trigger {
         check_trigger(trigger, &mut say);
     }
     wrong
+}
+
+fn check_agent(spec: &AgentSpec, database: &DatabaseSpec, say: &mut impl FnMut(&str, String)) {
+    let AgentSpec { image, resources: _, data_source, settings } = spec;
+    if image.trim().is_empty() {
+        say("spec.agent.image", "name the agent's image".to_owned());
+    }
+    if given(data_source.as_ref()) == Some("db") && !database.enabled {
+        let why = "agents read the database that the operator runs: set spec.database.enabled, or use nodecr";
+        say("spec.agent.dataSource", why.to_owned());
+    }
+    for name in settings.iter().flat_map(|settings| settings.keys()) {
+        if RESERVED_OF_AGENT.contains(&name.as_str()) {
+            say(&format!("spec.agent.settings.{name}"), "the operator sets it".to_owned());
+        }
+    }
 }
 
 /// Names go into statements of SQL and passwords into a file with one statement a line.

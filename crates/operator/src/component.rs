@@ -1,6 +1,6 @@
 //! How a component is: read from its workload and, where that is not ready, from its pods.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, DeploymentCondition, StatefulSet};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 /// `status.phase` and that of components.
@@ -101,6 +101,19 @@ impl Component {
                 false => status.updated_replicas.unwrap_or(0),
             },
             all: status.replicas,
+        };
+        counts.component()
+    }
+
+    /// A DaemonSet's: one pod for each node on which it belongs.
+    pub fn of_daemon_set(daemon_set: &DaemonSet) -> Self {
+        let status = daemon_set.status.clone().unwrap_or_default();
+        let counts = Counts {
+            is_seen: status.observed_generation >= daemon_set.metadata.generation,
+            desired: status.desired_number_scheduled,
+            ready: status.number_ready,
+            updated: status.updated_number_scheduled.unwrap_or(0),
+            all: status.current_number_scheduled,
         };
         counts.component()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
@@ -20,7 +20,7 @@ use crate::apply::{Applied, Change, carry_out, take_away};
 use crate::check::check;
 use crate::component::{Component, Phase, troubles};
 use crate::credentials::{Credentials, SECRET, credentials};
-use crate::desired::{CONTROLLER, DATABASE, desired};
+use crate::desired::{AGENT, CONTROLLER, DATABASE, desired};
 use crate::events::Events;
 use crate::kinds::{Key, Kind};
 use crate::manifests::{ManifestError, Manifests};
@@ -100,6 +100,7 @@ struct Program {
 
 impl Program {
     const CONTROLLER: Self = Self { kind: "Deployment", name: CONTROLLER, label: "controller" };
+    const AGENT: Self = Self { kind: "DaemonSet", name: AGENT, label: "agent" };
     const DATABASE: Self = Self { kind: "StatefulSet", name: DATABASE, label: "database" };
 }
 
@@ -250,6 +251,7 @@ impl Operator {
     /// Carries one out.
     async fn pass(&self, object: &DynamicObject, owner: &Owner, observed: &Observed) -> Findings {
         // Also where the rest of the spec cannot be read.
+        let has_agents = object.data.pointer("/spec/agent/image").is_some();
         let has_database = object.data.pointer("/spec/database/enabled") == Some(&Value::Bool(true));
         let generation = object.metadata.generation;
         let refused = |message: String| Problem { reason: "InvalidSpec", message, is_stalled: true };
@@ -269,7 +271,11 @@ impl Operator {
             true => Some(self.component(owner, &applied, Program::DATABASE).await),
             false => None,
         };
-        Findings { generation, problem, controller: Some(controller), database }
+        let agent = match has_agents {
+            true => Some(self.component(owner, &applied, Program::AGENT).await),
+            false => None,
+        };
+        Findings { generation, problem, controller: Some(controller), database, agent }
     }
 
     /// The accounts of the database: those that there are, and new ones for the rest.
@@ -344,6 +350,7 @@ impl Operator {
             None => key.api(self.client.clone()).get_opt(name).await.ok().flatten(),
         };
         let found = live.and_then(|live| match kind.name {
+            "DaemonSet" => Some(Component::of_daemon_set(&typed::<DaemonSet>(live)?)),
             "StatefulSet" => Some(Component::of_stateful_set(&typed::<StatefulSet>(live)?)),
             _ => Some(Component::of_deployment(&typed::<Deployment>(live)?)),
         });
@@ -414,12 +421,7 @@ impl Operator {
 fn another(object: &DynamicObject, first: &str) -> Findings {
     let message = format!("the MultiNicOperator {first} is carried out: a namespace has one, the oldest");
     let problem = Problem { reason: "AnotherOperator", message, is_stalled: true };
-    Findings {
-        generation: object.metadata.generation,
-        problem: Some(problem),
-        controller: None,
-        database: None,
-    }
+    Findings { generation: object.metadata.generation, problem: Some(problem), ..Findings::default() }
 }
 
 fn status_of(object: &DynamicObject) -> MultiNicOperatorStatus {

@@ -21,6 +21,8 @@ pub struct Findings {
     pub controller: Option<Component>,
     /// The database, if the operator runs one.
     pub database: Option<Component>,
+    /// The agents, if the operator runs them.
+    pub agent: Option<Component>,
 }
 
 /// Why a spec was not carried out.
@@ -61,7 +63,7 @@ pub fn after_pass(
     findings: &Findings,
     now: Timestamp,
 ) -> MultiNicOperatorStatus {
-    let Findings { generation, problem, controller, database } = findings;
+    let Findings { generation, problem, controller, database, agent } = findings;
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let mut status = before.clone();
     status.observed_generation = generation.or(status.observed_generation);
@@ -71,24 +73,17 @@ pub fn after_pass(
         .retain(|condition| !matches!(condition.type_.as_str(), "databaseReady" | "controllerReady"));
     let list = std::mem::take(&mut status.conditions);
     let mut conditions = Conditions { list, generation: *generation, now };
-    if let Some(component) = controller {
-        conditions.component("ControllerReady", component);
-        status.controller_status = Some(component_status(before.controller_status.as_ref(), component, now));
-    }
-    match database {
-        Some(component) => {
-            conditions.component("DatabaseReady", component);
-            status.database_status = Some(component_status(before.database_status.as_ref(), component, now));
-        }
-        None => {
-            conditions.remove("DatabaseReady");
-            status.database_status = None;
-        }
-    }
-    let components: Vec<(&str, &Component)> = [("controller", controller), ("database", database)]
-        .into_iter()
-        .filter_map(|(name, component)| Some((name, component.as_ref()?)))
-        .collect();
+    conditions.component("ControllerReady", controller.as_ref());
+    status.controller_status = component_status(before.controller_status.as_ref(), controller.as_ref(), now);
+    conditions.component("DatabaseReady", database.as_ref());
+    status.database_status = component_status(before.database_status.as_ref(), database.as_ref(), now);
+    conditions.component("AgentReady", agent.as_ref());
+    status.agent_status = component_status(before.agent_status.as_ref(), agent.as_ref(), now);
+    let components: Vec<(&str, &Component)> =
+        [("controller", controller), ("database", database), ("agents", agent)]
+            .into_iter()
+            .filter_map(|(name, component)| Some((name, component.as_ref()?)))
+            .collect();
     let worst = components.iter().max_by_key(|(_, component)| component.phase);
     let phase = match (problem, worst) {
         (Some(_), _) => Phase::Error,
@@ -133,9 +128,10 @@ pub fn after_pass(
 
 fn component_status(
     before: Option<&ComponentStatus>,
-    component: &Component,
+    component: Option<&Component>,
     now: Timestamp,
-) -> ComponentStatus {
+) -> Option<ComponentStatus> {
+    let component = component?;
     let mut status = ComponentStatus {
         phase: Some(component.phase.as_str().to_owned()),
         ready_replicas: Some(component.ready),
@@ -145,7 +141,7 @@ fn component_status(
     if before != Some(&status) {
         status.last_updated = Some(now.to_string());
     }
-    status
+    Some(status)
 }
 
 struct Conditions {
@@ -155,8 +151,12 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn component(&mut self, type_: &str, component: &Component) {
-        self.set(type_, component.phase == Phase::Running, component.reason, &component.message);
+    /// A component's; none where there is no such component.
+    fn component(&mut self, type_: &str, component: Option<&Component>) {
+        match component {
+            Some(is) => self.set(type_, is.phase == Phase::Running, is.reason, &is.message),
+            None => self.remove(type_),
+        }
     }
 
     fn set(&mut self, type_: &str, status: bool, reason: &str, message: &str) {

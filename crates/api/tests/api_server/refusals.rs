@@ -14,7 +14,7 @@ const USER: &str = "config-1b-full";
 const PROVIDER: &str = "config-2-full";
 const CLOUDS: &str = "config-ours";
 const NODE: &str = "node-full";
-const OPERATOR: &str = "operator-full";
+const OPERATOR: &str = "operator-ours";
 
 /// What is wrong: a manifest that is right, a merge patch that makes it wrong, the field and words of the refusal.
 type Wrong = (&'static str, Value, &'static str, &'static str);

@@ -11,7 +11,7 @@ use multinic_api::operator::{DatabaseService, DatabaseSpec, ExternalDatabase};
 
 use super::container::{named, set_limits};
 use super::given;
-use crate::credentials::{Credentials, PASSWORD, REVISION, SECRET, USER};
+use crate::credentials::{AGENT_PASSWORD, AGENT_USER, Credentials, PASSWORD, REVISION, SECRET, USER};
 use crate::manifests::DatabaseManifests;
 use crate::object::{Object, Owner};
 
@@ -20,7 +20,7 @@ pub const DATABASE: &str = "mariadb";
 /// The container that makes the system tables.
 const PREPARE: &str = "prepare";
 const PORT: i32 = 3306;
-/// Where the controller finds its password and the authority.
+/// Where a program finds its password and the authority.
 const FOLDER: &str = "/etc/multinic/database";
 const CA: &str = "ca.crt";
 
@@ -95,7 +95,7 @@ fn server(mut stateful_set: StatefulSet, spec: &DatabaseSpec, credentials: &Cred
     stateful_set
 }
 
-/// What the controller is told of its database.
+/// What a program is told of its database.
 pub(super) struct Connection {
     /// Its settings.
     pub settings: Vec<(&'static str, String)>,
@@ -103,7 +103,7 @@ pub(super) struct Connection {
     secret: String,
     /// The files of it: keys and names.
     files: Vec<(String, &'static str)>,
-    /// Which of the Secret's contents the controller was started with.
+    /// Which of the Secret's contents the program was started with.
     pub revision: Option<String>,
     is_external: bool,
 }
@@ -114,22 +114,8 @@ pub(super) fn connection(
     spec: &DatabaseSpec,
     credentials: Option<&Credentials>,
 ) -> Option<Connection> {
-    let port = |port: Option<i32>| port.filter(|port| *port != 0).unwrap_or(PORT).to_string();
-    let password_file = ("DB_PASSWORD_FILE", format!("{FOLDER}/{PASSWORD}"));
     match (spec.enabled, credentials, &spec.external) {
-        (true, Some(credentials), _) => Some(Connection {
-            settings: vec![
-                ("DB_HOST", format!("{DATABASE}.{}.svc", owner.namespace)),
-                ("DB_PORT", port(spec.service.as_ref().and_then(|service| service.port))),
-                ("DB_NAME", credentials.database.clone()),
-                ("DB_USER", credentials.user.clone()),
-                password_file,
-            ],
-            secret: SECRET.to_owned(),
-            files: vec![(PASSWORD.to_owned(), PASSWORD)],
-            revision: Some(credentials.revision.clone()),
-            is_external: false,
-        }),
+        (true, Some(credentials), _) => Some(to_own(owner, spec, credentials, &credentials.user, PASSWORD)),
         (false, _, Some(external)) => {
             let ExternalDatabase { host, port: at, database, tls, secret_name, ca_key } = external;
             let tls = given(tls.as_ref()).unwrap_or("verify");
@@ -139,7 +125,7 @@ pub(super) fn connection(
                 ("DB_PORT", port(*at)),
                 ("DB_NAME", given(database.as_ref()).unwrap_or("multinic").to_owned()),
                 ("DB_TLS", tls.to_owned()),
-                password_file,
+                password_file(),
             ];
             if let Some(key) = given(ca_key.as_ref()) {
                 files.push((key.to_owned(), CA));
@@ -157,8 +143,49 @@ pub(super) fn connection(
     }
 }
 
+/// The agents' connection, if the operator runs a database.
+pub(super) fn connection_of_agents(
+    owner: &Owner,
+    spec: &DatabaseSpec,
+    credentials: Option<&Credentials>,
+) -> Option<Connection> {
+    let credentials = credentials.filter(|_| spec.enabled)?;
+    Some(to_own(owner, spec, credentials, AGENT_USER, AGENT_PASSWORD))
+}
+
+/// To the database that the operator runs, as a user whose password has a key of its Secret.
+fn to_own(
+    owner: &Owner,
+    spec: &DatabaseSpec,
+    credentials: &Credentials,
+    user: &str,
+    key: &str,
+) -> Connection {
+    Connection {
+        settings: vec![
+            ("DB_HOST", format!("{DATABASE}.{}.svc", owner.namespace)),
+            ("DB_PORT", port(spec.service.as_ref().and_then(|service| service.port))),
+            ("DB_NAME", credentials.database.clone()),
+            ("DB_USER", user.to_owned()),
+            password_file(),
+        ],
+        secret: SECRET.to_owned(),
+        files: vec![(key.to_owned(), PASSWORD)],
+        revision: Some(credentials.revision.clone()),
+        is_external: false,
+    }
+}
+
+fn port(port: Option<i32>) -> String {
+    port.filter(|port| *port != 0).unwrap_or(PORT).to_string()
+}
+
+fn password_file() -> (&'static str, String) {
+    ("DB_PASSWORD_FILE", format!("{FOLDER}/{PASSWORD}"))
+}
+
 impl Connection {
-    /// Gives the controller's pod what is secret of it: by a file, and the user's name by a variable where only the Secret has
+    /// Gives a program's pod what is secret of it: by a file, and the user's name by a variable where only the Secret has
     /// it.
     pub(super) fn mount(&self, pod: &mut PodSpec, container: &str) {
         let files = self.files.iter();

@@ -1,5 +1,6 @@
 //! Which objects a `MultiNicOperator` wants: a pure function of its spec and the manifests.
 
+mod agent;
 mod container;
 mod controller;
 mod database;
@@ -11,6 +12,8 @@ use crate::credentials::Credentials;
 use crate::manifests::Manifests;
 use crate::object::{Object, Owner};
 
+pub use agent::AGENT;
+pub(crate) use agent::RESERVED as RESERVED_OF_AGENT;
 pub use controller::CONTROLLER;
 pub use database::DATABASE;
 pub(crate) use settings::RESERVED;
@@ -27,6 +30,10 @@ pub fn desired(
     let mut objects = controller::objects(owner, spec, &manifests.controller, connection.as_ref());
     if let Some(credentials) = credentials.filter(|_| spec.database.enabled) {
         objects.extend(database::objects(owner, &spec.database, &manifests.database, credentials));
+    }
+    if let Some(agent) = &spec.agent {
+        let connection = database::connection_of_agents(owner, &spec.database, credentials);
+        objects.extend(agent::objects(owner, agent, &manifests.agent, connection.as_ref()));
     }
     objects.sort_by(|a, b| a.key.cmp(&b.key));
     objects

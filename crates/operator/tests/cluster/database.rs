@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, NAMESPACE};
 
-fn spec(more: Value) -> Value {
+fn spec(more: &Value) -> Value {
     let mut spec = json!({
         "controller": {"image": "multinic:1"},
         "database": {"enabled": true},
@@ -42,7 +42,7 @@ const DATABASE: [&str; 4] = [
 #[tokio::test]
 async fn a_database_has_passwords_that_nobody_sees_and_data_that_outlive_it() {
     let Some(bench) = Bench::start().await else { return };
-    bench.want("multinic", spec(json!({"storageSize": "2Gi"}))).await;
+    bench.want("multinic", spec(&json!({"storageSize": "2Gi"}))).await;
     bench.until_running("multinic").await;
     let made = bench.made().await;
     for name in DATABASE {
@@ -77,7 +77,7 @@ async fn a_database_has_passwords_that_nobody_sees_and_data_that_outlive_it() {
     bench.until_running("multinic").await;
 
     // A password that the spec names is the one; others stay.
-    let named = spec(json!({"storageSize": "2Gi", "credentials": {"password": "not-a-real-one"}}));
+    let named = spec(&json!({"storageSize": "2Gi", "credentials": {"password": "not-a-real-one"}}));
     bench.want("multinic", named).await;
     bench.until_running("multinic").await;
     let third = passwords(&bench).await;
@@ -91,7 +91,7 @@ async fn a_database_has_passwords_that_nobody_sees_and_data_that_outlive_it() {
         .await;
 
     // Made again, it has its data and its passwords back; and they go where that is wanted.
-    bench.want("multinic", spec(json!({"storageSize": "2Gi", "deletionPolicy": "Delete"}))).await;
+    bench.want("multinic", spec(&json!({"storageSize": "2Gi", "deletionPolicy": "Delete"}))).await;
     bench.until_running("multinic").await;
     assert_eq!(passwords(&bench).await, third);
     bench.operators().delete("multinic", &DeleteParams::default()).await.unwrap();
@@ -127,7 +127,7 @@ async fn an_older_operators_stateful_set_gives_way_and_its_volume_stays() {
         .await;
     let uid = bench.get("", "PersistentVolumeClaim", name).await.unwrap()["metadata"]["uid"].clone();
     bench.run();
-    bench.want("multinic", spec(json!({"image": "mariadb:11.4"}))).await;
+    bench.want("multinic", spec(&json!({"image": "mariadb:11.4"}))).await;
     bench.until_running("multinic").await;
     let new = bench.get("apps", "StatefulSet", "mariadb").await.unwrap();
     assert_eq!(new["spec"]["template"]["spec"]["containers"][0]["image"], json!("mariadb:11.4"));
@@ -141,7 +141,7 @@ async fn a_database_of_ones_own_is_reached_by_a_secret_and_nothing_is_made_for_i
     let external = json!({
         "host": "db.example", "port": 3307, "secretName": "mine", "caKey": "authority.pem",
     });
-    let mut wanted = spec(json!({"external": external}));
+    let mut wanted = spec(&json!({"external": external}));
     wanted["database"]["enabled"] = json!(false);
     bench.want("multinic", wanted.clone()).await;
     bench.until_running("multinic").await;

@@ -1,6 +1,7 @@
 //! The operator against a real API server with its controllers, with no right but those of `deploy/operator`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
+mod agents;
 mod bench;
 mod controller;
 mod database;
