@@ -1,38 +1,48 @@
-//! Which events of the kernel mean something to us. A node's pods make and remove links all day; looking at the whole
-//! node for each of them would cost more than all the work that is ours.
+//! Which events of the kernel mean something to us. A node's pods make and remove links, routes and rules all day; looking at
+//! the whole node for each of them would cost more than all the work that is ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use multinic_core::node::observed::{Found, Link, Observed};
+use multinic_core::node::observed::{Found, Link, Observed, Route, RouteOrigin};
+use multinic_core::node::routing::{MAIN_TABLE, RouteTarget};
+use multinic_core::node::{NicTarget, Owned};
 use multinic_core::{InterfaceName, MacAddr, Vlan};
 use multinic_host::netlink::events::{Event, Events, Process};
+use tokio::time::{Instant, sleep_until};
 
 /// The pause after events could not be received: what fails once fails often.
 const PAUSE: Duration = Duration::from_secs(5);
+/// The wait before the look for what a flood of routes hid: while it lasts, the look would be made again and again.
+const FLOOD: Duration = Duration::from_secs(5);
 
 /// The events, and what they have to be about.
 #[derive(Debug)]
 pub struct Watch {
     events: Events,
     about: About,
+    /// When to look for what a flood hid.
+    flood_ends: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct About {
     macs: BTreeSet<MacAddr>,
     links: BTreeSet<u32>,
+    /// The routes that are ours, and the tables that are an interface's own.
+    routes: Vec<RouteTarget>,
+    tables: BTreeSet<u32>,
 }
 
 impl Watch {
     /// Nothing matters yet.
     pub fn new(events: Events) -> Self {
-        Self { events, about: About::default() }
+        Self { events, about: About::default(), flood_ends: None }
     }
 
-    /// From now on, these MACs matter, and the links that have them.
-    pub fn set(&mut self, macs: BTreeSet<MacAddr>, observed: &Observed) {
+    /// From now on, these MACs matter, and the links that have them, and the routes and rules of what we configured.
+    pub fn set(&mut self, macs: BTreeSet<MacAddr>, owned: &Owned, observed: &Observed) {
         let links = macs.iter().flat_map(|mac| match observed.find(*mac) {
             Found::One(link) => vec![link.index],
             Found::None => Vec::new(),
@@ -45,7 +55,13 @@ impl Watch {
         let of_ours = |link: &&Link| link.vlan.is_some_and(|vlan| links.contains(&vlan.parent));
         let vlans: Vec<u32> = observed.links.iter().filter(of_ours).map(|link| link.index).collect();
         links.extend(vlans);
-        self.about = About { links, macs };
+        let targets = || owned.values().map(|nic| &nic.target);
+        self.about = About {
+            links,
+            macs,
+            routes: targets().flat_map(NicTarget::routes).collect(),
+            tables: targets().filter_map(|target| Some(target.options.source_routing?.table)).collect(),
+        };
         self.events.keep_hands_on(&self.about.links);
     }
 
@@ -59,7 +75,18 @@ impl Watch {
     /// Returns when something happened that matters. Nothing is lost if this is dropped while it waits.
     pub async fn relevant(&mut self) {
         loop {
-            match self.events.next().await {
+            let next = match self.flood_ends {
+                None => self.events.next().await,
+                Some(end) => tokio::select! {
+                    biased;
+                    () = sleep_until(end) => break,
+                    next = self.events.next() => next,
+                },
+            };
+            match next {
+                Ok(Event::RoutingLost) => {
+                    self.flood_ends.get_or_insert_with(|| Instant::now() + FLOOD);
+                }
                 Ok(event) if self.about.concerns(&event) => break,
                 Ok(_) => {}
                 Err(error) => {
@@ -69,6 +96,7 @@ impl Watch {
                 }
             }
         }
+        self.flood_ends = None;
         // The look that follows sees everything that happened before it.
         while let Some(Ok(_)) = self.events.next().now_or_never() {}
     }
@@ -90,25 +118,65 @@ impl About {
             Event::Address { link, net: _ } | Event::AddressGone { link, net: _ } => {
                 self.links.contains(link)
             }
-            Event::Lost => true,
+            Event::Route(route) => self.concerns_route(route),
+            Event::Rule(rule) => self.tables.contains(&rule.table),
+            Event::Settings { link } => self.links.contains(link),
+            Event::Lost | Event::RoutingLost => true,
         }
+    }
+
+    /// A route of ours is told from the pods' by its table, or by where it leads: one that was put in its place may leave by
+    /// any link.
+    fn concerns_route(&self, route: &Route) -> bool {
+        let in_place_of =
+            |ours: &RouteTarget| (ours.table, ours.destination) == (route.table, route.destination);
+        let by_the_way = route.table == MAIN_TABLE && route.origin != RouteOrigin::Static;
+        self.tables.contains(&route.table)
+            || self.routes.iter().any(in_place_of)
+            // That of an address, which an option may forbid, or that of a lease or a router, which is drift.
+            || (by_the_way && self.links.contains(&route.link))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use multinic_core::node::observed::Rule;
+
     use super::*;
+
+    /// Of a NIC with source routing, and of one with a route in the main table.
+    fn about() -> About {
+        let ours = RouteTarget {
+            table: MAIN_TABLE,
+            destination: "10.8.0.0/16".parse().unwrap(),
+            gateway: None,
+            metric: 100,
+            source: None,
+        };
+        About {
+            macs: BTreeSet::from(["fa:16:3e:00:00:01".parse().unwrap()]),
+            links: BTreeSet::from([7]),
+            routes: vec![ours],
+            tables: BTreeSet::from([103]),
+        }
+    }
 
     fn link(link: u32, name: &str, mac: Option<&str>) -> Event {
         Event::Link { link, name: name.to_owned(), mac: mac.map(|mac| mac.parse().unwrap()), up: true }
     }
 
+    fn route(table: u32, link: u32, to: &str, origin: RouteOrigin) -> Event {
+        let destination = to.parse().unwrap();
+        Event::Route(Route { table, link, destination, gateway: None, metric: 0, source: None, origin })
+    }
+
+    fn rule(table: u32) -> Event {
+        Event::Rule(Rule { priority: 5, from: None, table, plain: true })
+    }
+
     #[test]
     fn a_pod_s_link_means_nothing() {
-        let about = About {
-            macs: BTreeSet::from(["fa:16:3e:00:00:01".parse().unwrap()]),
-            links: BTreeSet::from([7]),
-        };
+        let about = about();
         assert!(!about.concerns(&link(9, "veth1234", Some("6a:00:00:00:00:09"))));
         assert!(!about.concerns(&Event::Address { link: 9, net: "10.0.0.1/24".parse().unwrap() }));
         assert!(about.concerns(&link(9, "ens7", Some("fa:16:3e:00:00:01"))));
@@ -117,5 +185,27 @@ mod tests {
         assert!(about.concerns(&link(9, "multinic4.100", None)));
         assert!(about.concerns(&Event::AddressGone { link: 7, net: "10.0.0.1/24".parse().unwrap() }));
         assert!(about.concerns(&Event::Lost));
+    }
+
+    #[test]
+    fn a_pod_s_route_or_rule_means_nothing_even_over_a_link_of_ours() {
+        let about = about();
+        assert!(!about.concerns(&route(MAIN_TABLE, 9, "10.244.3.0/24", RouteOrigin::Static)));
+        assert!(!about.concerns(&route(MAIN_TABLE, 9, "10.0.0.0/24", RouteOrigin::Kernel)));
+        assert!(!about.concerns(&route(MAIN_TABLE, 7, "10.244.3.0/24", RouteOrigin::Static)));
+        assert!(!about.concerns(&route(200, 7, "10.244.3.0/24", RouteOrigin::Static)));
+        assert!(!about.concerns(&rule(200)));
+        assert!(!about.concerns(&Event::Settings { link: 9 }));
+    }
+
+    #[test]
+    fn what_is_done_to_a_route_rule_or_setting_of_ours_means_something() {
+        let about = about();
+        assert!(about.concerns(&route(MAIN_TABLE, 7, "10.8.0.0/16", RouteOrigin::Static)));
+        assert!(about.concerns(&route(MAIN_TABLE, 9, "10.8.0.0/16", RouteOrigin::Static)));
+        assert!(about.concerns(&route(103, 9, "10.9.0.0/16", RouteOrigin::Static)));
+        assert!(about.concerns(&route(MAIN_TABLE, 7, "0.0.0.0/0", RouteOrigin::Dynamic)));
+        assert!(about.concerns(&rule(103)));
+        assert!(about.concerns(&Event::Settings { link: 7 }));
     }
 }

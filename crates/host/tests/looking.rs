@@ -179,6 +179,54 @@ fn a_nic_that_comes_changes_and_goes_is_heard_of() {
 }
 
 #[test]
+fn routes_rules_and_settings_that_change_are_heard_of() {
+    World::unwatched(|world| {
+        world.host(async |host| {
+            world.plug(NIC, "ens5");
+            world.node.set_up("ens5").unwrap();
+            let mut events = host.events().unwrap();
+            let ip = |arguments: &str| {
+                assert!(world.node.command("ip").args(arguments.split(' ')).status().unwrap().success());
+            };
+            for (to, family) in [("203.0.113.0/24", "-4"), ("2001:db8:9::/48", "-6")] {
+                for act in ["add", "del"] {
+                    ip(&format!("{family} route {act} {to} dev ens5 table 77"));
+                    let wanted = |event: &Event| matches!(event, Event::Route(route) if (route.table, route.destination) == (77, net(to)));
+                    heard(&mut events, wanted).await;
+                    ip(&format!("{family} rule {act} priority 9 from all table 77"));
+                    heard(&mut events, |event| matches!(event, Event::Rule(rule) if rule.table == 77)).await;
+                }
+            }
+            world.node.set_sysctl("ipv4/conf/ens5/rp_filter", "1").unwrap();
+            let index = world.link(NIC).index;
+            heard(&mut events, |event| *event == Event::Settings { link: index }).await;
+        });
+    });
+}
+
+#[test]
+fn a_flood_of_routes_costs_no_event_of_a_link() {
+    World::unwatched(|world| {
+        world.host(async |host| {
+            let mut events = host.events().unwrap();
+            let routes: String = (0..5000)
+                .map(|n| format!("route add 172.{}.{}.0/24 dev ens3\n", 16 + n / 256, n % 256))
+                .collect();
+            world.write("routes", &routes, 0o644);
+            let mut command = world.node.command("ip");
+            assert!(command.arg("-batch").arg(world.root.path().join("routes")).status().unwrap().success());
+            let index = world.plug(NIC, "ens5");
+            heard(&mut events, |event| {
+                assert_ne!(*event, Event::Lost);
+                matches!(event, Event::Link { link, .. } if *link == index)
+            })
+            .await;
+            heard(&mut events, |event| *event == Event::RoutingLost).await;
+        });
+    });
+}
+
+#[test]
 fn more_events_than_fit_are_told_as_lost() {
     World::with(|world| {
         world.host(async |host| {

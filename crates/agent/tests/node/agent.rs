@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::database::NODE;
+use crate::database::{NODE, Nic};
 use crate::world::{World, wait_until};
 
 /// Often enough for a test that waits for reads.
@@ -83,6 +83,16 @@ impl Agent {
         let agent = Self::start(world, variables);
         wait_until(|| agent.log(), || agent.get("/readyz").0 == 200);
         agent
+    }
+
+    /// The same on a node with a NIC that is plugged, published and configured. Returns the link's index, too.
+    #[track_caller]
+    pub fn with_configured(world: &World, nic: &Nic, variables: &[(&str, &str)]) -> (Self, u32) {
+        let link = world.plug(nic);
+        world.database.publish(std::slice::from_ref(nic), &[]);
+        let agent = Self::start_ready(world, variables);
+        world.wait_configured(nic);
+        (agent, link)
     }
 
     pub fn log(&self) -> String {

@@ -58,11 +58,8 @@ fn new_content_is_applied_and_only_ours_changes() {
 fn drift_is_repaired_when_it_happens() {
     let world = World::new();
     let nic = nic(0);
-    let link = world.plug(&nic);
-    world.database.publish(std::slice::from_ref(&nic), &[]);
     let guard = world.guard(&[&nic]);
-    let agent = Agent::start_ready(&world, &[SELDOM]);
-    world.wait_configured(&nic);
+    let (agent, link) = Agent::with_configured(&world, &nic, &[SELDOM]);
 
     links::remove_address(&world.node, link, "10.77.0.5/24");
     world.wait_configured(&nic);
@@ -82,10 +79,7 @@ fn drift_is_repaired_when_it_happens() {
 fn an_edited_file_is_put_right() {
     let world = World::new();
     let nic = nic(0);
-    world.plug(&nic);
-    world.database.publish(std::slice::from_ref(&nic), &[]);
-    let _agent = Agent::start_ready(&world, &[OFTEN]);
-    world.wait_configured(&nic);
+    let (_agent, _) = Agent::with_configured(&world, &nic, &[OFTEN]);
     let text = fs::read_to_string(world.file(0)).unwrap();
     fs::write(world.file(0), text.replace("1450", "1500")).unwrap();
     world.wait_configured(&nic);
@@ -96,10 +90,7 @@ fn an_edited_file_is_put_right() {
 fn an_address_that_somebody_else_added_stays() {
     let world = World::new();
     let nic = nic(0);
-    let link = world.plug(&nic);
-    world.database.publish(std::slice::from_ref(&nic), &[]);
-    let agent = Agent::start_ready(&world, &[OFTEN]);
-    world.wait_configured(&nic);
+    let (agent, link) = Agent::with_configured(&world, &nic, &[OFTEN]);
     links::add_address(&world.node, link, "10.77.0.200/32");
     agent.wait_cycles(3.0);
     assert!(world.seen(&nic).unwrap().addresses.contains("10.77.0.200/32"));
@@ -126,10 +117,7 @@ fn a_restart_and_passes_over_what_is_as_desired_change_nothing() {
 fn a_name_that_works_is_kept_and_the_conflict_is_reported() {
     let world = World::new();
     let nic = nic(0);
-    world.plug(&nic);
-    world.database.publish(std::slice::from_ref(&nic), &[]);
-    let agent = Agent::start_ready(&world, &[OFTEN]);
-    world.wait_configured(&nic);
+    let (agent, _) = Agent::with_configured(&world, &nic, &[OFTEN]);
     let renamed = nic.clone().slot(5);
     world.database.publish(std::slice::from_ref(&renamed), &[]);
     wait_until(|| agent.log(), || world.database.written(&nic).error.is_some());
@@ -180,11 +168,11 @@ fn an_invalid_row_is_reported_and_the_others_are_served() {
 fn a_row_that_becomes_invalid_leaves_the_working_nic_as_it_is() {
     let world = World::new();
     let nic = nic(0);
-    world.plug(&nic);
-    world.database.publish(std::slice::from_ref(&nic), &[]);
-    let agent =
-        Agent::start_ready(&world, &[OFTEN, ("ABSENCE_CONFIRM", "0s"), ("ABSENCE_CONFIRM_ALL", "0s")]);
-    world.wait_configured(&nic);
+    let (agent, _) = Agent::with_configured(
+        &world,
+        &nic,
+        &[OFTEN, ("ABSENCE_CONFIRM", "0s"), ("ABSENCE_CONFIRM_ALL", "0s")],
+    );
     let guard = world.guard(&[]);
     world.database.sql("UPDATE multi_interface SET mtu = 12");
     wait_until(|| agent.log(), || world.database.written(&nic).error.is_some());

@@ -106,10 +106,7 @@ fn a_nic_of_ours_that_is_gone_is_counted_once_and_one_that_never_was_is_not() {
 fn who_keeps_changing_a_nic_is_named() {
     let world = World::new();
     let nic = nic(0);
-    world.plug(&nic);
-    world.database.publish(std::slice::from_ref(&nic), &[]);
-    let agent = Agent::start_ready(&world, &[OFTEN]);
-    world.wait_configured(&nic);
+    let (agent, _) = Agent::with_configured(&world, &nic, &[OFTEN]);
     let mut command = world.node.command("ip");
     let mut hand = command.args(["-force", "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut orders = hand.stdin.take().unwrap();

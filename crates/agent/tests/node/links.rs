@@ -118,7 +118,8 @@ pub fn set_mtu(node: &NetNs, link: u32, mtu: u32) {
 }
 
 pub fn enslave(node: &NetNs, link: u32, bridge: &str) {
-    let message = rtnetlink::LinkBridge::new(bridge).build();
+    // One that is up gets an IPv6 address from the kernel, at a time of its own.
+    let message = rtnetlink::LinkBridge::new(bridge).down().build();
     change(node, async |handle| {
         handle.link().add(message).execute().await?;
         let bridges: Vec<LinkMessage> =

@@ -19,5 +19,6 @@ mod links;
 mod pages;
 mod refusal;
 mod removal;
+mod routing;
 mod stop;
 mod world;

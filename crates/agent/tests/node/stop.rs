@@ -10,10 +10,7 @@ use crate::world::{World, wait_until};
 fn sigterm_at_rest_ends_with_code_0() {
     let world = World::new();
     let nic = nic(0);
-    world.plug(&nic);
-    world.database.publish(std::slice::from_ref(&nic), &[]);
-    let agent = Agent::start_ready(&world, &[SELDOM]);
-    world.wait_configured(&nic);
+    let (agent, _) = Agent::with_configured(&world, &nic, &[SELDOM]);
     let guard = world.guard(&[]);
     assert_eq!(agent.stop().code(), Some(0));
     guard.assert_untouched(&world);

@@ -1,28 +1,40 @@
-//! What the kernel tells unasked: that links and addresses came, changed or went.
+//! What the kernel tells unasked: that links and addresses came, changed or went, and routes, rules and settings.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 
 use ipnet::IpNet;
 use multinic_core::MacAddr;
-use netlink_packet_core::NetlinkBuffer;
+use multinic_core::node::observed::{Route, Rule};
+use netlink_packet_core::{NetlinkBuffer, NlasIterator, Parseable};
+use netlink_packet_route::rule::RuleMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket};
 use rustix::io::Errno;
 
 use super::socket::BUFFER;
-use super::{NetlinkError, read};
+use super::{NetlinkError, read, rules};
 
-/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR`. Routes are left out: a node with a pod network has more of
-/// those than of anything else, and the slow full pass sees the few that matter.
-const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR`.
+const LINKS: u32 = 0x1 | 0x10 | 0x100;
+
+/// `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_ROUTE`, and by their numbers in `rtnetlink_groups` `RTNLGRP_IPV4_RULE`,
+/// `RTNLGRP_IPV6_RULE` and `RTNLGRP_IPV4_NETCONF`. A node with a pod network has more routes than of anything else: they have
+/// a socket of their own, so that a flood of them costs no event of a link.
+const ROUTING: u32 = 0x40 | 0x400 | 1 << (8 - 1) | 1 << (19 - 1) | 1 << (24 - 1);
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
+const RTM_NEWNETCONF: u16 = 80;
 
 /// Something happened in the network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,26 +73,25 @@ pub enum Event {
         /// The address.
         net: IpNet,
     },
-    /// Events were lost, or were not understood: look at everything.
+    /// A route came, changed or went. One that was replaced says nothing of what it was before.
+    Route(Route),
+    /// A policy rule came or went.
+    Rule(Rule),
+    /// A setting of a link below `net.ipv4.conf` changed: one of those of which the kernel tells, `rp_filter` among them.
+    Settings {
+        /// The link's index.
+        link: u32,
+    },
+    /// Events of links or addresses were lost, or some were not understood: look at everything.
     Lost,
-}
-
-impl Event {
-    /// The link, if it is known.
-    pub fn link(&self) -> Option<u32> {
-        match self {
-            Self::Link { link, .. }
-            | Self::LinkGone { link, .. }
-            | Self::Address { link, .. }
-            | Self::AddressGone { link, .. } => Some(*link),
-            Self::Lost => None,
-        }
-    }
+    /// Events of routes, rules or settings were lost: there are very many of them just now.
+    RoutingLost,
 }
 
 /// The events from now on.
 pub struct Events {
-    socket: TokioSocket,
+    links: TokioSocket,
+    routing: TokioSocket,
     buffer: Vec<u8>,
     ready: VecDeque<Event>,
     hands: BTreeMap<u32, Process>,
@@ -104,15 +115,21 @@ impl fmt::Debug for Events {
 impl Events {
     /// Listens in the network namespace of this thread, which has to run a tokio runtime.
     pub fn listen() -> Result<Self, NetlinkError> {
-        let open = || {
+        let listen = |groups| {
             let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
             // A node that starts a hundred pods makes some thousand events at once.
             let _ = socket.socket_ref().set_rx_buf_sz(1_u32 << 20);
-            socket.socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
+            socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
             Ok(socket)
         };
-        let socket = open().map_err(NetlinkError::Open)?;
-        Ok(Self { socket, buffer: Vec::new(), ready: VecDeque::new(), hands: BTreeMap::new() })
+        let open = |groups| listen(groups).map_err(NetlinkError::Open);
+        Ok(Self {
+            links: open(LINKS)?,
+            routing: open(ROUTING)?,
+            buffer: Vec::new(),
+            ready: VecDeque::new(),
+            hands: BTreeMap::new(),
+        })
     }
 
     /// The process that last changed an address of a link, if it was not this one. The kernel tells the number of the socket,
@@ -137,16 +154,23 @@ impl Events {
     }
 
     async fn receive(&mut self) -> Result<(), NetlinkError> {
-        self.buffer.clear();
-        self.buffer.reserve(BUFFER);
-        let failed = |source| NetlinkError::Read { what: "events", source };
-        match poll_fn(|context| self.socket.poll_recv(context, &mut self.buffer)).await {
+        let Self { links, routing, buffer, .. } = self;
+        buffer.clear();
+        buffer.reserve(BUFFER);
+        let (received, lost) = poll_fn(|context| {
+            if let Poll::Ready(received) = links.poll_recv(context, buffer) {
+                return Poll::Ready((received, Event::Lost));
+            }
+            routing.poll_recv(context, buffer).map(|received| (received, Event::RoutingLost))
+        })
+        .await;
+        match received {
             Ok(()) => self.take(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {
-                self.ready.push_back(Event::Lost);
+                self.ready.push_back(lost);
             }
-            Err(source) => return Err(failed(source)),
+            Err(source) => return Err(NetlinkError::Read { what: "events", source }),
         }
         if self.ready.is_empty() {
             // What is not of use to anybody must not keep 64 KiB.
@@ -156,22 +180,32 @@ impl Events {
     }
 
     fn take(&mut self) {
-        let mut rest = self.buffer.as_slice();
-        while !rest.is_empty() {
-            let Ok(message) = NetlinkBuffer::new_checked(rest) else {
-                self.ready.push_back(Event::Lost);
-                return;
-            };
-            let event = event(message.message_type(), message.payload());
-            if let Some(Event::Address { link, .. } | Event::AddressGone { link, .. }) = event
-                && let Some(process) = process(message.port_number())
+        for (sender, event) in read_all(&self.buffer) {
+            if let Event::Address { link, .. } | Event::AddressGone { link, .. } = event
+                && let Some(process) = process(sender)
             {
                 self.hands.insert(link, process);
             }
-            self.ready.extend(event);
-            rest = rest.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+            self.ready.push_back(event);
         }
     }
+}
+
+/// The events that a datagram of the kernel tells of, each with the number of the socket that caused it. No bytes are too
+/// strange: what is not understood is [`Event::Lost`].
+pub fn read_all(datagram: &[u8]) -> Vec<(u32, Event)> {
+    let mut found = Vec::new();
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let Ok(message) = NetlinkBuffer::new_checked(rest) else {
+            found.push((0, Event::Lost));
+            break;
+        };
+        let events = events(message.message_type(), message.payload());
+        found.extend(events.into_iter().map(|event| (message.port_number(), event)));
+        rest = rest.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+    }
+    found
 }
 
 /// Who it is, while it still runs. Nobody's number is that of the kernel, 0.
@@ -183,10 +217,10 @@ fn process(id: u32) -> Option<Process> {
     Some(Process { id, name: name.trim_end().to_owned() })
 }
 
-fn event(kind: u16, payload: &[u8]) -> Option<Event> {
+fn events(kind: u16, payload: &[u8]) -> Vec<Event> {
     // What a bridge tells of its ports (`AF_BRIDGE`) is not the link itself: RTM_DELLINK is a port that leaves it.
     const AF_UNSPEC: u8 = 0;
-    match kind {
+    let one = match kind {
         RTM_NEWLINK | RTM_DELLINK if payload.first() != Some(&AF_UNSPEC) => None,
         RTM_NEWLINK | RTM_DELLINK => Some(match read::link(payload) {
             Ok(link) if kind == RTM_NEWLINK => {
@@ -203,6 +237,26 @@ fn event(kind: u16, payload: &[u8]) -> Option<Event> {
             Ok(None) => None,
             Err(_) => Some(Event::Lost),
         },
+        RTM_NEWROUTE | RTM_DELROUTE => match read::routes(payload) {
+            Ok(routes) => return routes.into_iter().map(Event::Route).collect(),
+            // A form that is younger than this program is none that it set.
+            Err(_) => None,
+        },
+        RTM_NEWRULE | RTM_DELRULE => {
+            RuleMessage::parse(payload).ok().map(|message| Event::Rule(rules::read(&message)))
+        }
+        RTM_NEWNETCONF => settings_of(payload).map(|link| Event::Settings { link }),
         _ => None,
-    }
+    };
+    one.into_iter().collect()
+}
+
+/// The link of a `netconfmsg`; none for `all` and `default`, which have numbers below zero.
+fn settings_of(payload: &[u8]) -> Option<u32> {
+    const HEADER: usize = 4;
+    const NETCONFA_IFINDEX: u16 = 1;
+    let mut attributes = NlasIterator::new(payload.get(HEADER..)?).map_while(Result::ok);
+    let index = attributes.find(|attribute| attribute.kind() == NETCONFA_IFINDEX)?;
+    let index = i32::from_ne_bytes(*index.value().first_chunk()?);
+    u32::try_from(index).ok()
 }

@@ -434,7 +434,7 @@ fn route_attributes(payload: &[u8]) -> Result<(RouteHeader, Vec<RouteAttribute>)
 }
 
 /// Reads a route message: one route for each link that it leaves by, unless it is of the kernel's own table.
-fn routes(payload: &[u8]) -> Result<Vec<Route>, DecodeError> {
+pub(super) fn routes(payload: &[u8]) -> Result<Vec<Route>, DecodeError> {
     let (header, attributes) = route_attributes(payload)?;
     let table = attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Table(table) => Some(*table),

@@ -62,7 +62,7 @@ impl Netlink {
 }
 
 /// What decides about a rule of ours; whatever else there is makes it one that is not plain.
-fn read(message: &RuleMessage) -> Rule {
+pub(super) fn read(message: &RuleMessage) -> Rule {
     /// What the kernel says where nothing is suppressed.
     const NOTHING: u32 = u32::MAX;
     let header = &message.header;
