@@ -1,12 +1,13 @@
 //! The commands, from their settings to an exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use multinic_core::node::absence::Proof;
 use multinic_core::node::observed::{Found, NicFile, Observed};
 use multinic_core::node::plan;
-use multinic_host::backend::detect::Detected;
+use multinic_host::backend::detect::{Detected, Distribution};
 use multinic_host::guard::GuardSettings;
 use multinic_host::survey::{install_drop_in, needs_drop_in};
 use multinic_host::{Access, Anchors, Host, HostError, Options, Recovery};
@@ -29,7 +30,7 @@ use crate::source::{Place, Source};
 use crate::status::StatusBoard;
 use crate::watch::Watch;
 use crate::wishes::Wishes;
-use crate::{forecast, job, os_type};
+use crate::{forecast, job};
 
 /// `once`, `cleanup`: some NICs are not as they should be.
 const SOME_FAILED: u8 = 2;
@@ -83,7 +84,7 @@ impl Parts {
             reason = why,
             "this is how interfaces are made to last over a boot"
         );
-        let os_type = os_type::of_node(&settings.host_root);
+        let os_type = os_type(&settings.host_root);
         let (metrics, _) = Metrics::new(&name, &os_type, *backend);
         let board = StatusBoard::new(host.backend().clone());
         if access == Access::Write {
@@ -158,6 +159,12 @@ async fn recover(host: &mut Host, node_name: &str) -> anyhow::Result<bool> {
     Ok(failed)
 }
 
+/// The `ID` of the node's os-release(5), or `unknown`.
+fn os_type(host_root: &Path) -> String {
+    let id = Distribution::of_node(host_root).id;
+    if id.is_empty() { "unknown".to_owned() } else { id }
+}
+
 pub(crate) fn announce(settings: &Settings) {
     let node_name = settings.node.as_str();
     let name_from = match settings.node_origin {
@@ -168,7 +175,7 @@ pub(crate) fn announce(settings: &Settings) {
         node_name,
         name_from,
         version = env!("CARGO_PKG_VERSION"),
-        os_type = os_type::of_node(&settings.host_root),
+        os_type = os_type(&settings.host_root),
         dry_run = settings.dry_run,
         "starting"
     );

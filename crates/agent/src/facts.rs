@@ -76,6 +76,8 @@ pub struct Facts {
     pub held: Vec<HeldFacts>,
     /// NICs that are to be taken away and are not yet, with the reason.
     pub leaving: Vec<(MacAddr, String)>,
+    /// Why the network manager was not asked about what it is to read at the next boot.
+    pub unchecked: Option<String>,
 }
 
 impl Facts {
@@ -134,7 +136,8 @@ impl Facts {
             };
             Some((*mac, refused.or_else(unmade).or_else(planned)?))
         });
-        Self { nics, held: held.collect(), leaving: leaving.collect() }
+        let unchecked = passed.unchecked.clone();
+        Self { nics, held: held.collect(), leaving: leaving.collect(), unchecked }
     }
 
     /// How many entries are as desired.

@@ -25,7 +25,6 @@ pub mod metrics;
 pub mod news;
 pub mod node;
 pub mod node_resource;
-pub mod os_type;
 pub mod pages;
 pub mod reports;
 pub mod service;

@@ -18,6 +18,8 @@ pub enum Subject {
     Held(MacAddr),
     /// A NIC that somebody else keeps changing.
     Fight(MacAddr),
+    /// What the network manager is to read at the next boot, and was not asked about.
+    Unchecked,
     /// Something of the node that would do harm, by its name, and the NIC that it is about.
     Finding(&'static str, Option<MacAddr>),
 }

@@ -58,6 +58,8 @@ pub struct Passed {
     pub released: usize,
     /// When a change that was held back may be made.
     pub retry_at: Option<Instant>,
+    /// Why the network manager was not asked about what it is to read at the next boot.
+    pub unchecked: Option<String>,
 }
 
 impl Node {
@@ -111,6 +113,12 @@ impl Node {
                 break;
             }
         }
+        passed.unchecked = self.host.unchecked().filter(|_| !self.host.owned().is_empty());
+        if let Some(why) = &passed.unchecked
+            && self.news.is_new(Subject::Unchecked, why)
+        {
+            tracing::warn!(node_name = %self.name, reason = why, "what netplan is to read at the next boot was not checked by it");
+        }
         Ok(passed)
     }
 
@@ -144,9 +152,8 @@ impl Node {
             Subject::Finding(code, mac) => {
                 findings.iter().any(|finding| finding.code == code && finding.mac == mac)
             }
-            Subject::Source | Subject::Entry(_) | Subject::Nic(_) | Subject::Held(_) | Subject::Fight(_) => {
-                true
-            }
+            Subject::Source | Subject::Entry(_) | Subject::Nic(_) | Subject::Held(_) => true,
+            Subject::Fight(_) | Subject::Unchecked => true,
         });
         plan.heed(&findings);
         Ok(plan)
@@ -353,7 +360,8 @@ impl Node {
         self.news.keep(|subject| match subject {
             Subject::Nic(mac) => spoken_of(mac),
             Subject::Fight(mac) => self.attempts.is_fought_about(mac),
-            Subject::Source | Subject::Entry(_) | Subject::Held(_) | Subject::Finding(..) => true,
+            Subject::Source | Subject::Entry(_) | Subject::Held(_) => true,
+            Subject::Finding(..) | Subject::Unchecked => true,
         });
     }
 }

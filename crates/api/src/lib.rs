@@ -10,6 +10,7 @@
 
 pub mod condition;
 pub mod definitions;
+pub mod desired_nic;
 pub mod interface_options;
 pub mod node_config;
 pub mod openstack_config;

@@ -164,7 +164,7 @@ pub struct MultiNicNodeConfigStatus {
     /// Not written; objects of older programs have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_job_name: Option<String>,
-    /// `Ready`, `Reconciling`, `Stalled`, `Applied`, `Drifted`, `RolledBack`, `HostUnsafe`.
+    /// `Ready`, `Reconciling`, `Stalled`, `Applied`, `Drifted`, `RolledBack`, `HostUnsafe`, `PersistUnchecked`.
     #[serde(default)]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,

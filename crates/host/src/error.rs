@@ -199,7 +199,6 @@ impl ApplyError {
             | Cause::Lost(_)
             | Cause::Cut { .. }
             | Cause::Unsettled { .. } => FailureKind::Kernel,
-            Cause::Check(CheckError::TooSlow(_)) => FailureKind::Timeout,
             Cause::Manager(error) if error.is_timeout() => FailureKind::Timeout,
             Cause::File(_)
             | Cause::NotOurs(_)

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 
@@ -36,6 +37,16 @@ pub enum FileError {
         path: PathBuf,
         /// The root that it was to stay in.
         root: PathBuf,
+    },
+    /// A link of /proc leads to another process' root, which only that process finds by its name.
+    #[error(
+        "{path} is another root than {name}, which is what its links say; mount that root somewhere, and name that place"
+    )]
+    Elsewhere {
+        /// What was given.
+        path: PathBuf,
+        /// What its links come to.
+        name: PathBuf,
     },
     /// Not a plain file.
     #[error("{0} is not a plain file (a symbolic link, a directory or a device); move it away")]
@@ -75,10 +86,15 @@ impl FileCopy {
 pub struct HostRoot(PathBuf);
 
 impl HostRoot {
-    /// Takes a directory that exists.
+    /// Takes a directory that exists. `/proc/PID/root` reads as a link to `/` whatever is behind it: that of another root is
+    /// refused, since what is done below its name would be done to our own.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let root = fs::canonicalize(path).map_err(io_error("open the node's root", path))?;
-        fs::read_dir(&root).map_err(io_error("open the node's root", path))?;
+        let failed = || io_error("open the node's root", path);
+        let root = fs::canonicalize(path).map_err(failed())?;
+        fs::read_dir(&root).map_err(failed())?;
+        if Mounted::at(path).map_err(failed())? != Mounted::at(&root).map_err(failed())? {
+            return Err(FileError::Elsewhere { path: path.to_owned(), name: root });
+        }
         Ok(Self(root))
     }
 
@@ -252,6 +268,26 @@ impl HostRoot {
     }
 }
 
+/// Which directory it is, and by which mount it is reached: two mount namespaces can have the same one with other things
+/// mounted on it.
+#[derive(Debug, PartialEq, Eq)]
+struct Mounted {
+    device: u64,
+    inode: u64,
+    mount: String,
+}
+
+impl Mounted {
+    fn at(path: &Path) -> io::Result<Self> {
+        let directory = File::open(path)?;
+        let metadata = directory.metadata()?;
+        // statx(2) tells the mount since Linux 5.8, proc(5) since 3.15.
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", directory.as_raw_fd()))?;
+        let mount = info.lines().find(|line| line.starts_with("mnt_id:")).unwrap_or_default().to_owned();
+        Ok(Self { device: metadata.dev(), inode: metadata.ino(), mount })
+    }
+}
+
 fn is_absent(error: &FileError) -> bool {
     matches!(error, FileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
@@ -346,6 +382,22 @@ mod tests {
         let written = root.write(path, &FileCopy::private(b"x".to_vec()), None);
         assert!(matches!(written, Err(FileError::NotPlain(_))));
         assert_eq!(fs::read_to_string(folder.path().join("target")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn the_root_of_another_process_is_refused_by_the_name_that_proc_has_for_it() {
+        let mut other = std::process::Command::new("unshare");
+        // It says when it has its own mounts, and ends with our end of the pipe.
+        other.args(["--map-root-user", "--mount", "sh", "-c", "echo; read end"]);
+        other.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut other = other.spawn().unwrap();
+        let mut said = [0];
+        other.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+        let error = HostRoot::open(Path::new(&format!("/proc/{}/root", other.id()))).unwrap_err();
+        assert!(matches!(&error, FileError::Elsewhere { name, .. } if name == Path::new("/")), "{error}");
+        drop(other.stdin.take());
+        other.wait().unwrap();
+        assert!(HostRoot::open(Path::new("/proc/self/root")).unwrap().is_own());
     }
 
     #[test]

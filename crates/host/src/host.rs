@@ -68,7 +68,8 @@ pub enum Access {
 /// Who checks a file before it is put in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckWith {
-    /// netplan, where it is installed and the node's root is our own; its copy in another root may not run here.
+    /// netplan, where it is installed and the node's root is our own; its copy in another root may not run here. Without it
+    /// [`Host::unchecked`] says so.
     Installed,
     /// This program, called as `PROGRAM --root-dir DIRECTORY`.
     Program(PathBuf),
@@ -129,6 +130,8 @@ pub struct Host {
     pub(crate) state: State,
     pub(crate) backend: Backend,
     pub(crate) check: Option<Check>,
+    /// Why there is nobody to check what netplan is to read.
+    unchecked: Option<&'static str>,
     pub(crate) backups: usize,
     pub(crate) probes: Probes,
     pub(crate) guard: Option<Guard>,
@@ -168,11 +171,15 @@ impl Host {
         }
         let detected = backend.map_or_else(|| detect::detect(&root), detect::asked_for);
         let backend = detected.backend;
-        let check = match check {
-            _ if backend != Backend::Netplan => None,
-            CheckWith::Installed if root.is_own() => Check::find(),
-            CheckWith::Installed | CheckWith::Nobody => None,
-            CheckWith::Program(program) => Some(Check::new(program)),
+        let (check, unchecked) = match check {
+            _ if backend != Backend::Netplan => (None, None),
+            CheckWith::Installed if root.is_own() => match Check::find() {
+                Some(check) => (Some(check), None),
+                None => (None, Some("netplan's generator is not installed")),
+            },
+            CheckWith::Installed => (None, Some("the node's netplan cannot be run from within a container")),
+            CheckWith::Nobody => (None, None),
+            CheckWith::Program(program) => (Some(Check::new(program)), None),
         };
         let state = State::load(&root)?;
         let guard = guard.map(|settings| Guard::new(settings, safe_apply, backend));
@@ -184,6 +191,7 @@ impl Host {
             state,
             backend,
             check,
+            unchecked,
             backups,
             probes,
             guard,
@@ -256,6 +264,12 @@ impl Host {
     /// How the node keeps the configuration of its NICs, and how that is known.
     pub fn backend(&self) -> &Detected {
         &self.detected
+    }
+
+    /// Why netplan itself was not asked about what it is to read at the next boot. Each file was read back as it was written
+    /// all the same, and has a form that the real netplan understood when this program was built.
+    pub fn unchecked(&self) -> Option<String> {
+        self.unchecked.map(str::to_owned).or_else(|| self.check.as_ref()?.unasked())
     }
 
     /// What we configured.

@@ -275,14 +275,23 @@ pub fn write(root: &HostRoot, entry: &Entry) -> Result<(), JournalError> {
     Ok(root.write(&path, &FileCopy::private(bytes), Some(Point::JournalTemporary))?)
 }
 
+/// Reads what [`write`] wrote; an error says what is wrong with it.
+pub fn parse(bytes: &[u8]) -> Result<Entry, String> {
+    let entry: Entry = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if entry.version != VERSION {
+        return Err(format!("its version is {}, this program writes {VERSION}", entry.version));
+    }
+    Ok(entry)
+}
+
 /// Reads the entry of a NIC.
 pub fn read(root: &HostRoot, mac: MacAddr) -> Result<Option<Entry>, JournalError> {
     let path = path(mac);
     let Some(copy) = root.read(&path)? else { return Ok(None) };
     let broken = |reason: String| JournalError::Broken { path: root.path().join(&path), reason };
-    let mut entry: Entry = serde_json::from_slice(&copy.bytes).map_err(|error| broken(error.to_string()))?;
-    if entry.version != VERSION || entry.mac != mac {
-        return Err(broken(format!("it is of version {} and about {}", entry.version, entry.mac)));
+    let mut entry = parse(&copy.bytes).map_err(broken)?;
+    if entry.mac != mac {
+        return Err(broken(format!("it is about {}", entry.mac)));
     }
     // A manager that was started since has let go of nothing for us, and keeps no checkpoint.
     let this_boot = boot()? == entry.boot;

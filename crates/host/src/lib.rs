@@ -9,11 +9,13 @@
 //! * [`manager`]: what the one that runs is told.
 //! * `transaction`, `rollback`, [`journal`], [`state`]: old or new, never between.
 //! * [`probes`]: what worked before a change works after it. [`guard`]: who restores a NIC when we die.
+//! * [`survey`], [`claims`]: what others have configured there.
 //! * [`files`]: files that are whole or not there.
 //! * [`faults`]: where a test can break it.
 
 pub mod backend;
 pub mod backups;
+pub mod claims;
 pub mod error;
 pub mod faults;
 pub mod files;

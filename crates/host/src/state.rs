@@ -60,14 +60,18 @@ impl State {
     /// Reads the state; a node that never had any has an empty one, and a broken one is an error.
     pub fn load(root: &HostRoot) -> Result<Self, StateError> {
         let Some(copy) = root.read(Path::new(FILE))? else { return Ok(Self::default()) };
-        let broken = |reason: String| StateError::Broken { path: root.path().join(FILE), reason };
-        let file: File = serde_json::from_slice(&copy.bytes).map_err(|error| broken(error.to_string()))?;
-        let File { version, nics, made, newest } = file;
+        Self::parse(&copy.bytes).map_err(|reason| StateError::Broken { path: root.path().join(FILE), reason })
+    }
+
+    /// Reads what [`Self::save`] wrote; an error says what is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let File { version, nics, made, newest } =
+            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if version != VERSION {
-            return Err(broken(format!("its version is {version}, this program writes {VERSION}")));
+            return Err(format!("its version is {version}, this program writes {VERSION}"));
         }
         if let Some((mac, nic)) = nics.iter().find(|(mac, nic)| **mac != nic.target.mac) {
-            return Err(broken(format!("the entry of {mac} is about {}", nic.target.mac)));
+            return Err(format!("the entry of {mac} is about {}", nic.target.mac));
         }
         Ok(Self { owned: nics, newest, made })
     }

@@ -92,6 +92,27 @@ fn a_file_that_netplan_refuses_is_not_put_in_place() {
 }
 
 #[test]
+fn a_netplan_that_cannot_be_run_is_said_and_fails_nothing() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        let program = world.root.path().join("usr/libexec/netplan/generate");
+        let options = Options { check: CheckWith::Program(program), ..options(world.root.path()) };
+        world.host_with(options, async |host| {
+            assert_eq!(host.unchecked(), None);
+            for (_, result) in pass(host, &[nic(NIC, 0, &["192.0.2.10/24"], 1450)], &[]).await {
+                result.unwrap();
+            }
+            let why = host.unchecked().unwrap();
+            assert!(why.contains("netplan/generate cannot be run: "), "{why}");
+            assert_eq!(host.owned().len(), 1);
+        });
+        let mounted = Options { check: CheckWith::Installed, ..support::options(world.root.path()) };
+        let why = world.host_with(mounted, async |host| host.unchecked());
+        assert!(why.unwrap().contains("container"));
+    });
+}
+
+#[test]
 fn the_real_netplan_understands_every_shape_where_it_is_installed() {
     let Some(check) = Check::find() else { return };
     let shapes: [&[&str]; 6] = [

@@ -3,6 +3,7 @@
 //! * [`Cloud`]: one cloud as one configuration reaches it; [`Cloud::snapshot`], [`Cloud::comes_again`] and
 //!   [`Cloud::prove_port`].
 //! * [`Gate`]: the bound on requests in flight to each server, shared by all clients.
+//! * [`bodies`]: an answer's body by itself.
 //! * [`CloudError`]: what failed, under which condition reason it is reported, and whether to try again.
 //!
 //! A read is complete or it is an error. What is asked is as little as the APIs allow, and everything that comes back is
@@ -10,6 +11,7 @@
 //! something else.
 
 mod api;
+pub mod bodies;
 mod cloud;
 mod error;
 mod http;

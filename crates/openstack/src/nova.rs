@@ -223,6 +223,11 @@ fn named(base: &Url, name: &str) -> Option<Url> {
     (url.query().map_or(0, str::len) + 64 <= LONGEST_QUERY).then_some(url)
 }
 
+/// Reads one server of a list.
+pub(crate) fn server(text: &str) -> Result<ServerIdentity, serde_json::Error> {
+    serde_json::from_str::<Row<'_>>(text).map(Row::into_identity)
+}
+
 impl Row<'_> {
     fn into_identity(self) -> ServerIdentity {
         let Self { id: _, name, metadata } = self;

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::ReadError;
 use crate::api::{Api, RowId, with_query};
 use crate::http::Answer;
+use crate::{ReadError, RequestError};
 
 /// More pages than any project has. A list that is still not at its end is being made up.
 const MOST_PAGES: usize = 2000;
@@ -33,8 +33,9 @@ pub(crate) enum Next {
     Enough,
 }
 
+/// A link to another page.
 #[derive(Deserialize)]
-struct Link {
+pub(crate) struct Link {
     rel: String,
     href: String,
 }
@@ -53,7 +54,7 @@ impl Listing<'_> {
         let mut seen = HashSet::new();
         for page in 1..=MOST_PAGES {
             let answer = self.api.get(self.operation, url).await?;
-            let (rows, links) = self.page(&answer)?;
+            let (rows, links) = rows_of(self.collection, &answer)?;
             let mut fresh = 0;
             let mut last = None;
             for raw in &rows {
@@ -63,7 +64,7 @@ impl Listing<'_> {
                 }
                 row(state, &answer.url, raw)?;
             }
-            let next = links.into_iter().find(|link| link.rel == "next");
+            let next = links.iter().find_map(Link::next);
             // A full page without a link is not the end either: some proxies and older releases drop the links. A page
             // that is larger than asked for comes from a server without paging, which gives everything at once.
             if next.is_none() && rows.len() != self.limit {
@@ -77,7 +78,7 @@ impl Listing<'_> {
                 return Ok(());
             }
             // Only the marker is taken from the link: behind a proxy its host and scheme are often wrong.
-            let marker = next.and_then(|link| marker(&link.href)).or(last);
+            let marker = next.flatten().or(last);
             let Some(marker) = marker else {
                 let problem = "has no marker for the next";
                 return Err(ReadError::Paging { url: answer.url, page, problem });
@@ -90,18 +91,28 @@ impl Listing<'_> {
             problem: "is not the last",
         })
     }
+}
 
-    fn page<'a>(&self, answer: &'a Answer) -> Result<(Vec<&'a RawValue>, Vec<Link>), ReadError> {
-        let whole: HashMap<String, &RawValue> = answer.json(self.collection)?;
-        let malformed = |reason: String| ReadError::from(answer.malformed(self.collection, reason, &[]));
-        let rows =
-            whole.get(self.collection).ok_or_else(|| malformed(format!("no key {:?}", self.collection)))?;
-        let rows = serde_json::from_str(rows.get()).map_err(|error| malformed(error.to_string()))?;
-        let links = match whole.get(format!("{}_links", self.collection).as_str()) {
-            Some(links) => serde_json::from_str(links.get()).map_err(|error| malformed(error.to_string()))?,
-            None => Vec::new(),
-        };
-        Ok((rows, links))
+/// The rows of a page, and the links to others.
+pub(crate) fn rows_of<'a>(
+    collection: &'static str,
+    answer: &'a Answer,
+) -> Result<(Vec<&'a RawValue>, Vec<Link>), RequestError> {
+    let whole: HashMap<String, &RawValue> = answer.json(collection)?;
+    let malformed = |reason: String| answer.malformed(collection, reason, &[]);
+    let rows = whole.get(collection).ok_or_else(|| malformed(format!("no key {collection:?}")))?;
+    let rows = serde_json::from_str(rows.get()).map_err(|error| malformed(error.to_string()))?;
+    let links = match whole.get(format!("{collection}_links").as_str()) {
+        Some(links) => serde_json::from_str(links.get()).map_err(|error| malformed(error.to_string()))?,
+        None => Vec::new(),
+    };
+    Ok((rows, links))
+}
+
+impl Link {
+    /// Whether it is that to the next page, and the marker in it.
+    pub(crate) fn next(&self) -> Option<Option<String>> {
+        (self.rel == "next").then(|| marker(&self.href))
     }
 }
 

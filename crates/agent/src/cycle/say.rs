@@ -82,7 +82,8 @@ impl Agent {
         self.news.keep(|subject| match subject {
             Subject::Entry(entry) => entries.contains(&entry),
             Subject::Held(mac) => wishes.held.contains_key(&mac) || wishes.releases.contains_key(&mac),
-            Subject::Source | Subject::Nic(_) | Subject::Fight(_) | Subject::Finding(..) => true,
+            Subject::Source | Subject::Nic(_) | Subject::Fight(_) => true,
+            Subject::Finding(..) | Subject::Unchecked => true,
         });
     }
 }

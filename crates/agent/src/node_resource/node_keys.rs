@@ -96,7 +96,7 @@ mod tests {
                 link: Some(link("multinic1")),
                 why: String::new(),
             }],
-            leaving: Vec::new(),
+            ..Facts::default()
         };
         let keys = KeyPrefixes { label: "a.example".to_owned(), annotation: "b.example".to_owned() };
         let patch = keys.patch(&facts);

@@ -1,8 +1,8 @@
 //! What an object asks for, in the form that every source has.
 
-use multinic_api::node_config::InterfaceSpec;
-use multinic_core::desired::{DesiredNic, DesiredState, EntryId, InvalidEntry, Position, Reported, Silence};
-use multinic_core::{Addresses, InterfaceName, InterfaceOptions, MacAddr, Mtu, NodeName, PortId, Slot};
+use multinic_api::desired_nic::desired_nic;
+use multinic_core::desired::{DesiredState, EntryId, InvalidEntry, Position, Reported, Silence};
+use multinic_core::{MacAddr, NodeName};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ pub fn desired(
         DesiredState { node_known: true, position, silence: Silence::NotListed, ..DesiredState::default() };
     for (at, value) in spec.interfaces.iter().enumerate() {
         let entry = EntryId(i64::try_from(at).unwrap_or(i64::MAX));
-        match nic(entry, object.generation, value) {
+        match desired_nic(entry, object.generation, value) {
             Ok(nic) => state.nics.push(nic),
             Err(reason) => state.invalid.push(InvalidEntry {
                 entry,
@@ -87,50 +87,6 @@ fn check_identity(spec: &Spec, node: &NodeName, firmware: Option<ProductUuid>) -
 
 fn mac(value: &Value) -> Option<MacAddr> {
     value.get("macAddress")?.as_str()?.trim().parse().ok()
-}
-
-/// One interface; an error names the field.
-fn nic(entry: EntryId, revision: u64, value: &Value) -> Result<DesiredNic, String> {
-    let spec = InterfaceSpec::deserialize(value).map_err(|error| error.to_string())?;
-    let InterfaceSpec {
-        id,
-        port_id,
-        name,
-        mac_address,
-        address,
-        cidr,
-        addresses,
-        mtu,
-        network_id: _,
-        subnet_id: _,
-        device_id: _,
-        options,
-    } = spec;
-    let mac = mac_address.trim().parse().map_err(|error| format!("macAddress: {error}"))?;
-    let slot = slot(entry, id, name.as_deref().filter(|name| !name.is_empty()))?;
-    let list = addresses.map(|list| Addresses::parse(list.iter().map(String::as_str))).transpose();
-    let list = list.map_err(|error| error.to_string())?;
-    let address = address.as_deref().filter(|address| !address.is_empty());
-    // A subnet has a CIDR whether the interface has an address there or not.
-    let cidr = address.and(cidr.as_deref());
-    let addresses = Addresses::reconcile(list, address, cidr).map_err(|error| error.to_string())?;
-    let mtu = Mtu::new(mtu.ok_or("mtu: there is none")?).map_err(|error| error.to_string())?;
-    mtu.carries(&addresses).map_err(|error| error.to_string())?;
-    let port = port_id.filter(|port| !port.is_empty()).map(PortId::from);
-    let options = options.as_ref().map(InterfaceOptions::try_from).transpose();
-    let options = options.map_err(|error| error.to_string())?.unwrap_or_default();
-    let reported = Reported::default();
-    Ok(DesiredNic { entry, revision, mac, slot: Some(slot), port, addresses, mtu, options, reported })
-}
-
-/// The name says the slot; without one it is the id; and id 0 without a name, which is also what the older programs made
-/// of a missing one, is the place in the list, counted from 1.
-fn slot(entry: EntryId, id: Option<i64>, name: Option<&str>) -> Result<Slot, String> {
-    if let Some(name) = name {
-        return name.parse().map(InterfaceName::slot).map_err(|error| format!("name: {error}"));
-    }
-    let number = id.filter(|id| *id != 0).unwrap_or_else(|| entry.0.saturating_add(1));
-    Slot::new(number).map_err(|error| format!("id: {error}"))
 }
 
 #[cfg(test)]

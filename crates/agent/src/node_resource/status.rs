@@ -79,6 +79,7 @@ struct Summary {
     message: String,
     drifted: Option<String>,
     rolled_back: Option<String>,
+    unchecked: Option<String>,
     host: Option<(&'static str, String)>,
     unsafe_host: bool,
 }
@@ -127,6 +128,7 @@ impl Summary {
             message,
             drifted: with("Drift"),
             rolled_back: with("ApplyFailed"),
+            unchecked: facts.unchecked.clone(),
             unsafe_host: host.is_some(),
             host,
         }
@@ -134,7 +136,8 @@ impl Summary {
 
     fn plain(state: State, reason: &str, message: String) -> Self {
         let reason = reason.to_owned();
-        Self { state, reason, message, drifted: None, rolled_back: None, host: None, unsafe_host: false }
+        let (drifted, rolled_back, unchecked, host) = (None, None, None, None);
+        Self { state, reason, message, drifted, rolled_back, unchecked, host, unsafe_host: false }
     }
 
     /// `Ready` and `Applied` are always there, the others only while they are true (kstatus).
@@ -157,6 +160,7 @@ impl Summary {
         for (type_, reason, message) in [
             ("Drifted", "Drift", &self.drifted),
             ("RolledBack", "ApplyFailed", &self.rolled_back),
+            ("PersistUnchecked", "NetplanNotAsked", &self.unchecked),
             ("HostUnsafe", host_reason, &host),
         ] {
             if let Some(message) = message {
@@ -355,6 +359,15 @@ mod tests {
         let mended = status(&object(Some(then)), &passed(Stage::Configured, "Configured"), at(300));
         assert_eq!(types(&mended), ["Applied=True", "Ready=True"]);
         assert_eq!(mended.conditions[1].last_transition_time, Some(at(300)));
+    }
+
+    #[test]
+    fn what_netplan_was_not_asked_about_is_said_and_is_no_failure() {
+        let Word::Passed(mut facts) = passed(Stage::Configured, "Configured") else { panic!() };
+        facts.unchecked = Some("it cannot be run".to_owned());
+        let status = status(&object(None), &Word::Passed(facts), at(1));
+        assert_eq!(types(&status), ["Applied=True", "PersistUnchecked=True", "Ready=True"]);
+        assert_eq!(status.state, Some(State::Configured));
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn told() -> Told {
         addresses: vec!["10.0.0.1/24".to_owned()],
     };
     let held = HeldFacts { mac: "fa:16:3e:00:00:01".parse().unwrap(), link: Some(link), why: String::new() };
-    let facts = Facts { nics: Vec::new(), held: vec![held], leaving: Vec::new() };
+    let facts = Facts { held: vec![held], ..Facts::default() };
     Told { object: None, word: Word::Passed(facts), let_go: false }
 }
 

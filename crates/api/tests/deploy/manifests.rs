@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -83,19 +83,47 @@ fn every_sample_and_example_applies_by_itself() {
     assert!(count >= 12, "only {count}");
 }
 
-#[test]
-fn the_database_may_be_on_a_volume() {
-    let Some(site) = Site::empty() else { return };
-    let folder = root().join("target/kustomize-persistence");
+/// Everything of the default deployment with one of the components, applied.
+fn apply_with(site: &Site, component: &str) -> String {
+    let folder = root().join(format!("target/kustomize-{component}"));
     fs::create_dir_all(&folder).unwrap();
-    let text = json!({
-        "resources": ["../../deploy/default"], "components": ["../../deploy/components/persistence"],
-    });
+    let component = format!("../../deploy/components/{component}");
+    let text = json!({"resources": ["../../deploy/default"], "components": [component]});
     fs::write(folder.join("kustomization.yaml"), text.to_string()).unwrap();
     let all = site.kubectl(&["kustomize", folder.to_str().unwrap()]);
     fs::remove_dir_all(&folder).unwrap();
-    assert!(all.contains("claimName: multinic-controller") && all.contains("type: Recreate"));
     site.kubectl_with(&["apply", "--server-side", "-f", "-"], &all);
+    all
+}
+
+#[test]
+fn the_database_may_be_on_a_volume() {
+    let Some(site) = Site::empty() else { return };
+    let all = apply_with(&site, "persistence");
+    assert!(all.contains("claimName: multinic-controller") && all.contains("type: Recreate"));
+}
+
+#[tokio::test]
+async fn agents_may_have_the_folders_of_the_network_scripts_beside_all_others() {
+    let Some(site) = Site::empty() else { return };
+    apply_with(&site, "sysconfig");
+    let agents: Api<DaemonSet> = Api::namespaced(site.client(), "multinic-system");
+    let pod = agents.get("multinic-agent").await.unwrap().spec.unwrap().template.spec.unwrap();
+    let mounts = pod.containers[0].volume_mounts.clone().unwrap();
+    let volumes = pod.volumes.unwrap();
+    let of_the_node = |path: &str| {
+        let mount = mounts.iter().find(|mount| mount.mount_path == format!("/host{path}")).unwrap();
+        let volume = volumes.iter().find(|volume| volume.name == mount.name).unwrap();
+        let host_path = volume.host_path.clone().unwrap();
+        assert_eq!(host_path.path, path);
+        (mount.read_only, host_path.type_)
+    };
+    for path in ["/etc/sysconfig", "/etc/udev/rules.d"] {
+        assert_eq!(of_the_node(path), (None, Some("Directory".to_owned())), "{path}");
+    }
+    for path in ["/etc/netplan", "/var/lib/multinic", "/run"] {
+        of_the_node(path);
+    }
 }
 
 #[tokio::test]

@@ -21,11 +21,13 @@ pub fn asked_for(backend: Backend) -> Detected {
 
 /// What os-release(5) says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Distribution {
-    id: String,
-    like: Vec<String>,
-    /// The first number of the version.
-    version: Option<u32>,
+pub struct Distribution {
+    /// `ID`, in lower case; empty where nothing says it.
+    pub id: String,
+    /// `ID_LIKE`, word by word.
+    pub like: Vec<String>,
+    /// The first number of `VERSION_ID`.
+    pub version: Option<u32>,
 }
 
 /// What of a node speaks for a backend.
@@ -43,11 +45,8 @@ struct Signs {
 /// for with memory for as long as it runs.
 pub fn detect(root: &HostRoot) -> Detected {
     let there = |path: &str| root.path().join(path).exists();
-    let os_release = ["etc/os-release", "usr/lib/os-release"]
-        .iter()
-        .find_map(|path| std::fs::read_to_string(root.path().join(path)).ok());
     decide(&Signs {
-        distribution: os_release.map(|text| distribution(&text)).unwrap_or_default(),
+        distribution: Distribution::of_node(root.path()),
         netplan: root
             .names(Path::new("etc/netplan"))
             .is_ok_and(|names| names.iter().any(|name| name.as_encoded_bytes().ends_with(b".yaml"))),
@@ -95,27 +94,38 @@ fn decide(signs: &Signs) -> Detected {
 }
 
 impl Distribution {
+    /// That of the node of this root.
+    pub fn of_node(root: &Path) -> Self {
+        let text = ["etc/os-release", "usr/lib/os-release"]
+            .iter()
+            .find_map(|path| std::fs::read_to_string(root.join(path)).ok());
+        text.map(|text| Self::read(&text)).unwrap_or_default()
+    }
+
+    /// Reads an os-release(5). No text is too strange.
+    pub fn read(text: &str) -> Self {
+        let mut found = Self::default();
+        for line in text.lines() {
+            let Some((key, value)) = line.trim().split_once('=') else { continue };
+            let value = value.trim_matches(['"', '\'']).to_lowercase();
+            match key {
+                "ID" => found.id = value,
+                "ID_LIKE" => found.like = value.split_whitespace().map(str::to_owned).collect(),
+                "VERSION_ID" => {
+                    found.version = value.split('.').next().and_then(|number| number.parse().ok());
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
     /// RHEL and what is built from it. Fedora has other version numbers.
     fn is_of_red_hat(&self) -> bool {
         const IDS: [&str; 7] = ["rhel", "centos", "rocky", "almalinux", "ol", "oracle", "eurolinux"];
         self.id != "fedora"
             && (IDS.contains(&self.id.as_str()) || self.like.iter().any(|like| like == "rhel"))
     }
-}
-
-fn distribution(text: &str) -> Distribution {
-    let mut found = Distribution::default();
-    for line in text.lines() {
-        let Some((key, value)) = line.trim().split_once('=') else { continue };
-        let value = value.trim_matches(['"', '\'']).to_lowercase();
-        match key {
-            "ID" => found.id = value,
-            "ID_LIKE" => found.like = value.split_whitespace().map(str::to_owned).collect(),
-            "VERSION_ID" => found.version = value.split('.').next().and_then(|number| number.parse().ok()),
-            _ => {}
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -128,7 +138,7 @@ mod tests {
     fn backend(os_release: &str, there: &[&str]) -> Backend {
         let has = |what: &str| there.contains(&what);
         let signs = Signs {
-            distribution: distribution(os_release),
+            distribution: Distribution::read(os_release),
             netplan: has("netplan"),
             network_manager: has("NetworkManager"),
             networkd: has("networkd"),
@@ -191,7 +201,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_os_release_is_too_strange(text in ".*") {
-            let _ = decide(&Signs { distribution: distribution(&text), ..Signs::default() });
+            let _ = decide(&Signs { distribution: Distribution::read(&text), ..Signs::default() });
         }
     }
 }

@@ -189,6 +189,17 @@ fn content_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Answer {
+    /// A body that came with 200 and nothing else.
+    pub fn of_body(body: &[u8]) -> Self {
+        Self {
+            method: "GET",
+            url: String::new(),
+            status: 200,
+            headers: HeaderMap::new(),
+            body: body.to_vec(),
+        }
+    }
+
     /// Reads the body as JSON.
     pub fn json<'a, T: Deserialize<'a>>(&'a self, wanted: &'static str) -> Result<T, RequestError> {
         serde_json::from_slice(&self.body).map_err(|error| self.malformed(wanted, error.to_string(), &[]))

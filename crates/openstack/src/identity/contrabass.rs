@@ -10,7 +10,7 @@ use super::cipher::Key;
 use super::keystone::Login;
 use crate::CloudError;
 use crate::http::failure::Shown;
-use crate::http::{Ask, Http};
+use crate::http::{Answer, Ask, Http};
 
 /// Looks a provider up.
 pub(super) struct Contrabass {
@@ -136,39 +136,42 @@ impl Contrabass {
             secrets: &[],
         };
         let answer = self.http.send(&ask).await.map_err(CloudError::Contrabass)?;
-        let wrong = |problem: String| CloudError::ContrabassAnswer { url: answer.url.clone(), problem };
-        let envelope: Envelope = serde_json::from_slice(&answer.body).map_err(|error| {
-            // The parser's own words may quote a value.
-            let page =
-                if answer.body.trim_ascii_start().starts_with(b"<") { " but an HTML page" } else { "" };
-            let (line, column) = (error.line(), error.column());
-            wrong(format!("the answer is no provider in JSON{page} (line {line}, column {column})"))
-        })?;
-        let Envelope { code, message, data } = envelope;
-        let provider = data.ok_or_else(|| {
-            wrong(format!("no data for provider {:?}: {code:?} {message:?}", self.provider))
-        })?;
-        let Provider { url, attributes: Attributes { admin_id, admin_pw, domain } } = provider;
-        let given = |name: &str, value: Option<String>| {
-            value
-                .map(|text| text.trim().to_owned())
-                .filter(|text| !text.is_empty())
-                .ok_or_else(|| wrong(format!("{name} of provider {:?} is missing", self.provider)))
-        };
-        let url = given("url", url)?;
-        let keystone = url.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let keystone = keystone
-            .ok_or_else(|| wrong(format!("url of provider {:?} is no http or https URL", self.provider)))?;
-        let user = given("attributes.adminId", admin_id)?;
-        let domain = given("attributes.domain", domain)?;
-        let encrypted = admin_pw
-            .ok_or_else(|| wrong(format!("attributes.adminPw of provider {:?} is missing", self.provider)))?;
-        let password = self
-            .key
-            .decrypt(secrecy::ExposeSecret::expose_secret(&encrypted))
-            .map_err(|error| CloudError::ContrabassPassword { provider: self.provider.clone(), error })?;
+        let login = login(&answer, &self.provider, &self.key)?;
         *self.broker.lock().unwrap_or_else(PoisonError::into_inner) =
             self.read_broker(&answer.body).map(Arc::new);
-        Ok(Login::password(&keystone, &user, &domain, password))
+        Ok(login)
     }
+}
+
+/// The credentials in the description of a provider.
+pub(crate) fn login(answer: &Answer, provider: &str, key: &Key) -> Result<Login, CloudError> {
+    let wrong = |problem: String| CloudError::ContrabassAnswer { url: answer.url.clone(), problem };
+    let envelope: Envelope = serde_json::from_slice(&answer.body).map_err(|error| {
+        // The parser's own words may quote a value.
+        let page = if answer.body.trim_ascii_start().starts_with(b"<") { " but an HTML page" } else { "" };
+        let (line, column) = (error.line(), error.column());
+        wrong(format!("the answer is no provider in JSON{page} (line {line}, column {column})"))
+    })?;
+    let Envelope { code, message, data } = envelope;
+    let data =
+        data.ok_or_else(|| wrong(format!("no data for provider {provider:?}: {code:?} {message:?}")))?;
+    let Provider { url, attributes: Attributes { admin_id, admin_pw, domain } } = data;
+    let given = |name: &str, value: Option<String>| {
+        value
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| wrong(format!("{name} of provider {provider:?} is missing")))
+    };
+    let url = given("url", url)?;
+    let keystone = url.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let keystone =
+        keystone.ok_or_else(|| wrong(format!("url of provider {provider:?} is no http or https URL")))?;
+    let user = given("attributes.adminId", admin_id)?;
+    let domain = given("attributes.domain", domain)?;
+    let encrypted =
+        admin_pw.ok_or_else(|| wrong(format!("attributes.adminPw of provider {provider:?} is missing")))?;
+    let password = key
+        .decrypt(secrecy::ExposeSecret::expose_secret(&encrypted))
+        .map_err(|error| CloudError::ContrabassPassword { provider: provider.to_owned(), error })?;
+    Ok(Login::password(&keystone, &user, &domain, password))
 }

@@ -12,7 +12,7 @@ use url::Url;
 use super::catalog::{Catalog, Service};
 use crate::CloudError;
 use crate::http::failure::Shown;
-use crate::http::{Ask, Http};
+use crate::http::{Answer, Ask, Http};
 
 /// A token is renewed this long before its end: longer than any one read takes.
 const MARGIN: Duration = Duration::from_secs(120);
@@ -21,7 +21,7 @@ const MARGIN: Duration = Duration::from_secs(120);
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(600);
 
 /// Whom we say we are, and to whom.
-pub(super) struct Login {
+pub(crate) struct Login {
     url: Url,
     who: Who,
     secret: SecretString,
@@ -34,7 +34,7 @@ enum Who {
 }
 
 /// What Keystone gives.
-pub(super) struct Grant {
+pub(crate) struct Grant {
     pub token: SecretString,
     pub project: ProjectId,
     pub catalog: Catalog,
@@ -129,8 +129,16 @@ pub(super) async fn authenticate(
             CloudError::Keystone(error)
         }
     })?;
-    let wrong =
-        |reason: &str| CloudError::Keystone(answer.malformed("a scoped token", reason, &[&login.secret]));
+    grant(&answer, &login.secret, project)
+}
+
+/// What an answer grants. It is not quoted with the secret that it answers.
+pub(crate) fn grant(
+    answer: &Answer,
+    secret: &SecretString,
+    project: Option<&ProjectId>,
+) -> Result<Grant, CloudError> {
+    let wrong = |reason: &str| CloudError::Keystone(answer.malformed("a scoped token", reason, &[secret]));
     let Envelope { token: Token { issued_at, expires_at, project: scope, catalog } } =
         serde_json::from_slice(&answer.body).map_err(|error| wrong(&error.to_string()))?;
     let token = answer.headers.get("x-subject-token").and_then(|value| value.to_str().ok());

@@ -2,8 +2,8 @@
 
 pub(crate) mod catalog;
 pub(crate) mod cipher;
-mod contrabass;
-mod keystone;
+pub(crate) mod contrabass;
+pub(crate) mod keystone;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

@@ -17,7 +17,7 @@ const PAGE: usize = 1000;
 const ABREAST: usize = 8;
 
 /// A kind of object.
-pub(super) struct Kind<T> {
+pub(crate) struct Kind<T> {
     /// What a list is called in metrics.
     pub listed: &'static str,
     /// What one object is called in metrics.

@@ -12,7 +12,7 @@ use super::Neutron;
 use super::by_id::{Kind, row};
 use crate::ReadError;
 
-const NETWORK: Kind<Network> = Kind {
+pub(crate) const NETWORK: Kind<Network> = Kind {
     listed: "neutron.networks",
     single: "neutron.network",
     collection: "networks",

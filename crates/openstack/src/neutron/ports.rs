@@ -182,6 +182,12 @@ impl Neutron<'_> {
     }
 }
 
+/// Reads one port.
+pub(crate) fn port(text: &str, interner: &mut Interner) -> Result<Port, String> {
+    let row: Row<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    row.into_port(interner)
+}
+
 /// A port may come twice when the list changes while it is paged through: the later revision counts.
 fn add(
     url: &str,

@@ -25,7 +25,7 @@ const FIELDS: [(&str, &str); 5] = [
     ("fields", "project_id"),
 ];
 
-const SUBNET: Kind<Subnet> = Kind {
+pub(crate) const SUBNET: Kind<Subnet> = Kind {
     listed: "neutron.subnets",
     single: "neutron.subnet",
     collection: "subnets",

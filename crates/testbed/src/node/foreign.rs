@@ -119,34 +119,41 @@ impl Kernel {
         self.links.iter().filter(is_foreign).map(|link| (link.header.index, name(link))).collect()
     }
 
-    /// Whether the kernel is still busy with an IPv6 address: until duplicate address detection is done with one, and
-    /// then until it has its own route. On a link without carrier nothing of this begins.
+    /// Whether the kernel is still busy with an IPv6 address: until a link that has got its carrier is seen to be running,
+    /// which is when it is given its first one; until duplicate address detection is done with one, and then until it has
+    /// its own route. On a link without carrier nothing of this begins.
     fn is_restless(&self, foreign: &BTreeMap<u32, String>) -> bool {
         let has_carrier = |index: u32| {
             let running = LinkFlags::Up | LinkFlags::LowerUp;
             self.links.iter().any(|link| link.header.index == index && link.header.flags.contains(running))
         };
-        self.addresses.iter().any(|address| {
-            let index = address.header.index;
-            let (mut own, mut flags) = (None, AddressFlags::empty());
-            for attribute in &address.attributes {
-                match attribute {
-                    AddressAttribute::Address(IpAddr::V6(found)) => own = Some(*found),
-                    AddressAttribute::Flags(found) => flags = *found,
-                    _ => {}
-                }
-            }
-            let Some(own) = own.filter(|_| foreign.contains_key(&index) && has_carrier(index)) else {
-                return false;
-            };
-            let route = RouteAttribute::Destination(RouteAddress::Inet6(own));
-            let routed = self.routes.iter().any(|found| {
-                found.header.destination_prefix_length == 128
-                    && found.header.kind == RouteType::Local
-                    && found.attributes.contains(&route)
+        let beginning =
+            self.links.iter().filter(|link| foreign.contains_key(&link.header.index)).any(|link| {
+                has_carrier(link.header.index) && !link.header.flags.contains(LinkFlags::Running)
             });
-            !flags.contains(AddressFlags::Dadfailed) && (flags.contains(AddressFlags::Tentative) || !routed)
-        })
+        beginning
+            || self.addresses.iter().any(|address| {
+                let index = address.header.index;
+                let (mut own, mut flags) = (None, AddressFlags::empty());
+                for attribute in &address.attributes {
+                    match attribute {
+                        AddressAttribute::Address(IpAddr::V6(found)) => own = Some(*found),
+                        AddressAttribute::Flags(found) => flags = *found,
+                        _ => {}
+                    }
+                }
+                let Some(own) = own.filter(|_| foreign.contains_key(&index) && has_carrier(index)) else {
+                    return false;
+                };
+                let route = RouteAttribute::Destination(RouteAddress::Inet6(own));
+                let routed = self.routes.iter().any(|found| {
+                    found.header.destination_prefix_length == 128
+                        && found.header.kind == RouteType::Local
+                        && found.attributes.contains(&route)
+                });
+                !flags.contains(AddressFlags::Dadfailed)
+                    && (flags.contains(AddressFlags::Tentative) || !routed)
+            })
     }
 
     fn lines(&self, foreign: &BTreeMap<u32, String>) -> BTreeSet<String> {

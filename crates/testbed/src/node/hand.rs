@@ -134,9 +134,9 @@ impl NetNs {
         added.map_err(netlink(format!("set a route to {to} over {link} in {}", self.name())))
     }
 
-    /// Makes a bridge.
+    /// Makes a bridge that is down: to one that is up the kernel gives an IPv6 address, at a time of its own.
     pub fn add_bridge(&self, name: &str) -> Result<(), NodeError> {
-        let message = LinkBridge::new(name).build();
+        let message = LinkBridge::new(name).down().build();
         let added = self.netlink(async |handle| handle.link().add(message).execute().await)?;
         added.map_err(netlink(format!("make the bridge {name} in {}", self.name())))
     }

@@ -136,6 +136,7 @@ fn the_doctor_shows_the_faults_of_a_node_with_netplan() {
     if Rootfs::supported() {
         let node = shows_and_stops_showing(&BOOKWORM_NETPLAN, OF_NETPLAN);
         two_of_ours_in_one_subnet(&node);
+        a_table_that_others_use(&node);
         what_is_written_counts_from_the_next_start(&node);
     }
 }
@@ -198,6 +199,31 @@ fn two_of_ours_in_one_subnet(node: &Node) {
     assert!(strict.contains("rp_filter=1"), "{strict}");
 }
 
+/// With source routing, for which `multinic0` is to have table 100 and `multinic1` table 101. Two NICs in one subnet are then no
+/// finding.
+fn a_table_that_others_use(node: &Node) {
+    let sourced = [("NETWORK_POLICY_ROUTING_ENABLED", "true")];
+    let found = |code: &str| {
+        let (exit, findings) = ask_with(node, &sourced);
+        let found = findings.into_iter().find(|finding| finding["code"] == code);
+        assert!(found.is_none() || exit == 2 || code != "TableInUse", "{found:?}");
+        found
+    };
+    assert_eq!((found("TableInUse"), found("SharedSubnet")), (None, None));
+    let route = |act: &str| {
+        node.guest.run("ip", &["route", act, "203.0.113.64/26", "dev", "cni0", "table", "101"]).unwrap();
+    };
+    route("add");
+    let shown = found("TableInUse").expect("a route of others in the table of one of ours");
+    assert_eq!(shown["severity"], "refuse", "{shown}");
+    assert_eq!(shown["where"], "ip route show table 101", "{shown}");
+    let what = shown["what"].as_str().unwrap();
+    assert!(what.contains("multinic1") && what.contains("203.0.113.64/26 over cni0"), "{shown}");
+    assert!(shown["mend"].as_str().unwrap().contains("NETWORK_ROUTING_TABLE_BASE"), "{shown}");
+    route("del");
+    assert_eq!(found("TableInUse"), None);
+}
+
 fn what_is_written_counts_from_the_next_start(node: &Node) {
     node.guest
         .run("sh", &["-c", &format!("rm -f {DROP_IN} /etc/systemd/networkd.conf.d/10-multinic.conf")])
@@ -215,7 +241,11 @@ fn what_is_written_counts_from_the_next_start(node: &Node) {
 
 /// How the doctor ends on a node, and what it finds.
 fn ask(node: &Node) -> (i32, Vec<Value>) {
-    let output = node.agent_command(&[], &["doctor", "--output", "json"]).output().unwrap();
+    ask_with(node, &[])
+}
+
+fn ask_with(node: &Node, variables: &[(&str, &str)]) -> (i32, Vec<Value>) {
+    let output = node.agent_command(variables, &["doctor", "--output", "json"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let answer: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));

@@ -19,30 +19,25 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// given, and so carries out what others have in theirs; its generator only writes where it is told to.
 const GENERATORS: [&str; 2] = ["/usr/libexec/netplan/generate", "/usr/lib/netplan/generate"];
 
-/// netplan refused a file, or could not be asked.
+/// netplan does not understand a file.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckError {
-    /// It does not understand the file.
-    #[error("{program} refuses the file of {interface}: {message}")]
-    Refused {
-        /// The program.
-        program: PathBuf,
-        /// The interface.
-        interface: String,
-        /// What it said.
-        message: String,
-    },
-    /// It did not come to an end.
+#[error("{program} refuses the file of {interface}: {message}")]
+pub struct CheckError {
+    /// The program.
+    pub program: PathBuf,
+    /// The interface.
+    pub interface: String,
+    /// What it said.
+    pub message: String,
+}
+
+/// netplan could not be asked.
+#[derive(Debug, thiserror::Error)]
+enum Unasked {
     #[error("{0} did not end within {seconds} s", seconds = LONGEST.as_secs())]
     TooSlow(PathBuf),
-    /// It could not be run.
-    #[error("cannot run {program} to check a file: {source}")]
-    Io {
-        /// The program.
-        program: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error("{program} cannot be run: {source}")]
+    Io { program: PathBuf, source: io::Error },
 }
 
 /// What netplan's answer depends on. Within one shape the files differ only in a MAC, a name, addresses and an MTU, each
@@ -66,12 +61,14 @@ struct Shape {
 pub struct Check {
     program: PathBuf,
     understood: Mutex<BTreeSet<Shape>>,
+    /// Why it could not be asked the last time.
+    unasked: Mutex<Option<String>>,
 }
 
 impl Check {
     /// Takes a program that is called as `PROGRAM --root-dir DIRECTORY`.
     pub fn new(program: PathBuf) -> Self {
-        Self { program, understood: Mutex::default() }
+        Self { program, understood: Mutex::default(), unasked: Mutex::default() }
     }
 
     /// Looks for netplan's generator where its versions have it.
@@ -79,28 +76,47 @@ impl Check {
         GENERATORS.iter().map(PathBuf::from).find(|path| is_program(path)).map(Self::new)
     }
 
-    /// Checks a NIC's file, unless one of the same shape was understood before.
+    /// Checks a NIC's file, unless one of the same shape was understood before. Where netplan cannot be asked, which says
+    /// nothing of the file, [`Self::unasked`] says why.
+    ///
+    /// # Errors
+    /// Where netplan does not understand the file.
     pub async fn check(&self, target: &NicTarget) -> Result<(), CheckError> {
-        let failed = |source| CheckError::Io { program: self.program.clone(), source };
+        let asked = self.ask(target).await;
+        let unasked = asked.as_ref().err().map(ToString::to_string);
+        *self.unasked.lock().unwrap_or_else(PoisonError::into_inner) = unasked;
+        match asked {
+            Ok(Some(message)) => {
+                let (program, interface) = (self.program.clone(), target.name.to_string());
+                Err(CheckError { program, interface, message })
+            }
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Why netplan could not be asked about the last file.
+    pub fn unasked(&self) -> Option<String> {
+        self.unasked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What it has against the file.
+    async fn ask(&self, target: &NicTarget) -> Result<Option<String>, Unasked> {
+        let failed = |source| Unasked::Io { program: self.program.clone(), source };
         let shape = self.shape(target).map_err(failed)?;
         if self.understood.lock().unwrap_or_else(PoisonError::into_inner).contains(&shape) {
-            return Ok(());
+            return Ok(None);
         }
         let scratch = scratch(target).map_err(failed)?;
         let mut command = tokio::process::Command::new(&self.program);
         command.arg("--root-dir").arg(scratch.path()).stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(LONGEST, command.output());
-        let output = output.await.map_err(|_| CheckError::TooSlow(self.program.clone()))?.map_err(failed)?;
+        let output = output.await.map_err(|_| Unasked::TooSlow(self.program.clone()))?.map_err(failed)?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(CheckError::Refused {
-                program: self.program.clone(),
-                interface: target.name.to_string(),
-                message: format!("{}: {}", output.status, said.trim()),
-            });
+            return Ok(Some(format!("{}: {}", output.status, said.trim())));
         }
         self.understood.lock().unwrap_or_else(PoisonError::into_inner).insert(shape);
-        Ok(())
+        Ok(None)
     }
 
     fn shape(&self, target: &NicTarget) -> io::Result<Shape> {
