@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin, Setting};
+use multinic_core::node::observed::{Link, LinkAddress, LinkVlan, Route, RouteOrigin, Setting};
 use multinic_core::{MacAddr, Vlan};
 
 use crate::faults::{self, Point};
@@ -107,8 +107,8 @@ fn made_vlans(ground: Ground<'_>, entry: &Entry, nic: &LinkBefore, failures: &mu
         return;
     }
     let Some(links) = failures.take(ground.netlink.links()) else { return };
-    for (vlan, link) in made(entry, nic, &links) {
-        failures.take(ground.netlink.remove_vlan(vlan, link.index));
+    for (_, link) in made(entry, nic, &links) {
+        failures.take(ground.netlink.remove_link(&LinkRef::from(link)));
     }
 }
 
@@ -132,6 +132,13 @@ fn restore_vlan(
             let Some(parent) = links.iter().find(|link| link.name == *parent) else {
                 return failures.0.push(format!("{}: {parent}, on which it was, is gone", before.name));
             };
+            // Somebody made it again, under an index of its own.
+            let again = links.iter().find(|link| {
+                link.name == before.name && link.vlan == Some(LinkVlan { parent: parent.index, id: *id })
+            });
+            if let Some(again) = again {
+                failures.take(ground.netlink.remove_link(&LinkRef::from(again)));
+            }
             let parent = LinkRef::from(parent);
             let again = ground.netlink.add_vlan(&parent, &before.name, *id, Some(before.index));
             failures.take(again);

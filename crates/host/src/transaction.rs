@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use multinic_core::Vlan;
-use multinic_core::node::observed::Observed;
+use multinic_core::node::observed::{Link, LinkVlan, Observed};
 use multinic_core::node::routing::surplus_rules;
 use multinic_core::node::{Change, Drift, NicTarget, OwnedNic, Step, drift};
 
@@ -261,12 +261,15 @@ impl Host {
                     faults::point(Point::RemoveRule)?;
                 }
                 (Step::AddVlan(vlan), Some(link)) => {
-                    self.netlink.add_vlan(link, &vlan.to_string(), vlan.id, None)?;
+                    self.add_vlan(*vlan, link)?;
                     faults::point(Point::AddVlan)?;
                 }
                 (Step::RemoveVlan { vlan, link: index }, Some(_)) => {
-                    if self.vlan(*vlan)?.is_some_and(|link| link.index == *index) {
-                        self.netlink.remove_vlan(*vlan, *index)?;
+                    if change.target.as_ref().and_then(NicTarget::vlan) != Some(*vlan) {
+                        self.forget_vlan(*vlan).await?;
+                    }
+                    if let Some(link) = self.vlan(*vlan)?.filter(|link| link.index == *index) {
+                        self.netlink.remove_link(&link)?;
                     }
                     faults::point(Point::RemoveVlan)?;
                 }
@@ -277,6 +280,26 @@ impl Host {
                 (step, Some(link)) => self.take_link_step(change, step, link)?,
                 (_, None) => return Err(Cause::Gone { mac: change.mac }),
             }
+        }
+        Ok(())
+    }
+
+    /// Makes a VLAN. A manager that has its profile may have been quicker.
+    fn add_vlan(&self, vlan: Vlan, nic: &LinkRef) -> Result<(), Cause> {
+        let made = LinkVlan { parent: nic.index, id: vlan.id };
+        let Err(error) = self.netlink.add_vlan(nic, &vlan.to_string(), vlan.id, None) else { return Ok(()) };
+        let is_there = |link: &Link| link.name == vlan.to_string() && link.vlan == Some(made);
+        if self.netlink.links()?.iter().any(is_there) { Ok(()) } else { Err(error.into()) }
+    }
+
+    /// Takes its profile of a VLAN from NetworkManager, which otherwise makes that again as soon as it is gone.
+    async fn forget_vlan(&self, vlan: Vlan) -> Result<(), Cause> {
+        if let Some(profile) = self.backend.profile_of_vlan(vlan)
+            && self.root.read(&profile)?.is_some_and(|copy| held::is_ours(&copy))
+        {
+            self.remove_file(&profile)?;
+            let told = Told { files: &[profile], held: false };
+            manager::forget(self.backend, &self.root, told).await?;
         }
         Ok(())
     }
@@ -499,6 +522,18 @@ impl Host {
             && let Err(error) = manager::take_from(self.backend, &self.root, &now.link.name).await
         {
             tracing::warn!(link = now.link.name, %error, "the network manager does not let go of the link");
+        }
+        // It would make a VLAN again as long as it has its profile.
+        for vlan in &entry.made_vlans {
+            let profile = self.backend.profile_of_vlan(*vlan);
+            let was_there = |profile: &PathBuf| {
+                entry.files.iter().any(|file| file.path == *profile && file.content.is_some())
+            };
+            if profile.is_some_and(|profile| !was_there(&profile))
+                && let Err(error) = self.forget_vlan(*vlan).await
+            {
+                tracing::warn!(link = %vlan, %error, "the network manager does not forget the VLAN");
+            }
         }
         let rolled_back = roll_back(self.ground(), entry);
         let files = entry.paths();

@@ -91,6 +91,15 @@ impl Backend {
         Self::ALL.into_iter().find(|backend| backend.name() == name)
     }
 
+    /// The profile by which NetworkManager has a VLAN.
+    pub fn profile_of_vlan(self, vlan: Vlan) -> Option<PathBuf> {
+        match self {
+            Self::NetworkManager => Some(Kind::Keyfile.path_of_vlan(vlan)),
+            Self::Ifcfg => Some(Kind::Ifcfg.path_of_vlan(vlan)),
+            Self::Netplan | Self::Networkd | Self::Wicked => None,
+        }
+    }
+
     /// A NIC's files, with those of its VLAN. What reads them at boot first comes first.
     pub fn render(self, target: &NicTarget) -> Vec<Rendered> {
         let options = &target.options;

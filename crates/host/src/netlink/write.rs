@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use multinic_core::node::observed::{Route, Setting};
 use multinic_core::node::routing::{RouteTarget, RuleTarget};
-use multinic_core::{Mtu, Vlan, VlanId};
+use multinic_core::{Mtu, VlanId};
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
@@ -129,9 +129,8 @@ impl Netlink {
     }
 
     /// Takes a VLAN of ours away; nothing happens if it is not there.
-    pub fn remove_vlan(&self, vlan: Vlan, index: u32) -> Result<(), NetlinkError> {
-        let link = LinkRef { index, name: vlan.to_string() };
-        unless(self.change("remove", &link, &RouteNetlinkMessage::DelLink(of(&link)), 0), &[Errno::NODEV])
+    pub fn remove_link(&self, link: &LinkRef) -> Result<(), NetlinkError> {
+        unless(self.change("remove", link, &RouteNetlinkMessage::DelLink(of(link)), 0), &[Errno::NODEV])
     }
 
     /// Gives a setting of a link a value. Below `/proc/sys`, where they are too, an unprivileged container may not write.
