@@ -67,8 +67,8 @@ pub struct ControllerSpec {
     /// Its probes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_probe: Option<HealthProbe>,
-    /// Further settings by the names of their environment variables, such as `VIOLA_ENDPOINT`. Not those that have a field of
-    /// their own, and no secrets: these go into the Secret `operator-secret`.
+    /// Further settings by the names of their environment variables, such as `VIOLA_ENDPOINT`. Fields of this object go before
+    /// them. No secrets: these go into the Secret `operator-secret`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::settings)]
     pub settings: Option<BTreeMap<String, String>>,

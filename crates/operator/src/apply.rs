@@ -31,6 +31,8 @@ pub struct Applied {
     pub changes: Vec<(Key, Change)>,
     /// What could not be done, and why. The rest is done nevertheless.
     pub failures: Vec<(Key, String)>,
+    /// What is otherwise than wanted, or not there, and was left so.
+    pub differing: Vec<Key>,
 }
 
 /// Applies and removes.
@@ -61,6 +63,49 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
         }
     }
     applied
+}
+
+/// Looks what applying a plan would change, and changes nothing.
+pub async fn compare(client: &Client, plan: Plan) -> Applied {
+    let Plan { apply, remove: _, refused } = plan;
+    let mut compared = Applied { failures: refused, ..Applied::default() };
+    for object in apply {
+        match would_be(client, &object).await {
+            Ok(Some((there, wanted))) => {
+                if content(&there) != content(&wanted) {
+                    compared.differing.push(object.key.clone());
+                }
+                compared.live.insert(object.key, there);
+            }
+            Ok(None) => compared.differing.push(object.key),
+            Err(error) => compared.failures.push((object.key, answer(&error))),
+        }
+    }
+    compared
+}
+
+/// An object as it is and as it would be, if it is there.
+async fn would_be(
+    client: &Client,
+    object: &Object,
+) -> Result<Option<(DynamicObject, DynamicObject)>, kube::Error> {
+    let api = object.key.api(client.clone());
+    let Some(there) = api.get_opt(&object.key.name).await? else { return Ok(None) };
+    let parameters = PatchParams::apply(MANAGER).force().dry_run();
+    let wanted = api.patch(&object.key.name, &parameters, &Patch::Apply(&object.content)).await?;
+    Ok(Some((there, wanted)))
+}
+
+/// All of an object that somebody wants: neither what the API server counts nor what is told of it.
+fn content(object: &DynamicObject) -> DynamicObject {
+    let mut object = object.clone();
+    object.metadata.managed_fields = None;
+    object.metadata.resource_version = None;
+    object.metadata.generation = None;
+    if let Some(fields) = object.data.as_object_mut() {
+        fields.remove("status");
+    }
+    object
 }
 
 /// Kinds of which others keep what is of value: pods' data are on volumes, and rights are in roles. One that cannot be changed

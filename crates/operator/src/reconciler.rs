@@ -16,7 +16,7 @@ use rand::distr::{Alphanumeric, SampleString as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::apply::{Applied, Change, carry_out, take_away};
+use crate::apply::{Applied, Change, carry_out, compare, take_away};
 use crate::check::check;
 use crate::component::{Component, Phase, troubles};
 use crate::credentials::{Credentials, SECRET, credentials};
@@ -40,6 +40,8 @@ const CALM: Duration = Duration::from_secs(300);
 const BUSY: Duration = Duration::from_secs(10);
 /// Between two turns that failed, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Reason: something could not be done.
+const RECONCILE_ERROR: &str = "ReconcileError";
 /// Some 190 bits.
 const PASSWORD_LENGTH: usize = 32;
 /// The finalizer of the first generation of operators. What it was for is done by owner references, so that nothing ever waits
@@ -275,7 +277,8 @@ impl Operator {
             true => Some(self.component(owner, &applied, Program::AGENT).await),
             false => None,
         };
-        Findings { generation, problem, controller: Some(controller), database, agent }
+        let differing = applied.differing.iter().map(ToString::to_string).collect();
+        Findings { generation, problem, controller: Some(controller), database, agent, differing }
     }
 
     /// The accounts of the database: those that there are, and new ones for the rest.
@@ -300,18 +303,24 @@ impl Operator {
             Ok(credentials) => credentials,
             Err(error) => {
                 let message = format!("the Secret {SECRET} cannot be read: {}", answer(&error));
-                let problem = Problem { reason: "ReconcileError", message, is_stalled: false };
+                let problem = Problem { reason: RECONCILE_ERROR, message, is_stalled: false };
                 return (Applied::default(), Some(problem));
             }
         };
         let objects = desired(owner, spec, &self.manifests, credentials.as_ref());
         let plan = plan(owner, objects, observed);
-        let applied = carry_out(&self.client, plan, observed).await;
+        let recovers =
+            spec.protection.as_ref().and_then(|protection| protection.enable_auto_recovery) != Some(false);
+        let applied = if recovers || !is_carried_out(object) {
+            carry_out(&self.client, plan, observed).await
+        } else {
+            compare(&self.client, plan).await
+        };
         self.announce(object, &applied.changes).await;
         let problem = (!applied.failures.is_empty()).then(|| {
             let all: Vec<String> =
                 applied.failures.iter().map(|(key, why)| format!("{key}: {why}")).collect();
-            Problem { reason: "ReconcileError", message: all.join("; "), is_stalled: false }
+            Problem { reason: RECONCILE_ERROR, message: all.join("; "), is_stalled: false }
         });
         (applied, problem)
     }
@@ -319,7 +328,7 @@ impl Operator {
     /// Says what was done, once for each kind of change.
     async fn announce(&self, object: &DynamicObject, changes: &[(Key, Change)]) {
         // What a spec that is carried out already does not ask for was changed by somebody else.
-        let is_repair = status_of(object).observed_generation == object.metadata.generation;
+        let is_repair = is_carried_out(object);
         for (change, reason, repair) in [
             (Change::Made, "Made", "MadeAgain"),
             (Change::Changed, "Changed", "ChangedBack"),
@@ -422,6 +431,13 @@ fn another(object: &DynamicObject, first: &str) -> Findings {
     let message = format!("the MultiNicOperator {first} is carried out: a namespace has one, the oldest");
     let problem = Problem { reason: "AnotherOperator", message, is_stalled: true };
     Findings { generation: object.metadata.generation, problem: Some(problem), ..Findings::default() }
+}
+
+/// Whether the spec as it is now was carried out before: what is otherwise since then was changed by somebody else.
+fn is_carried_out(object: &DynamicObject) -> bool {
+    let status = status_of(object);
+    status.observed_generation == object.metadata.generation
+        && said(&status).is_some_and(|said| said.reason != RECONCILE_ERROR)
 }
 
 fn status_of(object: &DynamicObject) -> MultiNicOperatorStatus {

@@ -23,6 +23,8 @@ pub struct Findings {
     pub database: Option<Component>,
     /// The agents, if the operator runs them.
     pub agent: Option<Component>,
+    /// Objects that somebody else changed or deleted, and that are left so.
+    pub differing: Vec<String>,
 }
 
 /// Why a spec was not carried out.
@@ -63,7 +65,7 @@ pub fn after_pass(
     findings: &Findings,
     now: Timestamp,
 ) -> MultiNicOperatorStatus {
-    let Findings { generation, problem, controller, database, agent } = findings;
+    let Findings { generation, problem, controller, database, agent, differing } = findings;
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let mut status = before.clone();
     status.observed_generation = generation.or(status.observed_generation);
@@ -79,6 +81,13 @@ pub fn after_pass(
     status.database_status = component_status(before.database_status.as_ref(), database.as_ref(), now);
     conditions.component("AgentReady", agent.as_ref());
     status.agent_status = component_status(before.agent_status.as_ref(), agent.as_ref(), now);
+    match differing.as_slice() {
+        [] => conditions.remove("Drifted"),
+        names => {
+            let message = format!("not as wanted, and left so: {}", names.join(", "));
+            conditions.set("Drifted", true, "AutoRecoveryOff", &message);
+        }
+    }
     let components: Vec<(&str, &Component)> =
         [("controller", controller), ("database", database), ("agents", agent)]
             .into_iter()

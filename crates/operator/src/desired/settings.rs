@@ -18,30 +18,23 @@ const TIMEZONE: &str = "RECONCILE_TIMEZONE";
 const ON_CHANGE: &str = "RECONCILE_IMMEDIATE_ON_CR_CHANGE";
 const TOKEN_REVIEW: &str = "RECONCILE_TOKEN_REVIEW";
 
-/// Settings that have a field of their own, or that the manifest of the Deployment depends on: `spec.controller.settings` may
-/// not name them.
-pub(crate) const RESERVED: [&str; 18] = [
-    AUTH_URL,
-    NEUTRON,
-    NOVA,
-    MODE,
-    INTERVAL,
-    SCHEDULE,
-    TIMEZONE,
-    ON_CHANGE,
+/// What the manifest of the Deployment or the database's fields say: `spec.controller.settings` may not name them.
+pub(crate) const RESERVED: [&str; 12] = [
     "HEALTH_PORT",
     "POD_NAME",
     "POD_NAMESPACE",
+    "DATABASE_URL",
     "DB_HOST",
     "DB_PORT",
     "DB_NAME",
     "DB_USER",
+    "DB_PASSWORD",
     "DB_PASSWORD_FILE",
     "DB_TLS",
     "DB_TLS_CA",
 ];
 
-/// The settings: those of the manifest, then what the spec says.
+/// The settings: those of the manifest, over them `spec.controller.settings`, and over them the spec's own fields.
 pub(super) fn settings(
     manifest: Option<&BTreeMap<String, String>>,
     spec: &MultiNicOperatorSpec,
@@ -52,6 +45,9 @@ pub(super) fn settings(
             settings.insert(name.to_owned(), value.to_owned());
         }
     };
+    for (name, value) in spec.controller.settings.iter().flatten() {
+        set(name, Some(value));
+    }
     if let Some(endpoints) = &spec.openstack {
         let OpenstackEndpoints { identity_endpoint, network_endpoint, compute_endpoint } = endpoints;
         set(AUTH_URL, given(Some(identity_endpoint)));
@@ -67,9 +63,6 @@ pub(super) fn settings(
         set(ON_CHANGE, immediate_on_cr_change.map(|is_on| if is_on { "true" } else { "false" }));
         // A mode in which nobody could ask would be refused by the controller.
         set(TOKEN_REVIEW, (given(mode.as_ref()) == Some("webhook")).then_some("true"));
-    }
-    for (name, value) in spec.controller.settings.iter().flatten() {
-        set(name, Some(value));
     }
     settings
 }

@@ -5,3 +5,5 @@ mod agents;
 mod bench;
 mod controller;
 mod database;
+mod mutations;
+mod recovery;
