@@ -52,7 +52,8 @@ impl Watch {
             }
         });
         let mut links: BTreeSet<u32> = links.collect();
-        let of_ours = |link: &&Link| link.vlan.is_some_and(|vlan| links.contains(&vlan.parent));
+        let of_ours =
+            |link: &&Link| link.vlan.is_some() && link.lower.is_some_and(|lower| links.contains(&lower));
         let vlans: Vec<u32> = observed.links.iter().filter(of_ours).map(|link| link.index).collect();
         links.extend(vlans);
         let targets = || owned.values().map(|nic| &nic.target);

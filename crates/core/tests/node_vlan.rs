@@ -6,7 +6,7 @@ mod support;
 
 use multinic_core::desired::DesiredNic;
 use multinic_core::node::doctor::{Survey, examine};
-use multinic_core::node::observed::{Link, LinkVlan, RouteOrigin};
+use multinic_core::node::observed::{Link, RouteOrigin};
 use multinic_core::node::preflight::Obstacle;
 use multinic_core::node::{ChangeKind, Drift, NodePlan, Owned, RefusalReason, Step};
 use multinic_core::{InterfaceOptions, Mtu, VlanId};
@@ -39,10 +39,13 @@ fn named<'a>(node: &'a Node, name: &str) -> &'a Link {
     node.seen.by_name(name).unwrap_or_else(|| panic!("{name} of {:?}", node.seen.links))
 }
 
+fn number(id: i64) -> VlanId {
+    VlanId::new(id).unwrap()
+}
+
 /// A VLAN that somebody made.
 fn vlan(index: u32, name: &str, parent: u32, id: i64) -> Link {
-    let id = VlanId::new(id).unwrap();
-    Link { stacked: true, up: true, vlan: Some(LinkVlan { parent, id }), ..link(index, name, 1) }
+    Link { stacked: true, up: true, lower: Some(parent), vlan: Some(number(id)), ..link(index, name, 1) }
 }
 
 fn edit(node: &mut Node, name: &str, change: impl FnOnce(&mut Link)) {
@@ -75,7 +78,7 @@ fn the_addresses_are_on_the_vlan_and_the_nic_below_is_up_without_any() {
     let (nic, vlan) = (node.link(NIC), named(&node, "multinic0.100"));
     assert_eq!((nic.name.as_str(), nic.up, vlan.up), ("multinic0", true, true));
     assert_eq!((node.shows(NIC), node.shows(vlan.index)), (vec![], vec![IP.to_owned()]));
-    assert_eq!(vlan.vlan, Some(LinkVlan { parent: NIC, id: VlanId::new(100).unwrap() }));
+    assert!(vlan.is_vlan(NIC, number(100)));
     assert_eq!((nic.settings.rp_filter, vlan.settings.rp_filter), (0, 2));
     assert!(node.seen.other_tables.iter().all(|route| route.link == vlan.index && route.table == 100));
     assert_eq!((node.seen.other_tables.len(), node.seen.rules.len()), (2, 1));
@@ -112,23 +115,23 @@ fn an_interface_moves_onto_a_vlan_from_one_to_another_and_back() {
 #[test]
 fn a_vlan_that_is_gone_or_another_one_is_made_again() {
     let parent = |node: &mut Node| {
-        edit(node, "multinic0.100", |link| link.vlan = vlan(9, "", 2, 100).vlan);
+        edit(node, "multinic0.100", |link| link.lower = Some(2));
     };
-    let number = |node: &mut Node| {
-        edit(node, "multinic0.100", |link| link.vlan = vlan(9, "", NIC, 200).vlan);
+    let renumbered = |node: &mut Node| {
+        edit(node, "multinic0.100", |link| link.vlan = Some(number(200)));
     };
     let gone = |node: &mut Node| {
         let index = named(node, "multinic0.100").index;
         node.seen.links.retain(|link| link.index != index);
         node.seen.addresses.retain(|held| held.link != index);
     };
-    for damage in [&gone as &dyn Fn(&mut Node), &number, &parent] {
+    for damage in [&gone as &dyn Fn(&mut Node), &renumbered, &parent] {
         let mut node = configured(ON_VLAN);
         damage(&mut node);
         let plan = node.settle(&[wish(ON_VLAN)], &[]);
         assert!(repaired(&plan).iter().any(|drift| drift.label() == "missing_link"));
         let made = named(&node, "multinic0.100");
-        assert_eq!(made.vlan, vlan(9, "", NIC, 100).vlan);
+        assert!(made.is_vlan(NIC, number(100)));
         assert_eq!(node.shows(made.index), [IP]);
     }
 }

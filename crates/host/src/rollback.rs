@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use multinic_core::node::observed::{Link, LinkAddress, LinkVlan, Route, RouteOrigin, Setting};
+use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin, Setting};
 use multinic_core::{MacAddr, Vlan};
 
 use crate::faults::{self, Point};
@@ -93,7 +93,7 @@ fn made<'a>(entry: &Entry, nic: &LinkBefore, links: &'a [Link]) -> Vec<(Vlan, &'
     let found = entry.made_vlans.iter().filter_map(|vlan| {
         let name = vlan.to_string();
         let is = |link: &&Link| {
-            let on_nic = link.vlan.is_some_and(|made| (made.parent, made.id) == (nic.index, vlan.id));
+            let on_nic = link.is_vlan(nic.index, vlan.id);
             link.name == name && on_nic && !entry.vlans.iter().any(|before| before.link.index == link.index)
         };
         Some((*vlan, links.iter().find(is)?))
@@ -122,7 +122,7 @@ fn restore_vlan(
 ) {
     let VlanBefore { id, parent, link: before } = vlan;
     let Some(now) = failures.take(ground.netlink.link_state(before.index)) else { return };
-    let now = now.filter(|now| now.link.vlan.is_some_and(|made| made.id == *id));
+    let now = now.filter(|now| now.link.vlan == Some(*id));
     let now = match now {
         Some(now) => Some(now),
         None => {
@@ -133,9 +133,7 @@ fn restore_vlan(
                 return failures.0.push(format!("{}: {parent}, on which it was, is gone", before.name));
             };
             // Somebody made it again, under an index of its own.
-            let again = links.iter().find(|link| {
-                link.name == before.name && link.vlan == Some(LinkVlan { parent: parent.index, id: *id })
-            });
+            let again = links.iter().find(|link| link.name == before.name && link.is_vlan(parent.index, *id));
             if let Some(again) = again {
                 failures.take(ground.netlink.remove_link(&LinkRef::from(again)));
             }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use multinic_core::Vlan;
-use multinic_core::node::observed::{Link, LinkVlan, Observed};
+use multinic_core::node::observed::{Link, Observed};
 use multinic_core::node::routing::surplus_rules;
 use multinic_core::node::{Change, Drift, NicTarget, OwnedNic, Step, drift};
 
@@ -196,13 +196,13 @@ impl Host {
                 Step::OnVlan(vlan, _) => vlan.to_string() == link.name,
                 _ => false,
             });
-            let Some(made) = link.vlan.filter(|_| concerned) else { continue };
+            let Some(id) = link.vlan.filter(|_| concerned) else { continue };
             let Some(state) = self.netlink.link_state(link.index)? else { continue };
-            let parent = links.iter().find(|link| link.index == made.parent);
+            let parent = links.iter().find(|other| Some(other.index) == link.lower);
             let parent = parent.filter(|parent| parent.index != nic).map(LinkRef::from);
             let accept_ra = sysctl::read_accept_ra(&self.root, &link.name);
             found.push(VlanBefore {
-                id: made.id,
+                id,
                 parent: parent.map(|parent| parent.name),
                 link: LinkBefore::new(state, accept_ra),
             });
@@ -286,9 +286,8 @@ impl Host {
 
     /// Makes a VLAN. A manager that has its profile may have been quicker.
     fn add_vlan(&self, vlan: Vlan, nic: &LinkRef) -> Result<(), Cause> {
-        let made = LinkVlan { parent: nic.index, id: vlan.id };
         let Err(error) = self.netlink.add_vlan(nic, &vlan.to_string(), vlan.id, None) else { return Ok(()) };
-        let is_there = |link: &Link| link.name == vlan.to_string() && link.vlan == Some(made);
+        let is_there = |link: &Link| link.name == vlan.to_string() && link.is_vlan(nic.index, vlan.id);
         if self.netlink.links()?.iter().any(is_there) { Ok(()) } else { Err(error.into()) }
     }
 
@@ -595,7 +594,7 @@ fn remains(observed: &Observed, change: &Change) -> Vec<String> {
     }
     let vlans = observed.links.iter().filter(|link| {
         let before = change.former.vlan().filter(|vlan| vlan.to_string() == link.name);
-        before.is_some() && link.vlan.is_some_and(|vlan| Some(vlan.parent) == change.link)
+        before.is_some() && link.vlan.is_some() && link.lower.is_some() && link.lower == change.link
     });
     found.extend(vlans.map(|link| format!("{} is still there", link.name)));
     let rules = surplus_rules(observed, None, &change.former);

@@ -19,7 +19,7 @@ use multinic_core::node::observed::{Found, RouteOrigin};
 use multinic_core::node::preflight::Obstacle;
 use multinic_host::{Access, Anchors, Event, Events, Host, Options};
 use multinic_testbed::node::{ForeignState, NetNs, NewRoute, Switch};
-use support::{FOREIGN, NIC, World, block_on, mac, net, nic, options, plan_of};
+use support::{FOREIGN, NIC, OTHER_NIC, World, block_on, mac, net, nic, options, plan_of};
 
 /// Why a NIC is left alone.
 fn obstacles(world: &World, mac_address: &str) -> Vec<Obstacle> {
@@ -46,7 +46,44 @@ fn a_link_that_is_made_of_another_does_not_hide_it() {
         assert!(!observed.by_name("ens3").unwrap().stacked);
         let Found::One(link) = observed.find(mac(NIC)) else { panic!("{observed:?}") };
         assert_eq!((link.index, link.name.as_str(), link.up, link.mtu), (index, "ens5", false, 1500));
-        world.converge(&[nic(NIC, 0, &["192.0.2.10/24"], 1450)], &[]);
+        // It is somebody's, down as it is.
+        assert_eq!(obstacles(world, NIC), [Obstacle::HasLinks]);
+    });
+}
+
+#[test]
+fn only_what_is_on_top_of_a_link_is_lost_with_it() {
+    World::with(|world| {
+        let index = world.plug(NIC, "ens5");
+        let wanted = nic(NIC, 0, &["192.0.2.10/24"], 1450);
+        world.converge(std::slice::from_ref(&wanted), &[]);
+        world.node.add_macvlan("mv1", "multinic0", &mac(OTHER_NIC).bytes()).unwrap();
+        world.node.set_up("mv1").unwrap();
+        world.node.add_address("mv1", net("192.0.2.99/24"), None).unwrap();
+        let observed = world.observed();
+        let lower = |name: &str| observed.by_name(name).unwrap().lower;
+        assert_eq!(
+            (lower("mv1"), lower("mv0")),
+            (Some(index), Some(observed.by_name("ens3").unwrap().index))
+        );
+        // What a veth says is its peer's number, in another namespace.
+        for name in ["lo", "multinic0", "ens3", "cni0"] {
+            assert_eq!(lower(name), None, "{name}");
+        }
+        world.converge(std::slice::from_ref(&wanted), &[]);
+        let node_addresses = ["192.0.2.99".parse().unwrap()].into();
+        let anchors = Anchors { node_addresses, ..Anchors::default() };
+        let options = Options { anchors, access: Access::Read, ..options(world.root.path()) };
+        world.host_with(options, async |host| {
+            let observed = host.observe().await.unwrap();
+            let larger = nic(NIC, 0, &["192.0.2.10/24"], 1400);
+            for planned in
+                [plan_of(host, &observed, &[larger], &[]), plan_of(host, &observed, &[], &[mac(NIC)])]
+            {
+                assert!(planned.changes.is_empty(), "{planned:?}");
+                assert_eq!(planned.refused[0].reason, RefusalReason::InUse(vec![Obstacle::NodeAddress]));
+            }
+        });
     });
 }
 

@@ -256,7 +256,7 @@ fn every_backend_keeps_a_vlan_and_reads_its_own_files() {
             // Without our memory it is ours by its files.
             std::fs::remove_file(world.root.path().join("var/lib/multinic/state.json")).unwrap();
             world.converge(&[with(SOURCED)], &[]);
-            assert_eq!(link(world, "multinic0.100").unwrap().vlan.unwrap().id.number(), 100);
+            assert_eq!(link(world, "multinic0.100").unwrap().vlan.unwrap().number(), 100);
             assert!(whole.contains("multinic0.100"));
             world.converge(&[with(r#"{"vlan": 7}"#)], &[]);
             world.converge(&[], &[mac(NIC)]);

@@ -467,6 +467,7 @@ mod tests {
             up: true,
             master: None,
             stacked: false,
+            lower: None,
             vlan: None,
             altnames: Vec::new(),
             settings: Settings::default(),

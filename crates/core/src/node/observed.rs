@@ -58,21 +58,22 @@ pub struct Link {
     pub master: Option<u32>,
     /// Whether it is made of other links (bridge, bond, VLAN, macvlan, …) and so may repeat their MAC.
     pub stacked: bool,
-    /// What VLAN of which link it is, if it is one.
-    pub vlan: Option<LinkVlan>,
+    /// The link (by index) that it is on top of, as a VLAN or macvlan is; none for a NIC, and for one whose lower link is in
+    /// another network namespace.
+    pub lower: Option<u32>,
+    /// What VLAN (IEEE 802.1Q) of that it is, if it is one.
+    pub vlan: Option<VlanId>,
     /// Its other names.
     pub altnames: Vec<String>,
     /// Its settings.
     pub settings: Settings,
 }
 
-/// What makes a link a VLAN (IEEE 802.1Q) of another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LinkVlan {
-    /// The index of the link that it is on; 0 for one of another network namespace.
-    pub parent: u32,
-    /// Its number.
-    pub id: VlanId,
+impl Link {
+    /// Whether it is this VLAN of a link.
+    pub fn is_vlan(&self, lower: u32, id: VlanId) -> bool {
+        (self.lower, self.vlan) == (Some(lower), Some(id))
+    }
 }
 
 /// A number that the kernel keeps for each link, below `net.ipv4.conf`.
@@ -270,8 +271,22 @@ impl Observed {
 
     /// A VLAN of ours on this NIC, if it is there: of this name, this number and this parent.
     pub fn vlan(&self, vlan: Vlan, nic: &Link) -> Option<&Link> {
-        self.by_name(&vlan.to_string())
-            .filter(|link| link.vlan == Some(LinkVlan { parent: nic.index, id: vlan.id }))
+        self.by_name(&vlan.to_string()).filter(|link| link.is_vlan(nic.index, vlan.id))
+    }
+
+    /// A link and all that is lost with it: what is on top of it (VLANs, macvlans, …), the bridges and bonds that these belong
+    /// to, and so on upwards. By index.
+    pub fn carried_by(&self, link: &Link) -> BTreeSet<u32> {
+        let mut carried = BTreeSet::from([link.index]);
+        let mut waiting = vec![link.index];
+        while let Some(index) = waiting.pop() {
+            let above = self.links.iter().filter(|other| other.lower == Some(index)).map(|other| other.index);
+            let masters =
+                self.links.iter().filter(|other| other.index == index).filter_map(|link| link.master);
+            let found: Vec<u32> = above.chain(masters).filter(|index| carried.insert(*index)).collect();
+            waiting.extend(found);
+        }
+        carried
     }
 
     /// The link that has the addresses of a NIC of ours: the NIC itself, or the VLAN on it, if that is there.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::changes::{Change, ChangeKind, NodePlan, Refusal, RefusalReason, Settled};
-use super::observed::{Found, Link, LinkVlan, NicFile, NicFileContent, Observed, Route, RouteOrigin, Rule};
+use super::observed::{Found, Link, NicFile, NicFileContent, Observed, Route, RouteOrigin, Rule};
 use super::preflight::{self, Obstacle};
 use super::routing::RuleTarget;
 use super::target::{Drift, Former, NicTarget, Owned, Step, drift, link_drift};
@@ -85,7 +85,7 @@ impl<'a> Planner<'a> {
             Found::None | Found::Several(_) => None,
         });
         let free = found.filter(|(mac, link)| self.obstacles(**mac, link).is_empty());
-        free.map(|(_, link)| link.index).collect()
+        free.flat_map(|(_, link)| self.observed.carried_by(link)).collect()
     }
 
     pub(super) fn obstacles(&self, mac: MacAddr, link: &Link) -> Vec<Obstacle> {
@@ -295,10 +295,10 @@ impl<'a> Planner<'a> {
     fn vlan_is_free(&self, vlan: Vlan, nic: &Link, former: &Former) -> Result<(), RefusalReason> {
         let name = vlan.to_string();
         let conflict = |holder: &Link| {
-            let what = holder.vlan.map_or_else(String::new, |made| {
-                let parent = self.observed.links.iter().find(|link| link.index == made.parent);
-                let parent = parent.map_or("another network namespace", |parent| parent.name.as_str());
-                format!(", VLAN {} of {parent}", made.id)
+            let what = holder.vlan.map_or_else(String::new, |id| {
+                let lower = self.observed.links.iter().find(|link| Some(link.index) == holder.lower);
+                let lower = lower.map_or("another network namespace", |lower| lower.name.as_str());
+                format!(", VLAN {id} of {lower}")
             });
             Err(RefusalReason::VlanConflict { vlan, holder: format!("{}{what}", holder.name) })
         };
@@ -310,7 +310,7 @@ impl<'a> Planner<'a> {
             if named && !was_ours {
                 return conflict(link);
             }
-            let numbered = link.vlan == Some(LinkVlan { parent: nic.index, id: vlan.id });
+            let numbered = link.is_vlan(nic.index, vlan.id);
             let ours = before.is_some_and(|before| link.name == before.to_string());
             if numbered && !ours {
                 return conflict(link);
@@ -369,7 +369,8 @@ impl<'a> Planner<'a> {
             up: false,
             master: None,
             stacked: true,
-            vlan: Some(LinkVlan { parent: nic.index, id: vlan.id }),
+            lower: Some(nic.index),
+            vlan: Some(vlan.id),
             altnames: Vec::new(),
             settings: self.observed.default_settings,
         };

@@ -15,6 +15,8 @@ pub enum Obstacle {
     DefaultRoute,
     /// It belongs to a bridge, bond or VRF.
     Enslaved,
+    /// A VLAN, macvlan or another such link is on top of it.
+    HasLinks,
     /// It is up and has an IPv4 address that is no lease.
     HasIpv4,
     /// It is up and has an IPv6 address that no router advertised.
@@ -25,11 +27,12 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Every one, so that a metric can show all its labels from the start.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NodeAddress,
         Self::SourcePath,
         Self::DefaultRoute,
         Self::Enslaved,
+        Self::HasLinks,
         Self::HasIpv4,
         Self::HasIpv6,
         Self::HasRoutes,
@@ -42,6 +45,7 @@ impl Obstacle {
             Self::SourcePath => "source_path",
             Self::DefaultRoute => "default_route",
             Self::Enslaved => "enslaved",
+            Self::HasLinks => "has_links",
             Self::HasIpv4 => "has_ipv4",
             Self::HasIpv6 => "has_ipv6",
             Self::HasRoutes => "has_routes",
@@ -59,6 +63,7 @@ impl Obstacle {
             }
             Self::DefaultRoute => "it carries a default route that the node needs or that was set by hand",
             Self::Enslaved => "it belongs to a bridge, bond or VRF; release it first",
+            Self::HasLinks => "a VLAN, macvlan or another such link is on top of it; remove that first",
             Self::HasIpv4 => "it is up with an IPv4 address that is not a lease; remove that address first",
             Self::HasIpv6 => {
                 "it is up with an IPv6 address that no router advertised; remove that address first"
@@ -68,25 +73,29 @@ impl Obstacle {
     }
 }
 
-/// What stands against touching a link, whoever configured it: cutting these cuts off the node. `stripped` are the links
-/// (by index) that lose their leases in the same plan, and so cannot vouch for one another.
+/// What stands against touching a link, whoever configured it: cutting these cuts off the node. What is on top of a link
+/// goes down with it, so it is judged together with that. `stripped` are the links (by index) that lose their leases in the
+/// same plan, and so cannot vouch for one another.
 pub fn lifelines(observed: &Observed, link: &Link, stripped: &BTreeSet<u32>) -> Vec<Obstacle> {
     let mut found = Vec::new();
     let lifelines = &observed.lifelines;
-    if observed.addresses_of(link.index).any(|address| lifelines.node_addresses.contains(&address.net.addr()))
-    {
+    let carried = observed.carried_by(link);
+    let mut addresses = observed.addresses.iter().filter(|address| carried.contains(&address.link));
+    if addresses.any(|address| lifelines.node_addresses.contains(&address.net.addr())) {
         found.push(Obstacle::NodeAddress);
     }
-    if lifelines.source_links.contains(&link.index) {
+    if !lifelines.source_links.is_disjoint(&carried) {
         found.push(Obstacle::SourcePath);
     }
     // A lease that the guest's own manager took on a new NIC brings a default route with it; as long as the node has
     // another of the same family elsewhere, it loses nothing.
-    let needed = observed.routes_of(link.index).filter(|route| route.is_default()).any(|route| {
+    let mut defaults =
+        observed.routes.iter().filter(|route| carried.contains(&route.link) && route.is_default());
+    let needed = defaults.any(|route| {
         let family = route.destination.addr().is_ipv4();
         let elsewhere = observed.routes.iter().any(|other| {
             let stays = other.origin != RouteOrigin::Dynamic || !stripped.contains(&other.link);
-            let beside = other.link != link.index && stays;
+            let beside = !carried.contains(&other.link) && stays;
             beside && other.is_default() && other.destination.addr().is_ipv4() == family
         });
         route.origin != RouteOrigin::Dynamic || !elsewhere
@@ -103,6 +112,10 @@ pub fn lifelines(observed: &Observed, link: &Link, stripped: &BTreeSet<u32>) -> 
 /// What stands against taking up a link that nobody of ours configured before: its lifelines, and any use of it.
 pub fn newcomer(observed: &Observed, link: &Link, stripped: &BTreeSet<u32>) -> Vec<Obstacle> {
     let mut found = lifelines(observed, link, stripped);
+    // It may wait for its link: a VLAN goes up with that.
+    if observed.links.iter().any(|other| other.lower == Some(link.index)) {
+        found.push(Obstacle::HasLinks);
+    }
     if !link.up {
         return found;
     }

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use multinic_core::desired::{DesiredNic, EntryId, Reported};
 use multinic_core::node::observed::{
-    Lifelines, Link, LinkAddress, LinkVlan, NicFile, NicFileContent, Observed, Route, RouteOrigin, Rule,
-    Settings,
+    Lifelines, Link, LinkAddress, NicFile, NicFileContent, Observed, Route, RouteOrigin, Rule, Settings,
 };
 use multinic_core::node::routing::MAIN_TABLE;
 use multinic_core::node::{Change, NicTarget, NodePlan, Owned, OwnedNic, Step, plan};
@@ -57,6 +56,7 @@ pub fn link(index: u32, name: &str, n: u16) -> Link {
         up: false,
         master: None,
         stacked: false,
+        lower: None,
         vlan: None,
         altnames: Vec::new(),
         settings: Settings::default(),
@@ -180,7 +180,7 @@ impl Node {
             return Ok(());
         }
         let index = change.link.ok_or("a step on no link")?;
-        let on_link = |link: &Link, vlan: Vlan| link.vlan == Some(LinkVlan { parent: index, id: vlan.id });
+        let on_link = |link: &Link, vlan: Vlan| link.is_vlan(index, vlan.id);
         match step {
             Step::AddVlan(vlan) => {
                 let links = &mut self.seen.links;
@@ -193,7 +193,8 @@ impl Node {
                     mac: nic.mac,
                     mtu: nic.mtu,
                     stacked: true,
-                    vlan: Some(LinkVlan { parent: index, id: vlan.id }),
+                    lower: Some(index),
+                    vlan: Some(vlan.id),
                     settings: self.seen.default_settings,
                     ..link(made, &vlan.to_string(), 1)
                 };
@@ -217,7 +218,7 @@ impl Node {
             }
             Step::SetDown | Step::SetUp | Step::SetMtu(_) => {
                 // A VLAN follows its link.
-                let of_link = |link: &&Link| link.vlan.is_some_and(|vlan| vlan.parent == index);
+                let of_link = |link: &&Link| link.vlan.is_some() && link.lower == Some(index);
                 let vlans: Vec<Link> = self.seen.links.iter().filter(of_link).cloned().collect();
                 for vlan in vlans {
                     let lower = matches!(step, Step::SetMtu(mtu) if vlan.mtu > u32::from(mtu.bytes()));

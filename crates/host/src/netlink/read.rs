@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use multinic_core::node::observed::{Link, LinkAddress, LinkVlan, Route, RouteOrigin, Setting, Settings};
+use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin, Setting, Settings};
 use multinic_core::node::routing::MAIN_TABLE;
 use multinic_core::{Addresses, MacAddr, VlanId};
 use netlink_packet_core::{DecodeError, NlasIterator, Parseable, ParseableParametrized};
@@ -288,16 +288,17 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
         up: header.flags.contains(LinkFlags::Up),
         master: None,
         stacked: false,
+        lower: None,
         vlan: None,
         altnames: Vec::new(),
         settings: Settings::default(),
     };
-    let (mut parent, mut elsewhere, mut vlan) = (0, false, None);
+    let mut elsewhere = false;
     for nla in NlasIterator::new(payload.get(HEADER..).unwrap_or_default()) {
         let nla = nla?;
         let value = nla.value();
         match nla.kind() {
-            IFLA_LINK => parent = number(value).unwrap_or_default(),
+            IFLA_LINK => link.lower = number(value),
             IFLA_LINK_NETNSID => elsewhere = true,
             IFLA_ADDRESS => link.mac = mac(value),
             IFLA_PERM_ADDRESS => link.permanent_mac = mac(value),
@@ -319,7 +320,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
                     let info = info?;
                     match info.kind() {
                         IFLA_INFO_KIND => kind = text(info.value()),
-                        IFLA_INFO_DATA if kind == "vlan" => vlan = vlan_id(info.value())?,
+                        IFLA_INFO_DATA if kind == "vlan" => link.vlan = vlan_id(info.value())?,
                         _ => {}
                     }
                 }
@@ -331,7 +332,10 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
     if link.name.is_empty() {
         return Err(format!("link {} has no name", link.index).into());
     }
-    link.vlan = vlan.map(|id| LinkVlan { parent: if elsewhere { 0 } else { parent }, id });
+    // What a veth names is its peer; a tunnel that is on no link names 0 or itself; an index of another namespace means
+    // another link here.
+    let index = link.index;
+    link.lower = link.lower.filter(|lower| link.stacked && !elsewhere && ![0, index].contains(lower));
     Ok(link)
 }
 
