@@ -130,6 +130,34 @@ fn source_routing_comes_and_goes_and_leaves_others_alone() {
 }
 
 #[test]
+fn a_rule_of_ours_goes_whoever_set_it() {
+    World::unwatched(|world| {
+        let ip = |arguments: &str| {
+            let status = world.node.command("ip").args(arguments.split(' ')).status().unwrap();
+            assert!(status.success(), "{arguments}");
+        };
+        world.plug(NIC, "ens5");
+        for release in [false, true] {
+            world.converge(&[with(SOURCED)], &[]);
+            // As an older systemd-networkd sets them at a boot, and a person by hand.
+            for (family, from) in [("-4", "192.0.2.10"), ("-6", "2001:db8::10")] {
+                let rule = format!("from {from} lookup 300 priority 10300");
+                ip(&format!("{family} rule del {rule}"));
+                ip(&format!("{family} rule add {rule} protocol boot"));
+            }
+            let own = |observed: Observed| rules(&observed).len();
+            assert_eq!(own(world.observed()), 2);
+            if release {
+                world.converge(&[], &[mac(NIC)]);
+            } else {
+                world.converge(&[with("{}")], &[]);
+            }
+            assert_eq!(own(world.observed()), 0);
+        }
+    });
+}
+
+#[test]
 fn without_a_prefix_route_the_main_table_does_not_know_the_network() {
     World::unwatched(|world| {
         world.plug(NIC, "ens5");

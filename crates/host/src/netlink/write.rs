@@ -227,12 +227,15 @@ impl Netlink {
 
     /// Adds a rule; nothing happens if it is there.
     pub fn add_rule(&self, rule: &RuleTarget) -> Result<(), NetlinkError> {
-        let message = RouteNetlinkMessage::NewRule(rule_message(rule));
+        let mut message = rule_message(rule);
+        // As network managers have it.
+        message.attributes.push(RuleAttribute::Protocol(RouteProtocol::Static));
+        let message = RouteNetlinkMessage::NewRule(message);
         let sent = self.change("add", &words(rule), &message, NLM_F_CREATE | NLM_F_EXCL);
         unless(sent, &[Errno::EXIST])
     }
 
-    /// Removes a rule; nothing happens if it is not there.
+    /// Removes a rule, whoever says that he set it; nothing happens if it is not there.
     pub fn remove_rule(&self, rule: &RuleTarget) -> Result<(), NetlinkError> {
         let message = RouteNetlinkMessage::DelRule(rule_message(rule));
         unless(self.change("remove", &words(rule), &message, 0), &[Errno::NOENT])
@@ -286,8 +289,6 @@ fn rule_message(rule: &RuleTarget) -> RuleMessage {
     message.attributes.push(RuleAttribute::Source(from.addr()));
     message.attributes.push(RuleAttribute::Table(*table));
     message.attributes.push(RuleAttribute::Priority(*priority));
-    // As network managers have it.
-    message.attributes.push(RuleAttribute::Protocol(RouteProtocol::Static));
     message
 }
 
