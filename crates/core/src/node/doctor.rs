@@ -4,10 +4,12 @@
 //! [`examine`] is a function of what was seen; nothing here reads or changes anything.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::observed::{Found, Link, Observed};
+use super::routing::{MAIN_TABLE, is_link_local};
 use super::{NicTarget, Owned};
 use crate::MacAddr;
 
@@ -148,6 +150,7 @@ pub fn examine(targets: &[NicTarget], owned: &Owned, observed: &Observed, survey
     let mut findings = Vec::new();
     findings.extend(targets.iter().filter_map(|target| node.ambiguous(target)));
     findings.extend(targets.iter().flat_map(|target| node.overlaps(target)));
+    findings.extend(targets.iter().flat_map(|target| node.route_overlaps(target)));
     findings.extend(targets.iter().filter_map(|target| node.table_in_use(target)));
     findings.extend(targets.iter().filter_map(|target| node.no_vlans(target)));
     findings.extend(node.foreign_state());
@@ -233,6 +236,53 @@ impl Node<'_> {
         around.collect()
     }
 
+    /// A route of the main table that takes what another link has, or all around the node's own address. One that merely
+    /// encloses a network of another link takes nothing of it: the longer prefix wins.
+    fn route_overlaps(&self, target: &NicTarget) -> Vec<Finding> {
+        let routes = target.routes();
+        let in_main = routes.iter().filter(|route| route.table == MAIN_TABLE);
+        let found = in_main.filter_map(|route| {
+            let ours = route.destination;
+            let others = self.networks_of_others();
+            let (what, place) = match others.iter().find(|(_, net)| net.contains(&ours)) {
+                Some((link, net)) => (format!("is within {net}, which the node has on {link}"), (*link).to_owned()),
+                None => {
+                    // A node's address may be alone in its network: its neighbours are reached by a router then.
+                    let enclosed = |own: &IpAddr| others.iter().any(|(_, net)| net.contains(own));
+                    let mut around = self.observed.lifelines.node_addresses.iter();
+                    let own = around.find(|own| ours.contains(*own) && !enclosed(own))?;
+                    (format!("has the node's own address {own} in it"), own.to_string())
+                }
+            };
+            let before = self.owned.get(&target.mac).map(|nic| nic.target.routes()).unwrap_or_default();
+            Some(Finding {
+                code: "RouteOverlap",
+                severity: if before.contains(route) { Severity::Warn } else { Severity::Refuse },
+                mac: Some(target.mac),
+                what: format!("the route to {ours} of {} {what}: it would take the node's own traffic", target.name),
+                place,
+                mend: "take it out of options.routes, or set options.sourceRouting.enabled, so that it is in a table of \
+                       the interface's own"
+                    .to_owned(),
+            })
+        });
+        found.collect()
+    }
+
+    /// The networks that links of others lead to without a router, with the links' names.
+    fn networks_of_others(&self) -> Vec<(&str, IpNet)> {
+        let of_link = |link| {
+            let addresses = self.observed.addresses_of(link).filter(|address| !address.link_local);
+            let addresses = addresses.map(|address| address.net.trunc());
+            let routes = self.observed.routes_of(link).filter(|route| route.gateway.is_none());
+            let routes = routes.map(|route| route.destination).filter(|to| !is_link_local(*to));
+            addresses.chain(routes)
+        };
+        let others = self.observed.links.iter().filter(|link| !self.is_ours(link));
+        let found = others.flat_map(|link| of_link(link.index).map(|net| (link.name.as_str(), net)));
+        found.filter(|(_, net)| net.prefix_len() > 0 && net.prefix_len() < net.max_prefix_len()).collect()
+    }
+
     /// A table that is to be an interface's own and has routes over other links: they would be taken for its own.
     fn table_in_use(&self, target: &NicTarget) -> Option<Finding> {
         let table = target.options.source_routing?.table;
@@ -279,6 +329,12 @@ impl Node<'_> {
         let ours = |mac: MacAddr| {
             self.owned.contains_key(&mac) || self.targets.iter().any(|target| target.mac == mac)
         };
+        // What others put on top of a NIC of ours may have its MAC.
+        let owned = self.owned.values().map(|nic| &nic.target);
+        let mut vlans = owned.chain(self.targets).filter_map(NicTarget::vlan).map(|vlan| vlan.to_string());
+        if link.stacked {
+            return link.vlan.is_some() && vlans.any(|vlan| vlan == link.name);
+        }
         link.mac.is_some_and(ours) || link.permanent_mac.is_some_and(ours)
     }
 
@@ -442,7 +498,7 @@ mod tests {
     use super::super::observed::{Lifelines, LinkAddress, Route, RouteOrigin, Settings};
     use super::super::{Change, ChangeKind, NodePlan, OwnedNic, RefusalReason};
     use super::*;
-    use crate::options::SourceRouting;
+    use crate::options::{NicRoute, SourceRouting};
     use crate::{Addresses, Mtu, NicOptions};
 
     const OURS: &str = "fa:16:3e:00:00:01";
@@ -602,6 +658,66 @@ mod tests {
         let of = |net| codes(&[target(OURS, 0, net)], &observed, &Survey::default());
         assert_eq!(of("10.0.0.9/24"), [("NetworkOverlap", "refuse")]);
         assert_eq!(of("10.0.1.9/24"), []);
+    }
+
+    #[test]
+    fn a_route_into_a_network_of_the_node_is_refused_unless_it_is_in_a_table_of_its_own() {
+        let with = |to: &str| {
+            let routes = vec![NicRoute { to: to.parse().unwrap(), via: None, metric: 100 }];
+            NicTarget {
+                options: NicOptions { routes, ..NicOptions::default() },
+                ..target(OURS, 0, "10.20.0.7/24")
+            }
+        };
+        let mut observed = node();
+        let [alone, six]: [IpAddr; 2] = ["10.9.0.5", "fd00::5"].map(|text| text.parse().unwrap());
+        observed.lifelines.node_addresses = [alone, "10.0.0.5".parse().unwrap(), six].into();
+        let address = observed.addresses[0].clone();
+        let on_eth0 = |net: &str| LinkAddress { net: net.parse().unwrap(), ..address.clone() };
+        observed.addresses.extend([on_eth0("10.9.0.5/32"), on_eth0("fd00::5/64")]);
+        // Pods, without an address of the link's own, and those of another node.
+        let pods = Route {
+            table: MAIN_TABLE,
+            link: 2,
+            destination: "10.244.0.0/24".parse().unwrap(),
+            gateway: None,
+            metric: 0,
+            source: None,
+            origin: RouteOrigin::Static,
+        };
+        let default = Route {
+            destination: "0.0.0.0/0".parse().unwrap(),
+            gateway: Some("10.0.0.1".parse().unwrap()),
+            ..pods.clone()
+        };
+        observed.routes = vec![pods, default];
+        let refused = [("RouteOverlap", "refuse")];
+        for to in ["10.0.0.0/25", "10.0.0.0/24", "fd00::/64", "fd00::/65", "10.244.0.0/28", "10.9.0.0/24"] {
+            assert_eq!(codes(&[with(to)], &observed, &Survey::default()), refused, "{to}");
+        }
+        // What is longer than these wins over them; the last is the interface's own.
+        for to in ["10.0.0.0/16", "fd00::/8", "10.30.0.0/16", "10.244.0.0/16", "10.20.0.0/25"] {
+            assert_eq!(codes(&[with(to)], &observed, &Survey::default()), [], "{to}");
+        }
+        let mut sourced = with("10.0.0.0/25");
+        sourced.options.source_routing = Some(SourceRouting { table: 100, metric: 100 });
+        assert_eq!(codes(&[sourced], &observed, &Survey::default()), []);
+        // One that works is not refused because of what others did later.
+        let target = with("10.0.0.0/25");
+        let nic = OwnedNic { target: target.clone(), original_name: "eth1".to_owned(), original_mtu: None };
+        let findings =
+            examine(&[target], &[(OURS.parse().unwrap(), nic)].into(), &observed, &Survey::default());
+        assert_eq!((findings[0].code, findings[0].severity), ("RouteOverlap", Severity::Warn));
+    }
+
+    #[test]
+    fn a_network_of_a_link_on_top_of_our_nic_is_not_ours() {
+        let mut observed = node();
+        let vlan = Link { stacked: true, lower: Some(3), ..link(4, "trunk.100", OURS) };
+        observed.addresses[0].link = vlan.index;
+        observed.links.push(vlan);
+        let refused = [("NetworkOverlap", "refuse")];
+        assert_eq!(codes(&[target(OURS, 0, "10.0.0.9/24")], &observed, &Survey::default()), refused);
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub fn surplus_rules<'a>(
 }
 
 /// Whether the kernel, or a manager in its place, makes such routes for every link.
-fn is_link_local(destination: IpNet) -> bool {
+pub(super) fn is_link_local(destination: IpNet) -> bool {
     match destination {
         IpNet::V6(net) => net.addr().is_unicast_link_local() || net.addr().is_multicast(),
         IpNet::V4(_) => false,
