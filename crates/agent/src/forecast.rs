@@ -44,6 +44,7 @@ pub fn drift(found: &Drift) -> String {
             format!("the rule {} to table {} is one too many", rule.priority, rule.table)
         }
         Drift::Setting(setting, value) => format!("its {} is {value}", setting.key()),
+        Drift::HeedsRouters => "it heeds router advertisements".to_owned(),
         Drift::Down => "it is down".to_owned(),
         Drift::MissingVlan(vlan) => format!("{vlan} is missing"),
         Drift::SurplusVlan { vlan, .. } => format!("{vlan} is there as it should not be"),

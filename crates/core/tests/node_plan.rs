@@ -218,6 +218,7 @@ fn every_drift_is_repaired() {
         ("missing_address", |node| node.seen.addresses.retain(|held| held.net != net(IP))),
         ("ip_address", |node| node.seen.addresses.push(lease(NIC, "10.0.0.77/24"))),
         ("route", |node| node.seen.routes.push(route(NIC, "10.3.0.0/16", RouteOrigin::Dynamic))),
+        ("sysctl", |node| node.seen.links[2].accept_ra = Some(2)),
         ("state", |node| node.seen.links[2].up = false),
         ("file", |node| node.seen.files.clear()),
         ("file", |node| node.seen.files[0].content = old_file(0, 1, &[]).content),
@@ -237,6 +238,20 @@ fn every_drift_is_repaired() {
             side.seen.addresses.sort_by_key(|held| (held.link, held.net));
         }
         assert_eq!(node, good, "{label}");
+    }
+}
+
+#[test]
+fn a_nic_that_was_plugged_again_under_its_name_ignores_routers_before_it_is_up() {
+    // Where the setting is not seen, as below.
+    for accept_ra in [Some(1), None] {
+        let mut node = configured();
+        node.seen.links[2] = Link { index: 9, accept_ra, ..link(9, "multinic0", 1) };
+        node.seen.addresses.retain(|held| held.link != NIC);
+        let plan = node.settle(&[desired(1, Some(0), &[IP])], &[]);
+        let at = |step: &Step| plan.changes[0].steps.iter().position(|taken| taken == step).unwrap();
+        assert!(at(&Step::IgnoreRouterAdvertisements) < at(&Step::SetUp));
+        assert_eq!(node.link(9).accept_ra, Some(0));
     }
 }
 

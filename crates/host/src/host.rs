@@ -214,8 +214,13 @@ impl Host {
             source_links.extend(self.netlink.route_to(*address)?);
         }
         let (routes, other_tables) = self.netlink.routes()?;
+        let mut links = self.netlink.links()?;
+        if !sysctl::is_accept_ra_writable(&self.root) {
+            // What cannot be repaired is no drift; what routers add is.
+            links.iter_mut().for_each(|link| link.accept_ra = None);
+        }
         Ok(Observed {
-            links: self.netlink.links()?,
+            links,
             addresses: self.netlink.addresses()?,
             routes,
             other_tables,

@@ -30,6 +30,11 @@ pub fn write_accept_ra(root: &HostRoot, link: &str, value: &str) -> io::Result<(
     std::fs::write(accept_ra(root, link), value)
 }
 
+/// Whether it can be set here.
+pub fn is_accept_ra_writable(root: &HostRoot) -> bool {
+    rustix::fs::access(accept_ra(root, DEFAULT), rustix::fs::Access::WRITE_OK).is_ok()
+}
+
 /// The IPv4 settings of links to come, which the kernel tells in no other way. Where one cannot be read, it is taken to be
 /// what the kernel has by itself.
 pub fn defaults() -> Settings {

@@ -618,6 +618,7 @@ fn words(drift: &Drift) -> String {
         Drift::MissingRule(rule) => format!("the rule {} from {} is missing", rule.priority, rule.from),
         Drift::ExtraRule(rule) => format!("the rule {} is still there", rule.priority),
         Drift::Setting(setting, value) => format!("its {} is {value}", setting.key()),
+        Drift::HeedsRouters => "it heeds router advertisements".to_owned(),
         Drift::Down => "it is down".to_owned(),
         Drift::MissingVlan(vlan) => format!("{vlan} is missing"),
         Drift::SurplusVlan { vlan, .. } => format!("{vlan} is still there"),

@@ -32,6 +32,25 @@ fn a_new_nic_gets_its_name_mtu_addresses_and_file() {
 }
 
 #[test]
+fn a_nic_that_comes_back_under_its_name_or_is_told_to_heed_routers_ignores_them() {
+    World::with(|world| {
+        let wanted = [nic(NIC, 0, &["192.0.2.10/24"], 1450)];
+        let accept_ra = || world.node.sysctl("ipv6/conf/multinic0/accept_ra").unwrap();
+        world.plug(NIC, "ens5");
+        world.converge(&wanted, &[]);
+        world.node.set_sysctl("ipv6/conf/multinic0/accept_ra", "2").unwrap();
+        world.converge(&wanted, &[]);
+        assert_eq!(accept_ra(), "0");
+        // As udev names it by our file.
+        world.switch.unplug(mac(NIC)).unwrap();
+        world.plug(NIC, "multinic0");
+        assert_eq!(accept_ra(), "1");
+        world.converge(&wanted, &[]);
+        assert_eq!(accept_ra(), "0");
+    });
+}
+
+#[test]
 fn a_nic_without_addresses_is_named_and_up() {
     World::with(|world| {
         world.plug(NIC, "ens5");

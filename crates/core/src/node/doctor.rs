@@ -527,6 +527,7 @@ mod tests {
             vlan: None,
             altnames: Vec::new(),
             settings: Settings::default(),
+            accept_ra: None,
         }
     }
 

@@ -67,6 +67,9 @@ pub struct Link {
     pub altnames: Vec<String>,
     /// Its settings.
     pub settings: Settings,
+    /// Whether and how it takes up what routers advertise (`accept_ra`; 0: not at all); none where it has no IPv6, or where
+    /// that cannot be set here.
+    pub accept_ra: Option<u32>,
 }
 
 impl Link {

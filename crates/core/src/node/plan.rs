@@ -373,6 +373,7 @@ impl<'a> Planner<'a> {
             vlan: Some(vlan.id),
             altnames: Vec::new(),
             settings: self.observed.default_settings,
+            accept_ra: None,
         };
         let former = Former::default();
         let drift = link_drift(self.observed, &link, target, &former);
@@ -406,7 +407,8 @@ impl<'a> Planner<'a> {
         if drift.iter().any(|drift| matches!(drift, Drift::Mtu(_))) {
             steps.push(Step::SetMtu(target.mtu));
         }
-        if is_new {
+        // A link that has no IPv6 yet, may have it next.
+        if is_new || link.accept_ra.is_none() || drift.contains(&Drift::HeedsRouters) {
             steps.push(Step::IgnoreRouterAdvertisements);
         }
         let settings = target.settings(former, self.observed.default_settings);

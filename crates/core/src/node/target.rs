@@ -219,6 +219,8 @@ pub enum Drift {
     ExtraRule(Rule),
     /// A setting has another value.
     Setting(Setting, u32),
+    /// It takes up what routers advertise.
+    HeedsRouters,
     /// Not up.
     Down,
     /// The VLAN that is to have the addresses is not there.
@@ -250,7 +252,7 @@ impl Drift {
                 "route"
             }
             Self::MissingRule(_) | Self::ExtraRule(_) => "rule",
-            Self::Setting(..) => "sysctl",
+            Self::Setting(..) | Self::HeedsRouters => "sysctl",
             Self::Down => "state",
             Self::File => "file",
         }
@@ -333,6 +335,9 @@ pub(super) fn link_drift(
         if route.origin == RouteOrigin::Dynamic {
             found.push(Drift::ForeignRoute(route.clone()));
         }
+    }
+    if link.accept_ra.is_some_and(|value| value != 0) {
+        found.push(Drift::HeedsRouters);
     }
     if !link.up {
         found.push(Drift::Down);

@@ -60,6 +60,7 @@ pub fn link(index: u32, name: &str, n: u16) -> Link {
         vlan: None,
         altnames: Vec::new(),
         settings: Settings::default(),
+        accept_ra: Some(1),
     }
 }
 
@@ -255,7 +256,8 @@ impl Node {
             Step::Rename(name) if taken.contains(name) => return Err(format!("EEXIST: {name}")),
             Step::Rename(name) => link.name.clone_from(name),
             Step::SetMtu(mtu) => link.mtu = mtu.bytes().into(),
-            Step::IgnoreRouterAdvertisements | Step::HeedRouterAdvertisements => {}
+            Step::IgnoreRouterAdvertisements => link.accept_ra = Some(0),
+            Step::HeedRouterAdvertisements => link.accept_ra = Some(1),
             Step::Set(setting, value) => link.settings.set(*setting, *value),
             Step::RemoveRoute(route) => {
                 routes.retain(|held| held != route);

@@ -34,6 +34,10 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INET_CONF: u16 = 1;
 const AF_INET: u16 = 2;
+const IFLA_INET6_CONF: u16 = 2;
+const AF_INET6: u16 = 10;
+/// `DEVCONF_ACCEPT_RA`, counted from 0.
+const ACCEPT_RA: usize = 3;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
@@ -292,6 +296,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
         vlan: None,
         altnames: Vec::new(),
         settings: Settings::default(),
+        accept_ra: None,
     };
     let mut elsewhere = false;
     for nla in NlasIterator::new(payload.get(HEADER..).unwrap_or_default()) {
@@ -313,7 +318,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
                     }
                 }
             }
-            IFLA_AF_SPEC => link.settings = settings(value)?,
+            IFLA_AF_SPEC => (link.settings, link.accept_ra) = settings(value)?,
             IFLA_LINKINFO => {
                 let mut kind = String::new();
                 for info in NlasIterator::new(value) {
@@ -363,24 +368,27 @@ pub(super) fn setting_number(setting: Setting) -> u16 {
     }
 }
 
-fn settings(families: &[u8]) -> Result<Settings, DecodeError> {
-    let mut found = Settings::default();
+/// The settings of IPv4, and `accept_ra` of IPv6.
+fn settings(families: &[u8]) -> Result<(Settings, Option<u32>), DecodeError> {
+    let (mut found, mut accept_ra) = (Settings::default(), None);
     for family in NlasIterator::new(families) {
         let family = family?;
-        if family.kind() != AF_INET {
-            continue;
-        }
         for nla in NlasIterator::new(family.value()) {
             let nla = nla?;
-            if nla.kind() == IFLA_INET_CONF {
-                for setting in Setting::ALL {
-                    let at = usize::from(setting_number(setting) - 1) * 4;
-                    found.set(setting, nla.value().get(at..).and_then(number).unwrap_or_default());
+            let at = |place: usize| nla.value().get(place * 4..).and_then(number);
+            match (family.kind(), nla.kind()) {
+                (AF_INET, IFLA_INET_CONF) => {
+                    for setting in Setting::ALL {
+                        let place = usize::from(setting_number(setting) - 1);
+                        found.set(setting, at(place).unwrap_or_default());
+                    }
                 }
+                (AF_INET6, IFLA_INET6_CONF) => accept_ra = at(ACCEPT_RA),
+                _ => {}
             }
         }
     }
-    Ok(found)
+    Ok((found, accept_ra))
 }
 
 /// Reads an address message; none for a family that is neither IPv4 nor IPv6.
