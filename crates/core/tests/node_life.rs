@@ -230,7 +230,11 @@ fn check_result(case: &Case, plan: &NodePlan, after: &Node) -> Result<(), TestCa
         if !is_ours(before, change.mac) {
             continue;
         }
-        if old.name.parse().is_ok_and(|name: multinic_core::InterfaceName| name != target.name) {
+        // One that was given by somebody else does not.
+        let worked = |name: multinic_core::InterfaceName| {
+            before.owned.get(&change.mac).is_none_or(|nic| nic.target.name == name)
+        };
+        if old.name.parse().is_ok_and(|name| name != target.name && worked(name)) {
             return Err(TestCaseError::fail(format!(
                 "{} worked and was renamed to {}",
                 old.name, target.name

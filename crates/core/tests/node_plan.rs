@@ -214,6 +214,7 @@ fn our_own_link_local_address_goes_when_it_is_no_longer_desired() {
 fn every_drift_is_repaired() {
     let ways: Vec<(&str, Deed)> = vec![
         ("name", |node| node.seen.links[2].name = "eth9".to_owned()),
+        ("name", |node| node.seen.links[2].name = "multinic5".to_owned()),
         ("mtu", |node| node.seen.links[2].mtu = 1400),
         ("missing_address", |node| node.seen.addresses.retain(|held| held.net != net(IP))),
         ("ip_address", |node| node.seen.addresses.push(lease(NIC, "10.0.0.77/24"))),
@@ -227,10 +228,6 @@ fn every_drift_is_repaired() {
     for (label, damage) in ways {
         let (mut good, mut node) = (configured(), configured());
         damage(&mut node);
-        if label == "name" {
-            // `eth9` is no name of ours, so the verified one is taken back.
-            assert_eq!(node.link(NIC).name, "eth9");
-        }
         let plan = node.settle(&[desired(1, Some(0), &[IP])], &[]);
         let ChangeKind::Repair(drift) = &plan.changes[0].kind else { panic!("{:?}", plan.changes[0].kind) };
         assert_eq!(drift.iter().map(Drift::label).collect::<Vec<_>>(), [label]);
@@ -238,6 +235,19 @@ fn every_drift_is_repaired() {
             side.seen.addresses.sort_by_key(|held| (held.link, held.net));
         }
         assert_eq!(node, good, "{label}");
+    }
+}
+
+#[test]
+fn a_nic_keeps_its_name_whoever_gave_it_another_one_of_ours_meanwhile() {
+    for asked in [Some(0), None] {
+        let mut node = configured();
+        node.seen.links[2].name = "multinic1".to_owned();
+        // Another one that wants the name that is not its.
+        node.seen.links.push(link(4, "eth2", 2));
+        let wishes = [desired(2, Some(1), &["10.0.1.5/24"]), desired(1, asked, &[IP])];
+        node.settle(&wishes, &[]);
+        assert_eq!((node.link(NIC).name.as_str(), node.link(4).name.as_str()), ("multinic0", "multinic1"));
     }
 }
 

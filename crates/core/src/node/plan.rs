@@ -113,12 +113,12 @@ impl<'a> Planner<'a> {
         self.owned.contains_key(&mac) || self.observed.is_adoptable(mac)
     }
 
-    /// The name under which this NIC of ours is there now.
+    /// The name under which this NIC of ours is there now. One of our names that is not the one that we gave it was given by
+    /// somebody else.
     fn verified_name(&self, mac: MacAddr) -> Option<InterfaceName> {
-        match self.observed.find(mac) {
-            Found::One(link) if self.is_ours(mac) => link.name.parse().ok(),
-            _ => None,
-        }
+        let Found::One(link) = self.observed.find(mac) else { return None };
+        let name = link.name.parse().ok().filter(|_| self.is_ours(mac))?;
+        self.owned.get(&mac).is_none_or(|nic| nic.target.name == name).then_some(name)
     }
 
     pub(super) fn files_of(&self, mac: MacAddr) -> impl Iterator<Item = &NicFile> {
