@@ -87,8 +87,18 @@ fn each_use_of_a_new_link_refuses_it_by_its_reason() {
             node.seen.routes[0].origin = RouteOrigin::Dynamic;
         }),
         (Obstacle::DefaultRoute, |node| {
-            // There is an IPv4 one elsewhere, but no other IPv6 one.
+            // There is an IPv4 one elsewhere, but no other IPv6 one, and the node has an IPv6 address.
             node.seen.routes.push(route(NIC, "::/0", RouteOrigin::Dynamic));
+            node.seen.addresses.push(address(MANAGEMENT.0, "2001:db8::10/64"));
+        }),
+        (Obstacle::DefaultRoute, |node| {
+            node.seen.routes.push(route(NIC, "::/0", RouteOrigin::Dynamic));
+            node.seen.lifelines.node_addresses.insert("2001:db8::10".parse().unwrap());
+        }),
+        (Obstacle::DefaultRoute, |node| {
+            // Nobody knows how the node is known.
+            node.seen.routes.push(route(NIC, "::/0", RouteOrigin::Dynamic));
+            node.seen.lifelines.node_addresses.clear();
         }),
         (Obstacle::Enslaved, |node| node.seen.links[2].master = Some(9)),
         (Obstacle::HasIpv4, |node| node.seen.addresses.push(address(NIC, "10.9.9.9/24"))),
@@ -127,6 +137,19 @@ fn a_lease_with_its_routes_is_replaced_while_a_default_route_is_elsewhere() {
     node.settle(&[desired(1, Some(0), &[IP])], &[]);
     assert_eq!(node.shows(NIC), [IP]);
     assert_eq!(node.seen.routes.len(), 1);
+}
+
+#[test]
+fn a_routers_word_on_a_new_nic_is_nothing_that_a_node_without_ipv6_needs() {
+    let up = |index, name, n| Link { up: true, ..link(index, name, n) };
+    let mut node = Node::new(vec![up(NIC, "eth1", 1), up(4, "eth2", 2)]);
+    node.seen.addresses.push(address(1, "::1/128"));
+    for (index, advertised) in [(NIC, "fd00::77/64"), (4, "fd01::77/64")] {
+        node.seen.addresses.push(lease(index, advertised));
+        node.seen.routes.push(route(index, "::/0", RouteOrigin::Dynamic));
+    }
+    node.settle(&[desired(1, Some(0), &[IP]), desired(2, Some(1), &["10.0.1.5/24"])], &[]);
+    assert_eq!((node.shows(NIC), node.seen.routes.len()), (vec![IP.to_owned()], 1));
 }
 
 #[test]

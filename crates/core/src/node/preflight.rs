@@ -88,7 +88,7 @@ pub fn lifelines(observed: &Observed, link: &Link, stripped: &BTreeSet<u32>) -> 
         found.push(Obstacle::SourcePath);
     }
     // A lease that the guest's own manager took on a new NIC brings a default route with it; as long as the node has
-    // another of the same family elsewhere, it loses nothing.
+    // another of the same family elsewhere, or nothing else in that family, it loses nothing.
     let mut defaults =
         observed.routes.iter().filter(|route| carried.contains(&route.link) && route.is_default());
     let needed = defaults.any(|route| {
@@ -98,7 +98,7 @@ pub fn lifelines(observed: &Observed, link: &Link, stripped: &BTreeSet<u32>) -> 
             let beside = !carried.contains(&other.link) && stays;
             beside && other.is_default() && other.destination.addr().is_ipv4() == family
         });
-        route.origin != RouteOrigin::Dynamic || !elsewhere
+        route.origin != RouteOrigin::Dynamic || (!elsewhere && lives_in(observed, &carried, stripped, family))
     });
     if needed {
         found.push(Obstacle::DefaultRoute);
@@ -107,6 +107,18 @@ pub fn lifelines(observed: &Observed, link: &Link, stripped: &BTreeSet<u32>) -> 
         found.push(Obstacle::Enslaved);
     }
     found
+}
+
+/// Whether the node has anything to do with a family beside what these links, and leases that are to go, have of it. A node of
+/// which no address is known may live anywhere.
+fn lives_in(observed: &Observed, beside: &BTreeSet<u32>, stripped: &BTreeSet<u32>, ipv4: bool) -> bool {
+    let own = &observed.lifelines.node_addresses;
+    let elsewhere = observed.addresses.iter().any(|address| {
+        let goes = address.dynamic && stripped.contains(&address.link);
+        let counts = !goes && !address.link_local && !address.net.addr().is_loopback();
+        counts && !beside.contains(&address.link) && address.net.addr().is_ipv4() == ipv4
+    });
+    own.is_empty() || elsewhere || own.iter().any(|address| address.is_ipv4() == ipv4)
 }
 
 /// What stands against taking up a link that nobody of ours configured before: its lifelines, and any use of it.
