@@ -1,11 +1,13 @@
 //! The commands, from their settings to an exit code.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use multinic_core::node::absence::Proof;
-use multinic_core::node::observed::{Found, NicFile, Observed};
+use multinic_core::node::observed::{NicFile, Observed};
 use multinic_core::node::plan;
 use multinic_host::backend::detect::{Detected, Distribution};
 use multinic_host::guard::GuardSettings;
@@ -318,11 +320,9 @@ pub(crate) async fn take_away(
     let mut node = parts.node;
     let (wishes, _) = everything_of_ours(settings, &mut node).await?;
     let passed = node.pass(&wishes, shutdown).await?;
-    let Passed { observed, plan, unmade, made, .. } = &passed;
-    for mac in wishes.releases.keys().filter(|mac| !unmade.contains_key(mac)) {
-        if let Found::One(link) = observed.find(*mac)
-            && let Err(error) = node.host.leave_to_manager(link).await
-        {
+    let Passed { observed, plan, unmade, made, let_go, .. } = &passed;
+    for link in observed.links.iter().filter(|link| let_go.contains(&link.index)) {
+        if let Err(error) = node.host.leave_to_manager(link).await {
             tracing::warn!(link = link.name, error = %error, "the network manager does not have the NIC again");
         }
     }
@@ -346,12 +346,26 @@ pub(crate) async fn take_away(
     Ok(TakenAway { taken_away: *made, left })
 }
 
+/// All of it, with the node bound by what must not be cut.
 async fn everything_of_ours(settings: &Settings, node: &mut Node) -> anyhow::Result<(Wishes, Observed)> {
     let node_addresses = NodeAddresses::new(&settings.node_addresses).addresses();
-    node.host.set_anchors(Anchors { node_addresses, ..Anchors::default() });
+    let source_addresses = way_to_source(settings, node).await.unwrap_or_else(|error| {
+        tracing::warn!(error = %error, "the way to the source is not known, and so may be cut");
+        BTreeSet::new()
+    });
+    node.host.set_anchors(Anchors { node_addresses, source_addresses });
     let observed = node.host.observe().await?;
     let releases = node.ours(&observed).into_iter().map(|mac| (mac, Proof::Tombstone)).collect();
     Ok((Wishes { node_known: true, releases, ..Wishes::default() }, observed))
+}
+
+/// A clean-up needs no source. Where there is one, the way to it stays.
+async fn way_to_source(settings: &Settings, node: &mut Node) -> anyhow::Result<BTreeSet<IpAddr>> {
+    let source = open_source(settings, true).await?;
+    if let Some(reach) = source.reach() {
+        node.host.set_reach(reach);
+    }
+    Ok(source.addresses().await?.into_iter().collect())
 }
 
 fn unreadable(observed: &Observed) -> impl Iterator<Item = String> {

@@ -56,6 +56,8 @@ pub struct Passed {
     pub made: usize,
     /// How many of those took a NIC away.
     pub released: usize,
+    /// The links (by index) that were let go of with those.
+    pub let_go: BTreeSet<u32>,
     /// When a change that was held back may be made.
     pub retry_at: Option<Instant>,
     /// Why the network manager was not asked about what it is to read at the next boot.
@@ -190,7 +192,10 @@ impl Node {
                 match self.change(change, &passed.observed).await {
                     Ok(()) => {
                         passed.made += 1;
-                        passed.released += usize::from(change.kind == ChangeKind::Release);
+                        if change.kind == ChangeKind::Release {
+                            passed.released += 1;
+                            passed.let_go.extend(change.link);
+                        }
                         passed.unmade.remove(&change.mac);
                     }
                     Err(error) => {

@@ -138,6 +138,26 @@ fn cleanup_tells_by_its_exit_code_what_it_could_not_take_away() {
 }
 
 #[test]
+fn cleanup_leaves_the_way_to_the_source() {
+    let world = World::new();
+    let (way, other) = (nic(0), nic(1));
+    world.plug(&way);
+    world.plug(&other);
+    world.database.publish(&[way.clone(), other.clone()], &[]);
+    once(&world, &[], 0);
+    let guard = world.guard(&[&other]);
+    let database = [("DATABASE_URL", "mysql://multinic:multinic@10.77.0.200:1/multinic")];
+    let asked = String::from_utf8(run(&world, &["cleanup"], &database).stdout).unwrap();
+    assert!(asked.contains("source_path"), "{asked}");
+    let variables = [&database[..], &[("DB_CONNECT_TIMEOUT", "100ms")]].concat();
+    let done = run(&world, &["cleanup", "--yes"], &variables);
+    assert_eq!(done.status.code(), Some(2), "{done:?}");
+    assert!(String::from_utf8(done.stdout).unwrap().contains("source_path"));
+    assert!(world.is_configured(&way) && world.is_given_back(&other));
+    guard.assert_untouched(&world);
+}
+
+#[test]
 fn secrets_are_nowhere_in_what_is_printed() {
     let world = World::new();
     let variables =
