@@ -1,9 +1,12 @@
 //! What is delivered to a sink, and what became of it.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use multinic_core::{ConfigKey, Interface, InterfaceOptions, NodeConfig, PortId};
+use multinic_core::{ConfigKey, Interface, InterfaceOptions, NodeConfig, NodeName, PortId};
+
+use super::SinkError;
 
 /// What one node is to have, with what a sink tells others about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,4 +51,13 @@ pub enum Delivery {
     Removed,
     /// The removal was asked for, and the node's agent is still cleaning up: its slots are not free.
     Releasing,
+}
+
+/// What became of wishes, by node.
+pub(super) type Results = Vec<(NodeName, Result<Delivery, SinkError>)>;
+
+/// Nothing could be begun: all wishes end with the same error.
+pub(super) fn all_failed<W: Borrow<NodeWish>>(wishes: &[W], error: &SinkError) -> Results {
+    let failed = |wish: &W| (wish.borrow().config.node.clone(), Err(error.clone()));
+    wishes.iter().map(failed).collect()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kube::api::PostParams;
 use multinic_api::MultiNicNodeConfig;
 use multinic_controller::inventory::Inventory;
+use multinic_core::{ServerId, SubnetId};
 use multinic_store::inventory::Entry;
 use multinic_store::{DatabaseSettings, Store};
 use multinic_testbed::cloud_simulator::Attached;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, PASSWORD, Running, condition, logs, run, until};
 use crate::sinks::{Viola, inventory, names, objects, records};
+use crate::slow::{Silent, grows, kubeconfig_of};
 
 async fn lose_ledger(bench: &mut Bench) {
     let settings = DatabaseSettings::sqlite(bench.folder.path().join("another.db"));
@@ -80,16 +82,31 @@ async fn write_old_object(bench: &Bench, node: &str, nics: &[(&Attached, &str)])
     objects(bench).create(&PostParams::default(), &object).await.unwrap();
 }
 
+/// A node with NICs in two subnets, with the object that an older program wrote.
+struct OldNode {
+    bench: Bench,
+    server: ServerId,
+    first: Attached,
+    green: SubnetId,
+}
+
+impl OldNode {
+    async fn new() -> Option<Self> {
+        let bench = Bench::new().await?;
+        let server = bench.cloud.add_server("worker-1");
+        let first = bench.cloud.attach(&server, &[&bench.subnet]).unwrap();
+        let network = bench.cloud.add_network("green", Some(1450));
+        let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
+        let second = bench.cloud.attach(&server, &[&green]).unwrap();
+        write_old_object(&bench, "worker-1", &[(&first, "multinic4"), (&second, "multinic2")]).await;
+        Some(Self { bench, server, first, green })
+    }
+}
+
 #[tokio::test]
 async fn objects_of_older_programs_keep_their_names_and_lose_nothing_that_is_not_read_yet() {
-    let Some(bench) = Bench::new().await else { return };
-    let one = bench.cloud.add_server("worker-1");
-    let first = bench.cloud.attach(&one, &[&bench.subnet]).unwrap();
+    let Some(OldNode { bench, server: one, green, .. }) = OldNode::new().await else { return };
     // Each of two configurations has a NIC of the node; the second cannot be read yet.
-    let network = bench.cloud.add_network("green", Some(1450));
-    let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
-    let second = bench.cloud.attach(&one, &[&green]).unwrap();
-    write_old_object(&bench, "worker-1", &[(&first, "multinic4"), (&second, "multinic2")]).await;
     let before = names(&bench, "worker-1").await;
     bench.apply("a", bench.spec(&[&one])).await;
     let mut spec = bench.spec_with_secret(&[&one]);
@@ -117,13 +134,7 @@ async fn objects_of_older_programs_keep_their_names_and_lose_nothing_that_is_not
 
 #[tokio::test]
 async fn a_nic_that_came_back_and_that_nobody_names_is_kept_for_ten_minutes() {
-    let Some(bench) = Bench::new().await else { return };
-    let one = bench.cloud.add_server("worker-1");
-    let first = bench.cloud.attach(&one, &[&bench.subnet]).unwrap();
-    let network = bench.cloud.add_network("green", Some(1450));
-    let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
-    let second = bench.cloud.attach(&one, &[&green]).unwrap();
-    write_old_object(&bench, "worker-1", &[(&first, "multinic4"), (&second, "multinic2")]).await;
+    let Some(OldNode { bench, server: one, first, .. }) = OldNode::new().await else { return };
     bench.apply("a", bench.spec(&[&one])).await;
     let controller = bench.start().await;
     let status = bench.until_reason("a", &["UnclaimedInterfaces"]).await;
@@ -190,5 +201,28 @@ async fn what_an_older_inventory_says_of_nodes_that_nobody_publishes_goes_once_e
     bench.until_ready("b").await;
     until_passed(&bench).await;
     assert_eq!(records(&inventory).await, ["worker-1", "worker-9"]);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_cluster_that_never_answers_remembers_is_waited_for_by_those_alone_who_publish_there() {
+    let Some(bench) = Bench::new().await else { return };
+    let silent = Silent::start().await;
+    bench.write_secret("silent", &[("kubeconfig", &kubeconfig_of(&silent))]).await;
+    let server = bench.add_node("worker-0");
+    let mut spec = bench.spec(&[&server]);
+    spec["target"] = json!({"kubeconfigSecretRef": {"name": "silent", "key": "kubeconfig"}});
+    bench.apply("silent", spec).await;
+    // Its ledger knows nothing.
+    let controller = bench.start().await;
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        grows(&bench, "prompt", &mut nodes).await;
+    }
+    let status = bench.until_reason("silent", &["ConfigError"]).await;
+    assert!(status.last_error.unwrap().contains("not known yet"));
+    assert!(bench.store.is_restoring().await.unwrap());
+    bench.apply("silent", bench.spec(&[&server])).await;
+    bench.until_ready("silent").await;
     controller.stop().await;
 }

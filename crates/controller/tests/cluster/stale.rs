@@ -49,6 +49,21 @@ impl Scene {
         Some(Self { bench, servers, moving })
     }
 
+    /// Everything has changed since the ledger was copied, that copy is the ledger, and the cloud fails.
+    async fn with_an_old_copy() -> Option<Self> {
+        let mut scene = Self::new().await?;
+        let controller = scene.bench.start().await;
+        scene.until_names("worker-1", 2).await;
+        scene.bench.until_ready("a").await;
+        let copy = scene.bench.folder.path().join("copy.db");
+        scene.bench.copy_ledger(&copy).await;
+        scene.change().await;
+        controller.stop().await;
+        cloud_fails(&scene.bench);
+        scene.bench.store = Store::open(&DatabaseSettings::sqlite(copy)).await.unwrap();
+        Some(scene)
+    }
+
     async fn until_names(&self, node: &str, count: usize) {
         until(&format!("{node} has {count}"), async || names(&self.bench, node).await.len() == count).await;
     }
@@ -67,20 +82,10 @@ impl Scene {
 
 #[tokio::test]
 async fn an_old_copy_of_a_file_removes_nothing_before_the_cloud_was_read() {
-    let Some(mut scene) = Scene::new().await else { return };
-    let controller = scene.bench.start().await;
-    scene.until_names("worker-1", 2).await;
-    scene.bench.until_ready("a").await;
-    let copy = scene.bench.folder.path().join("copy.db");
-    scene.bench.copy_ledger(&copy).await;
-    scene.change().await;
-    controller.stop().await;
-    let before = [names(&scene.bench, "worker-1").await, names(&scene.bench, "worker-2").await];
-
-    cloud_fails(&scene.bench);
-    scene.bench.store = Store::open(&DatabaseSettings::sqlite(copy)).await.unwrap();
-    let controller = scene.bench.start().await;
+    let Some(scene) = Scene::with_an_old_copy().await else { return };
     let Scene { bench, .. } = &scene;
+    let before = [names(bench, "worker-1").await, names(bench, "worker-2").await];
+    let controller = bench.start().await;
     until_told(bench, "a").await;
     for (node, before) in ["worker-1", "worker-2"].iter().zip(&before) {
         let now = names(bench, node).await;
@@ -140,18 +145,9 @@ async fn a_database_that_is_restored_under_a_running_controller_removes_nothing_
 
 #[tokio::test]
 async fn a_person_confirms_a_ledger_by_taking_the_epoch_away() {
-    let Some(mut scene) = Scene::new().await else { return };
-    let controller = scene.bench.start().await;
-    scene.until_names("worker-1", 2).await;
-    scene.bench.until_ready("a").await;
-    let copy = scene.bench.folder.path().join("copy.db");
-    scene.bench.copy_ledger(&copy).await;
-    scene.change().await;
-    controller.stop().await;
-    cloud_fails(&scene.bench);
-    scene.bench.store = Store::open(&DatabaseSettings::sqlite(copy)).await.unwrap();
-    let controller = scene.bench.start().await;
+    let Some(scene) = Scene::with_an_old_copy().await else { return };
     let Scene { bench, moving, .. } = &scene;
+    let controller = bench.start().await;
     until_told(bench, "a").await;
     let count = names(bench, "worker-2").await.len();
     assert_eq!(count, 2, "one of them is the first node's, as the old ledger has it");

@@ -13,6 +13,7 @@ use super::ledger::{Guarded, Ledger, Mark};
 use super::object::{self, Content};
 use super::table::Wanted;
 use super::writer::Removal;
+use crate::sinks::wish::{Results, all_failed};
 use crate::sinks::{Delivery, NodeWish, SinkError};
 
 /// How many writes are under way at once.
@@ -54,19 +55,11 @@ impl KubernetesSink {
 
     /// Delivers each wish that is not yet as it should be. One node's failure is its own; but where a write has no answer at
     /// all, no other is begun. What the ledger may not know is not removed: see [`super::ledger`].
-    pub async fn deliver<W: Borrow<NodeWish> + Sync>(
-        &self,
-        wishes: &[W],
-        ledger: &Ledger,
-    ) -> Vec<(NodeName, Result<Delivery, SinkError>)> {
+    pub async fn deliver<W: Borrow<NodeWish> + Sync>(&self, wishes: &[W], ledger: &Ledger) -> Results {
         if let Err(problem) = self.table.is_read() {
             let problem = problem.unwrap_or_else(|| "the first list is under way".to_owned());
             let error = SinkError::NotRead { place: self.place.clone(), problem };
-            return wishes
-                .iter()
-                .map(Borrow::borrow)
-                .map(|wish| (wish.config.node.clone(), Err(error.clone())))
-                .collect();
+            return all_failed(wishes, &error);
         }
         let mut results = Vec::with_capacity(wishes.len());
         let mut wishes = wishes.iter().map(Borrow::borrow);

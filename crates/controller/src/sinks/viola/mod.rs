@@ -16,6 +16,7 @@ use secrecy::SecretString;
 pub use self::settings::{ViolaArgs, ViolaSettings};
 
 use self::exchange::{Accepted, Exchange, Refusal};
+use super::wish::{Results, all_failed};
 use super::{Delivery, NodePayload, NodeWish, SinkError};
 
 /// The path of the contract, below the endpoint.
@@ -40,8 +41,6 @@ struct Item<'a> {
     json: String,
 }
 
-type Results = Vec<(NodeName, Result<Delivery, SinkError>)>;
-
 impl ViolaSink {
     /// A sink for these settings.
     ///
@@ -63,13 +62,7 @@ impl ViolaSink {
     pub async fn deliver<W: Borrow<NodeWish> + Sync>(&self, provider: Option<&str>, wishes: &[W]) -> Results {
         let token = match self.exchange.token() {
             Ok(token) => token,
-            Err(error) => {
-                return wishes
-                    .iter()
-                    .map(Borrow::borrow)
-                    .map(|wish| (wish.config.node.clone(), Err(error.clone())))
-                    .collect();
-            }
+            Err(error) => return all_failed(wishes, &error),
         };
         let mut results = Vec::with_capacity(wishes.len());
         let mut items = Vec::new();
