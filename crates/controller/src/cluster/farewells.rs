@@ -9,21 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
-use multinic_api::MultiNicNodeConfig;
 use multinic_core::{ConfigKey, NodeName};
 
+use super::leave::{Leave, Leaver, Remains, Rest, carry_out};
 use super::placement::Location;
 use super::rounds::{Again, Place};
 use crate::errands::{Errands, TURN};
-use crate::sinks::kubernetes::Farewell;
-use crate::sinks::{KubernetesSink, Ledger, NodeWish, SinkError, ViolaSink};
-
-/// How many nodes are taken leave of at once.
-const AT_ONCE: usize = 16;
-/// How many removals a Viola is told of before it is asked whether there are to be more.
-const TOLD_AT_ONCE: usize = 64;
+use crate::sinks::SinkError;
 
 /// A place that was left.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,48 +32,6 @@ pub(super) struct Terms {
     pub by: BTreeMap<ConfigKey, BTreeSet<Location>>,
     /// How often the ledger turned out to be older than it was.
     pub setbacks: u64,
-}
-
-/// How the nodes are taken away.
-pub(super) enum Leave {
-    /// Objects that name nobody but these.
-    Objects { sink: Arc<KubernetesSink>, by: BTreeSet<ConfigKey>, ledger: Ledger },
-    /// A Viola is told.
-    Viola { sink: Arc<ViolaSink>, provider: Option<String>, whose: ConfigKey },
-}
-
-/// A node that may be taken away once it is seen to stand elsewhere.
-pub(super) struct Leaver {
-    /// The places where it is published as an object now.
-    pub stands: Vec<Arc<KubernetesSink>>,
-    /// Whether it is published through a Viola now.
-    pub viola: bool,
-    /// For a Viola.
-    pub tombstone: Arc<NodeWish>,
-}
-
-/// What a farewell came to.
-#[derive(Debug, Default)]
-pub(super) struct Remains {
-    /// The nodes that still have something there, with whose it is and how that stands.
-    nodes: BTreeMap<NodeName, (BTreeSet<ConfigKey>, Rest)>,
-    /// Where there was no answer: no other was asked.
-    silent: Option<SinkError>,
-}
-
-/// How it stands with something that was left.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Rest {
-    /// It was not its turn.
-    Untried,
-    /// Its agent is cleaning up, or it does not stand elsewhere yet.
-    Waits,
-    /// The node's agent has to look at the other object first.
-    IsRead,
-    /// Others have something there too.
-    Shared,
-    /// It cannot be taken away.
-    Failed(SinkError),
 }
 
 /// Farewells that are under way, and what is known of the places.
@@ -327,149 +277,140 @@ impl Known {
     }
 }
 
-async fn carry_out(
-    leave: Leave,
-    nodes: BTreeMap<NodeName, Leaver>,
-    stop: Arc<AtomicBool>,
-) -> Result<Remains, SinkError> {
-    match leave {
-        Leave::Objects { sink, by, ledger } => leave_objects(sink, &by, ledger, nodes, stop).await,
-        Leave::Viola { sink, provider, whose } => {
-            Ok(leave_viola(&sink, provider.as_deref(), &whose, nodes, stop).await)
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::super::placement::Target;
+    use super::*;
 
-async fn leave_objects(
-    sink: Arc<KubernetesSink>,
-    by: &BTreeSet<ConfigKey>,
-    ledger: Ledger,
-    mut nodes: BTreeMap<NodeName, Leaver>,
-    stop: Arc<AtomicBool>,
-) -> Result<Remains, SinkError> {
-    let mut there: BTreeMap<NodeName, BTreeSet<ConfigKey>> = BTreeMap::new();
-    for row in sink.published().await? {
-        there.entry(row.node).or_default().insert(row.owner);
-    }
-    there.retain(|_, owners| !owners.is_disjoint(by));
-    let ledger = Arc::new(ledger);
-    let mut remains = Remains::default();
-    let mut leaves = Vec::new();
-    for (node, whose) in there {
-        if !whose.is_subset(by) {
-            // Whoever else publishes there takes our NICs out of the object.
-            remains.nodes.insert(node, (whose, Rest::Shared));
-            continue;
-        }
-        let Some(leaver) = nodes.remove(&node) else {
-            remains.nodes.insert(node, (whose, Rest::Untried));
-            continue;
-        };
-        let (sink, ledger, stop) = (Arc::clone(&sink), Arc::clone(&ledger), Arc::clone(&stop));
-        leaves.push(async move {
-            let rest = match stop.load(Ordering::Relaxed) {
-                true => Some(Rest::Untried),
-                false => leave_object(&sink, &node, &leaver, &ledger).await,
-            };
-            if matches!(&rest, Some(Rest::Failed(error)) if error.is_silence()) {
-                stop.store(true, Ordering::Relaxed);
-            }
-            (node, whose, rest)
-        });
-    }
-    let mut leaves = std::pin::pin!(stream::iter(leaves).buffer_unordered(AT_ONCE));
-    while let Some((node, whose, rest)) = leaves.next().await {
-        remains.take(node, whose, rest);
-    }
-    Ok(remains)
-}
+    const LONG: Duration = Duration::from_secs(60);
 
-/// None where nothing of the node is left.
-async fn leave_object(
-    sink: &KubernetesSink,
-    node: &NodeName,
-    leaver: &Leaver,
-    ledger: &Ledger,
-) -> Option<Rest> {
-    let elsewhere = match leaver.elsewhere(node).await {
-        Ok(Some(found)) => found.into_iter().map(|(_, object)| object).collect::<Vec<_>>(),
-        Ok(None) => return Some(Rest::Waits),
-        Err(error) => return Some(Rest::Failed(error)),
-    };
-    match sink.take_leave(node, &elsewhere, leaver.viola, ledger).await {
-        Ok(Farewell::Gone | Farewell::Kept) => None,
-        Ok(Farewell::Releasing) => Some(Rest::Waits),
-        Ok(Farewell::Read) => Some(Rest::IsRead),
-        Err(error) => Some(Rest::Failed(error)),
+    fn node(name: &str) -> NodeName {
+        name.parse().unwrap()
     }
-}
 
-async fn leave_viola(
-    sink: &ViolaSink,
-    provider: Option<&str>,
-    whose: &ConfigKey,
-    nodes: BTreeMap<NodeName, Leaver>,
-    stop: Arc<AtomicBool>,
-) -> Remains {
-    let whose = BTreeSet::from([whose.clone()]);
-    let mut remains = Remains::default();
-    let looks = nodes.into_iter().map(|(node, leaver)| async move {
-        let found = leaver.elsewhere(&node).await;
-        // An object that Viola wrote too is the one that it would delete.
-        let shared =
-            found.map(|found| found.map(|found| found.iter().any(|(sink, object)| sink.is_shared(object))));
-        (node, leaver.tombstone, shared)
-    });
-    let looks: Vec<_> = looks.collect();
-    let mut looks = std::pin::pin!(stream::iter(looks).buffer_unordered(AT_ONCE));
-    let mut tombstones = Vec::new();
-    while let Some((node, tombstone, shared)) = looks.next().await {
-        match shared {
-            Ok(Some(true)) => {}
-            Ok(Some(false)) => tombstones.push(tombstone),
-            Ok(None) => remains.take(node, whose.clone(), Some(Rest::Waits)),
-            Err(error) => remains.take(node, whose.clone(), Some(Rest::Failed(error))),
-        }
+    fn key(name: &str) -> ConfigKey {
+        ConfigKey::new("default", name)
     }
-    for tombstones in tombstones.chunks(TOLD_AT_ONCE) {
-        if stop.load(Ordering::Relaxed) || remains.silent.is_some() {
-            let nodes = tombstones.iter().map(|tombstone| tombstone.config.node.clone());
-            nodes.for_each(|node| remains.take(node, whose.clone(), Some(Rest::Untried)));
-            continue;
-        }
-        for (node, result) in sink.deliver(provider, tombstones).await {
-            remains.take(node, whose.clone(), result.err().map(Rest::Failed));
-        }
-    }
-    remains
-}
 
-impl Leaver {
-    /// The objects of a node at the places where it is published as one now; none while one of them is not there.
-    async fn elsewhere(
-        &self,
-        node: &NodeName,
-    ) -> Result<Option<Vec<(&KubernetesSink, MultiNicNodeConfig)>>, SinkError> {
-        let mut found = Vec::new();
-        for sink in &self.stands {
-            match sink.object(node).await? {
-                Some(object) if object.metadata.deletion_timestamp.is_none() => found.push((&**sink, object)),
-                Some(_) | None => return Ok(None),
-            }
-        }
-        Ok(Some(found))
+    fn objects() -> Left {
+        let target = Target { kubeconfig: None, namespace: "old".to_owned() };
+        Left { location: Location::Kubernetes(target), whose: None }
     }
-}
 
-impl Remains {
-    fn take(&mut self, node: NodeName, whose: BTreeSet<ConfigKey>, rest: Option<Rest>) {
-        if let Some(Rest::Failed(error)) = &rest
-            && error.is_silence()
-        {
-            self.silent.get_or_insert_with(|| error.clone());
+    fn viola() -> Left {
+        let location = Location::Viola { endpoint: "http://old/".to_owned(), provider: "p".to_owned() };
+        Left { location, whose: Some(key("a")) }
+    }
+
+    fn terms(by: &[&str]) -> Terms {
+        Terms { by: by.iter().map(|name| (key(name), BTreeSet::new())).collect(), setbacks: 0 }
+    }
+
+    /// A place that was left, where something is being taken away.
+    fn under_way(place: &Left, nodes: &[&str]) -> Farewells {
+        let mut farewells = Farewells::default();
+        farewells.adjust(&BTreeMap::from([(place.clone(), terms(&["a"]))]));
+        run(&mut farewells, place, nodes);
+        farewells
+    }
+
+    fn run(farewells: &mut Farewells, place: &Left, nodes: &[&str]) {
+        let nodes = nodes.iter().map(|name| node(name)).collect();
+        farewells.known.get_mut(place).unwrap().running =
+            Some(Running { nodes, stop: Arc::default(), outdated: false });
+    }
+
+    fn remains(nodes: &[(&str, Rest)], silent: bool) -> Result<Remains, SinkError> {
+        let whose = || BTreeSet::from([key("a")]);
+        let nodes = nodes.iter().map(|(name, rest)| (node(name), (whose(), rest.clone()))).collect();
+        Ok(Remains { nodes, silent: silent.then(silence) })
+    }
+
+    fn silence() -> SinkError {
+        SinkError::NotRead { place: "old".to_owned(), problem: "no answer".to_owned() }
+    }
+
+    fn due(farewells: &Farewells, place: &Left, settled: &[&str]) -> Option<Vec<String>> {
+        let due = farewells.due(place, [node("likely")].iter(), |node| settled.contains(&node.as_str()));
+        due.map(|due| due.iter().map(ToString::to_string).collect())
+    }
+
+    fn seen(farewells: &Farewells, place: &Left) -> Option<Vec<String>> {
+        match farewells.standing(place) {
+            Standing::Seen(there) => Some(there.keys().map(ToString::to_string).collect()),
+            Standing::UnderWay | Standing::Failed(_) => None,
         }
-        if let Some(rest) = rest {
-            self.nodes.insert(node, (whose, rest));
-        }
+    }
+
+    #[test]
+    fn nodes_go_when_they_are_settled_and_what_failed_waits() {
+        let place = objects();
+        let mut farewells = Farewells::default();
+        farewells.adjust(&BTreeMap::from([(place.clone(), terms(&["a"]))]));
+        assert_eq!(
+            due(&farewells, &place, &["likely", "other"]).unwrap(),
+            ["likely"],
+            "nobody has looked yet"
+        );
+        run(&mut farewells, &place, &["likely"]);
+        assert_eq!(due(&farewells, &place, &["likely"]), None);
+        assert_eq!(seen(&farewells, &place), None);
+        let failed = Rest::Failed(silence());
+        farewells.settle(&place, remains(&[("one", Rest::Untried), ("two", failed)], false), LONG);
+        assert_eq!(due(&farewells, &place, &[]), None);
+        assert_eq!(due(&farewells, &place, &["one", "two"]).unwrap(), ["one"]);
+        assert!(farewells.again(&place).is_some());
+        farewells.hurry();
+        assert_eq!(due(&farewells, &place, &["one", "two"]).unwrap(), ["one", "two"]);
+        run(&mut farewells, &place, &["one", "two"]);
+        farewells.settle(&place, remains(&[("one", Rest::Untried)], true), LONG);
+        assert_eq!(due(&farewells, &place, &["one"]), None, "nobody answers there");
+        farewells.hurry();
+        assert_eq!(due(&farewells, &place, &["one"]).unwrap(), ["one"]);
+    }
+
+    #[test]
+    fn what_others_have_too_goes_once_they_let_go_of_it() {
+        let place = objects();
+        let mut farewells = under_way(&place, &[]);
+        farewells.settle(&place, remains(&[("one", Rest::Shared)], false), LONG);
+        assert_eq!(due(&farewells, &place, &["one"]), None);
+        farewells.hurry();
+        assert_eq!(
+            due(&farewells, &place, &["one"]).unwrap(),
+            [""; 0],
+            "it is looked at, and not taken away"
+        );
+        run(&mut farewells, &place, &[]);
+        farewells.settle(&place, remains(&[("one", Rest::Untried)], false), LONG);
+        assert_eq!(due(&farewells, &place, &["one"]).unwrap(), ["one"]);
+    }
+
+    #[test]
+    fn behind_a_viola_a_node_that_was_not_its_turn_is_still_there() {
+        let place = viola();
+        let there = || ["one", "two"].map(|name| (node(name), BTreeSet::from([key("a")]))).into();
+        let mut farewells = under_way(&place, &["one"]);
+        farewells.tell(&place, there());
+        farewells.settle(&place, remains(&[], false), LONG);
+        assert_eq!(seen(&farewells, &place).unwrap(), ["two"]);
+        farewells.tell(&place, there());
+        assert_eq!(seen(&farewells, &place).unwrap(), ["two"], "it was told of the other");
+    }
+
+    #[test]
+    fn on_other_terms_it_ends_and_begins_anew_and_its_nodes_are_held_until_then() {
+        let place = objects();
+        let mut farewells = under_way(&place, &["one"]);
+        let Location::Kubernetes(target) = place.location.clone() else { unreachable!() };
+        let held = |farewells: &Farewells| farewells.held(&Place::Kubernetes(target.clone())).len();
+        let stop = Arc::clone(&farewells.known[&place].running.as_ref().unwrap().stop);
+        farewells.adjust(&BTreeMap::from([(place.clone(), terms(&["a", "b"]))]));
+        assert!(stop.load(Ordering::Relaxed));
+        assert_eq!((held(&farewells), due(&farewells, &place, &["one"])), (1, None));
+        farewells.settle(&place, remains(&[("one", Rest::Untried)], false), LONG);
+        assert_eq!((held(&farewells), seen(&farewells, &place)), (0, None));
+        farewells.adjust(&BTreeMap::from([(place.clone(), terms(&["a", "b"]))]));
+        assert_eq!(due(&farewells, &place, &["likely"]).unwrap(), ["likely"], "nothing of before is known");
     }
 }

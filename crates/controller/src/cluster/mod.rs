@@ -9,7 +9,7 @@
 //! * [`placement`], [`project`], `publish`, `deliver`, `rounds`, `access`, `failures`, `removals`, `records`: what is published,
 //!   to the sinks of each configuration and the inventory. `absent`: where what belongs to a configuration goes that is not
 //!   there.
-//! * `places`, `moves`, `farewells`: what configurations leave behind that are published elsewhere now. `gone`: nodes that will
+//! * `places`, `moves`, `farewells`, `leave`: what configurations leave behind that are published elsewhere now. `gone`: nodes that will
 //!   never clean up.
 //! * [`rabbitmq`]: what Contrabass says of a message broker, as a Secret.
 //! * [`restore`]: a ledger that was lost. `ledger`: one that may be an old copy.
@@ -48,6 +48,7 @@ mod farewells;
 pub mod finalizer;
 mod gone;
 pub mod lease;
+mod leave;
 mod ledger;
 pub mod manifest;
 pub mod metrics;
