@@ -1,5 +1,6 @@
 //! The control plane's binary.
 
+mod clean_nodes;
 mod controller;
 mod crds;
 mod demo;
@@ -22,6 +23,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Delete all configurations and nodes' objects, and wait until the agents have taken the NICs away: before an end for good
+    CleanNodes(clean_nodes::Args),
     /// Read OpenStack, work out which NICs each node is to have, publish that to the database
     Controller(Box<controller::Args>),
     /// Print the definitions of the Kubernetes resources, for kubectl apply -f -
@@ -61,6 +64,7 @@ fn run() -> anyhow::Result<ExitCode> {
     let matches = command.get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
+        Command::CleanNodes(args) => clean_nodes::run(args),
         Command::Controller(args) => controller::run(*args),
         Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),

@@ -3,7 +3,7 @@
 use crate::helm::{CHART, Helm};
 
 /// `--set` arguments, and what the message says.
-const REFUSED: [(&str, &[&str]); 31] = [
+const REFUSED: [(&str, &[&str]); 33] = [
     ("agent.pollIntervall=30s", &["/agent", "'pollIntervall'"]),
     ("agents.enabled=true", &["'agents'"]),
     ("agent.pollInterval=30", &["/agent/pollInterval", "string"]),
@@ -41,6 +41,8 @@ const REFUSED: [(&str, &[&str]); 31] = [
         "database.host=db.example,database.password=x,agent.dataSource=nodecr,controller.sinks={database}",
         &["controller.sinks is [database]", "MultiNicNodeConfig"],
     ),
+    ("uninstall.timeout=10", &["/uninstall/timeout"]),
+    ("uninstall.cleanNodes=true,agent.enabled=false", &["uninstall.cleanNodes", "agent.enabled"]),
     ("operator.spec=5", &["/operator/spec"]),
     ("operator.enabled=true,controller.enabled=false", &["controller.enabled is false"]),
     ("operator.enabled=true,database.host=db.example,database.password=x", &["no database.host"]),

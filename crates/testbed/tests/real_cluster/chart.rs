@@ -38,10 +38,15 @@ fn run(scene: &Scene, program: &str, arguments: &[&str], variables: &[(&str, &st
 }
 
 /// Runs Helm on the release, and waits until what it changed runs.
-pub async fn helm(scene: &Scene, verb: &str, values: &str) {
+pub async fn helm(scene: &Scene, verb: &str, texts: &str) {
+    helm_with(scene, verb, texts, "").await;
+}
+
+/// The same with values that are no texts.
+pub async fn helm_with(scene: &Scene, verb: &str, texts: &str, values: &str) {
     let arguments = match verb {
         "rollback" => vec![verb, "multinic", "--namespace", NAMESPACE],
-        _ => [&[verb], &RELEASE[..], &["--set-string", values]].concat(),
+        _ => [&[verb], &RELEASE[..], &["--set-string", texts, "--set", values]].concat(),
     };
     let output = run(scene, "helm", &arguments, &[]);
     assert!(output.status.success(), "helm {verb}: {}", String::from_utf8_lossy(&output.stderr));
@@ -59,6 +64,25 @@ pub async fn helm(scene: &Scene, verb: &str, values: &str) {
             (!ready).then(|| format!("{status:?}"))
         })
         .await;
+}
+
+/// Takes the release away; what was said where that failed.
+pub fn uninstall(scene: &Scene) -> Result<(), String> {
+    let arguments = ["uninstall", "multinic", "--namespace", NAMESPACE, "--timeout", "3m"];
+    let output = run(scene, "helm", &arguments, &[]);
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// Whether something else holds the object of a node, as an agent does that cannot take its NICs away.
+pub fn hold(scene: &Scene, node: usize, is_held: bool) {
+    let name = crate::scene::node_name(node);
+    let operation = if is_held {
+        r#"[{"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/held"}]"#
+    } else {
+        r#"[{"op": "remove", "path": "/metadata/finalizers"}]"#
+    };
+    let arguments = ["patch", "mnnc", &name, "--namespace", NAMESPACE, "--type=json", "--patch", operation];
+    scene.kubectl(&arguments);
 }
 
 /// The images of agents and controller.

@@ -203,6 +203,41 @@ async fn nics_outlive_all_that_helm_does_and_go_when_they_are_to_go() {
     assert!(!left.contains("multinic"), "{left}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and a Kubernetes of its own: make test-cluster"]
+async fn an_uninstall_that_is_to_clean_nodes_waits_for_every_agent_and_else_takes_nothing_away() {
+    if !Cluster::supported() || kubernetes::helm().is_none() {
+        return;
+    }
+    let mut scene = Scene::start("default");
+    let values = "image.tag=1,uninstall.timeout=20s";
+    chart::helm_with(&scene, "install", values, "uninstall.cleanNodes=true").await;
+    let mut feed = Feed::cloud(&scene);
+    let nics = [feed.attach(&scene, 0).await, feed.attach(&scene, 1).await, feed.attach(&scene, 2).await];
+    for (node, nic) in nics.iter().enumerate() {
+        scene.plug(node, nic, "ens4");
+        scene.wait_configured(node, "multinic0", nic).await;
+        scene.wait_reported(node, &[nic]).await;
+    }
+    // One more that waits for an object, besides its agent.
+    chart::hold(&scene, 1, true);
+    let refused = chart::uninstall(&scene);
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(chart::images(&scene), ["localhost/multinic-agent:1", "localhost/multinic:1"]);
+    let logs =
+        [0, 1, 2].map(|node| scene.cluster.logs(node, scene::NAMESPACE, "multinic-uninstall").unwrap());
+    let logs = logs.concat();
+    assert!(logs.contains("left: ") && logs.contains("tenant"), "{logs}");
+
+    chart::hold(&scene, 1, false);
+    chart::uninstall(&scene).unwrap();
+    for (node, nic) in nics.iter().enumerate() {
+        assert!(!nic.is_addressed(scene.cluster.guest(node).unwrap()));
+    }
+    let left = scene.kubectl(&["get", "clusterroles,mnnc,osc", "--all-namespaces", "--output=name"]);
+    assert!(!left.contains("multinic"), "{left}");
+}
+
 /// The other tests would prove nothing without this one.
 #[test]
 #[should_panic(expected = "DelAddress")]
