@@ -195,10 +195,10 @@ fn live(ground: Ground<'_>, entry: &Entry, before: &LinkBefore, now: &LinkState,
 }
 
 fn addresses(netlink: &Netlink, entry: &Entry, before: &LinkBefore, link: &LinkRef, failures: &mut Failures) {
-    let Some(present) = failures.take(addresses_of(netlink, link)) else { return };
-    for address in &present {
+    let Some(Some(now)) = failures.take(netlink.link_state(link.index)) else { return };
+    for (address, saved) in &now.addresses {
         let differs = match before.addresses.iter().find(|old| old.net == address.net) {
-            Some(old) => old.dynamic != address.dynamic,
+            Some(old) => !saved.is_same_address(&old.saved),
             None => entry.touched.contains(&address.net),
         };
         if differs {
@@ -371,8 +371,12 @@ fn verify_link(entry: &Entry, before: &LinkBefore, now: LinkState, failures: &mu
         differ("its settings are not as before".to_owned());
     }
     for old in &before.addresses {
-        if !addresses.iter().any(|(found, _)| found.net == old.net && found.dynamic == old.dynamic) {
-            differ(format!("{} is missing", old.net));
+        match addresses.iter().find(|(found, _)| found.net == old.net) {
+            None => differ(format!("{} is missing", old.net)),
+            Some((_, saved)) if !saved.is_same_address(&old.saved) => {
+                differ(format!("{} is not as before", old.net));
+            }
+            Some(_) => {}
         }
     }
     for (found, _) in &addresses {

@@ -214,13 +214,18 @@ fn every_backend_keeps_all_options_and_reads_its_own_files() {
     }
 }
 
+/// The options that it is to set.
+const WANTED: &str = "MULTINIC_TEST_WANTED";
+
 /// Not a test of its own: what the next one starts.
 #[test]
 fn worker() {
     let Some(root) = std::env::var_os("MULTINIC_TEST_ROOT") else { return };
+    let wanted = with(&std::env::var(WANTED).unwrap());
     support::block_on(async {
         let mut host = multinic_host::Host::open(support::options(root.as_ref())).unwrap();
-        let outcomes = support::pass(&mut host, &[with(SOURCED)], &[]).await;
+        let outcomes = support::pass(&mut host, &[wanted], &[]).await;
+        assert_eq!(outcomes.len(), 1);
         assert!(
             outcomes
                 .iter()
@@ -229,23 +234,49 @@ fn worker() {
     });
 }
 
+/// Makes a pass in another program that fails at this point, and checks that all is as before.
+fn fails(world: &World, wanted: &str, point: &str) {
+    let before = || {
+        let routes = routes(world);
+        let foreign = ForeignState::capture(&world.node, world.root.path(), &[mac(NIC)]).unwrap();
+        // The kernel asks again whether another host has an address that comes back.
+        let addresses = world.ip("address show multinic0").replace(" tentative", "");
+        (world.ours(), routes, addresses, foreign)
+    };
+    let (ours, routes, addresses, foreign) = before();
+    let mut command = world.node.command(std::env::current_exe().unwrap());
+    command.args(["worker", "--exact"]).env("MULTINIC_TEST_ROOT", world.root.path()).env(WANTED, wanted);
+    command.env(faults::VARIABLE, format!("{point}=fail"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{point}: {}", String::from_utf8_lossy(&output.stdout));
+    let now = before();
+    assert_eq!((now.0, now.1, now.2), (ours, routes, addresses), "{point}");
+    foreign.assert_same(&now.3);
+}
+
 #[test]
 fn a_failure_after_routes_and_rules_leaves_none_of_them() {
     for point in ["step.set", "step.add_route", "step.add_rule", "verify.done"] {
         World::unwatched(|world| {
             world.plug(NIC, "ens5");
             world.converge(&[with(r#"{"strictArp": false}"#)], &[]);
-            let (ours, state) =
-                (world.ours(), ForeignState::capture(&world.node, world.root.path(), &[mac(NIC)]).unwrap());
-            let before = routes(world);
-            let mut command = world.node.command(std::env::current_exe().unwrap());
-            command.args(["worker", "--exact"]).env("MULTINIC_TEST_ROOT", world.root.path());
-            command.env(faults::VARIABLE, format!("{point}=fail"));
-            let output = command.output().unwrap();
-            assert!(output.status.success(), "{point}: {}", String::from_utf8_lossy(&output.stdout));
-            assert_eq!((world.ours(), routes(world)), (ours, before), "{point}");
-            state.assert_same(&ForeignState::capture(&world.node, world.root.path(), &[mac(NIC)]).unwrap());
+            fails(world, SOURCED, point);
             world.converge(&[with(SOURCED)], &[]);
         });
+    }
+}
+
+#[test]
+fn a_failure_after_the_prefix_route_has_come_or_gone_leaves_it_as_it_was() {
+    let (with_it, without_it) = (SOURCED, SOURCED.replacen('{', r#"{"noPrefixRoute": true, "#, 1));
+    for (first, then) in [(with_it, without_it.as_str()), (&without_it, with_it)] {
+        for point in ["step.remove_address", "step.add_address", "verify.done"] {
+            World::unwatched(|world| {
+                world.plug(NIC, "ens5");
+                world.converge(&[with(first)], &[]);
+                fails(world, then, point);
+                world.converge(&[with(then)], &[]);
+            });
+        }
     }
 }

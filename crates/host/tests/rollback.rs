@@ -67,6 +67,24 @@ fn a_lease_is_given_back_with_its_lifetime_and_its_routes() {
     });
 }
 
+#[test]
+fn an_address_is_given_back_with_its_label_and_the_metric_of_its_route() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        let sourced = r#"{"sourceRouting": {"enabled": true, "tableBase": 300}}"#;
+        let first = nic_with(sourced, nic(NIC, 0, &["192.0.2.10/24", "192.0.2.11/25"], 1450));
+        world.converge(std::slice::from_ref(&first), &[]);
+        world.ip("address flush dev multinic0 scope global");
+        world.ip("address add 192.0.2.10/24 dev multinic0 label multinic0:vip metric 50");
+        world.ip("address add 192.0.2.11/25 dev multinic0 broadcast 192.0.2.99 scope link");
+        let before = (world.ip("-4 address show multinic0"), world.ip("-4 route show dev multinic0"));
+        let without = sourced.replacen('{', r#"{"noPrefixRoute": true, "#, 1);
+        let error = failure(world, refusing(world), &[nic_with(&without, first)]);
+        assert_eq!(error.rollback, Rollback::Verified, "{error}");
+        assert_eq!((world.ip("-4 address show multinic0"), world.ip("-4 route show dev multinic0")), before);
+    });
+}
+
 /// With a netplan that understands nothing.
 fn refusing(world: &World) -> Options {
     let program = world.root.path().join("var/lib/multinic/refuse");

@@ -95,6 +95,44 @@ impl Saved {
         };
         Self::from_text(text).is_some_and(|other| read(self).is_some() && read(self) == read(&other))
     }
+
+    /// Whether this is the address that [`Self::to_text`] wrote, with the same label, metric of its route and so on, apart
+    /// from what has become of it since.
+    pub fn is_same_address(&self, text: &str) -> bool {
+        let read = |saved: &Self| lasting(&saved.payload).ok();
+        Self::from_text(text).is_some_and(|other| read(self).is_some() && read(self) == read(&other))
+    }
+}
+
+/// What of an address does not change by itself, and is as it was when it is given back.
+fn lasting(payload: &[u8]) -> Result<impl PartialEq + use<>, DecodeError> {
+    const HEADER: usize = 8;
+    const IFA_CACHEINFO: u16 = 6;
+    const IFA_FLAGS: u16 = 8;
+    const FOREVER: u32 = u32::MAX;
+    // The others say what the kernel found out, or made by itself.
+    let given = AddressFlags::Permanent
+        | AddressFlags::Noprefixroute
+        | AddressFlags::Nodad
+        | AddressFlags::Homeaddress
+        | AddressFlags::Managetempaddr
+        | AddressFlags::Mcautojoin;
+    let AddressHeader { family, prefix_len, flags, scope, index: _ } = AddressHeader::parse(payload)?;
+    let (mut flags, mut always_preferred) = (u32::from(flags.bits()), true);
+    let mut others = BTreeSet::new();
+    for nla in NlasIterator::new(payload.get(HEADER..).unwrap_or_default()) {
+        let nla = nla?;
+        match nla.kind() {
+            IFA_FLAGS => flags = number(nla.value()).unwrap_or_default(),
+            // It begins with for how many seconds it is preferred.
+            IFA_CACHEINFO => always_preferred = number(nla.value()) == Some(FOREVER),
+            kind => {
+                others.insert((kind, nla.value().to_vec()));
+            }
+        }
+    }
+    let flags = AddressFlags::from_bits_retain(flags) & given;
+    Ok((family, prefix_len, scope, flags, always_preferred, others))
 }
 
 /// Everything that a change of ours can take away from a link.
@@ -104,7 +142,8 @@ pub struct LinkState {
     pub link: Link,
     /// Its addresses.
     pub addresses: Vec<(LinkAddress, Saved)>,
-    /// The routes over it, except those that the kernel makes itself.
+    /// The routes over it. Of those that the kernel makes itself in the main table, those to the networks of addresses
+    /// without a lifetime.
     pub routes: Vec<(Route, Saved)>,
 }
 
@@ -172,12 +211,19 @@ impl Netlink {
         let Some(link) = self.links()?.into_iter().find(|link| link.index == index) else { return Ok(None) };
         let mut addresses = self.saved_addresses()?;
         addresses.retain(|(address, _)| address.link == index);
+        let comes_with_an_address = |route: &Route| {
+            addresses.iter().any(|(address, _)| {
+                address.net.trunc() == route.destination && !address.dynamic && !address.link_local
+            })
+        };
         let mut kept = Vec::new();
         for (_, payload) in self.saved_routes()? {
             // A route over several links is lost for all of them with the first that goes down, and it is theirs too.
             if let [route] = routes(&payload).map_err(garbled("routes"))?.as_slice()
                 && route.link == index
-                && (route.origin != RouteOrigin::Kernel || route.table != MAIN_TABLE)
+                && (route.origin != RouteOrigin::Kernel
+                    || route.table != MAIN_TABLE
+                    || comes_with_an_address(route))
             {
                 kept.push((route.clone(), Saved { payload }));
             }

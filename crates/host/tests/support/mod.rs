@@ -169,7 +169,9 @@ impl World {
 
     /// Runs something on the node, as the agent would.
     pub fn host<T: Send>(&self, work: impl AsyncFnOnce(&mut Host) -> T + Send) -> T {
-        self.host_with(options(self.root.path()), work)
+        // A program that another test is about to start has the lock too, until it is that program.
+        let access = multinic_host::Access::WriteInTurn;
+        self.host_with(Options { access, ..options(self.root.path()) }, work)
     }
 
     pub fn host_with<T: Send>(&self, options: Options, work: impl AsyncFnOnce(&mut Host) -> T + Send) -> T {
@@ -217,6 +219,13 @@ impl World {
             .collect();
         texts.sort();
         texts
+    }
+
+    /// What `ip` says on the node, or does to it.
+    pub fn ip(&self, arguments: &str) -> String {
+        let output = self.node.command("ip").args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// What a change may touch: the links that are ours with their addresses and routes, the files, and what is owned.
