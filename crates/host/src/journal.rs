@@ -246,6 +246,13 @@ impl Entry {
         }
     }
 
+    /// An address that a link had before.
+    pub fn address(&self, link: u32, net: IpNet) -> Option<Saved> {
+        let mut links = self.link.iter().chain(self.vlans.iter().map(|vlan| &vlan.link));
+        let before = links.find(|before| before.index == link)?;
+        before.addresses.iter().find(|address| address.net == net)?.saved()
+    }
+
     /// Where the files are that the change touches.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.files.iter().map(|file| file.path.clone()).collect()

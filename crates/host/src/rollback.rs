@@ -234,6 +234,26 @@ pub(crate) fn restore_lost(netlink: &Netlink, mut before: LinkState) -> Result<(
     failures.into_result()
 }
 
+/// Puts routes back that others set over a link, and that went with what a change took from it: the kernel drops the IPv4
+/// ones of all tables with the last IPv4 address, and all of a link that goes down. Where one needs what the link was to
+/// lose, such as the network of its gateway, it stays away, which is not the change's fault.
+pub(crate) fn restore_routes_of_others(
+    netlink: &Netlink,
+    mut before: LinkBefore,
+    is_ours: impl Fn(&Route) -> bool,
+) {
+    let of_others = |route: &Route| route.origin == RouteOrigin::Static && !is_ours(route);
+    before
+        .routes
+        .retain(|route| route.saved().and_then(|saved| saved.route()).is_some_and(|route| of_others(&route)));
+    let link = LinkRef { index: before.index, name: before.name.clone() };
+    let mut failures = Failures::default();
+    routes(netlink, &before, &link, &mut failures);
+    for failure in failures.0 {
+        tracing::warn!(link = before.name, error = failure, "a route of others is lost with what it needs");
+    }
+}
+
 fn addresses_of(netlink: &Netlink, link: &LinkRef) -> Result<Vec<LinkAddress>, crate::netlink::NetlinkError> {
     let mut addresses = netlink.addresses()?;
     addresses.retain(|address| address.link == link.index);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use multinic_core::Vlan;
-use multinic_core::node::observed::{Link, Observed};
+use multinic_core::node::observed::{Link, Observed, Route};
 use multinic_core::node::routing::surplus_rules;
 use multinic_core::node::{Change, Drift, NicTarget, OwnedNic, Step, drift};
 
@@ -25,7 +25,7 @@ use crate::journal::{self, Entry, FileBefore, LinkBefore, RuleBefore, VlanBefore
 use crate::manager::{self, Told};
 use crate::netlink::LinkRef;
 use crate::probes::{Probes, Works};
-use crate::rollback::{changed_link, is_of, restore_lost, roll_back};
+use crate::rollback::{changed_link, is_of, restore_lost, restore_routes_of_others, roll_back};
 use crate::{backups, sysctl};
 
 /// How long the kernel may take to find out whether another host has an address: it asks after up to one second and waits
@@ -228,7 +228,8 @@ impl Host {
             manager::take_from(self.backend, &self.root, &link.name).await?;
             faults::point(Point::ManagerHeld)?;
         }
-        self.take_steps(change).await?;
+        self.take_steps(change, entry).await?;
+        self.spare_others(change, entry);
         self.wait_for_addresses(change).await?;
         self.tell_manager(change, entry).await?;
         faults::point(Point::ManagerAgrees)?;
@@ -241,7 +242,7 @@ impl Host {
         self.commit(change, entry)
     }
 
-    async fn take_steps(&self, change: &Change) -> Result<(), Cause> {
+    async fn take_steps(&self, change: &Change, entry: &Entry) -> Result<(), Cause> {
         let mut link = None;
         if let Some(index) = change.link {
             let links = self.netlink.links()?;
@@ -275,9 +276,9 @@ impl Host {
                 }
                 (Step::OnVlan(vlan, step), Some(_)) => {
                     let mut link = self.vlan(*vlan)?.ok_or(Cause::VlanGone(*vlan))?;
-                    self.take_link_step(change, step, &mut link)?;
+                    self.take_link_step(change, entry, step, &mut link)?;
                 }
-                (step, Some(link)) => self.take_link_step(change, step, link)?,
+                (step, Some(link)) => self.take_link_step(change, entry, step, link)?,
                 (_, None) => return Err(Cause::Gone { mac: change.mac }),
             }
         }
@@ -301,6 +302,27 @@ impl Host {
             manager::forget(self.backend, &self.root, told).await?;
         }
         Ok(())
+    }
+
+    /// What others set over the links stays.
+    fn spare_others(&self, change: &Change, entry: &Entry) {
+        let Some(target) = &change.target else { return };
+        let of_ours: Vec<_> = [Some(target), change.former.target.as_ref()].into_iter().flatten().collect();
+        let tables: Vec<u32> =
+            of_ours.iter().filter_map(|nic| nic.options.source_routing).map(|own| own.table).collect();
+        let routes: Vec<_> = of_ours.iter().flat_map(|nic| nic.routes()).collect();
+        let is_ours = |route: &Route| {
+            tables.contains(&route.table)
+                || routes.iter().any(|ours| ours.is(route))
+                || change
+                    .steps
+                    .iter()
+                    .any(|step| matches!(of_either(step), Step::RemoveRoute(gone) if gone == route))
+        };
+        let links = entry.link.iter().chain(entry.vlans.iter().map(|vlan| &vlan.link));
+        for before in links {
+            restore_routes_of_others(&self.netlink, before.clone(), is_ours);
+        }
     }
 
     /// The link that has the name of a VLAN of ours.
@@ -353,7 +375,13 @@ impl Host {
         Ok(())
     }
 
-    fn take_link_step(&self, change: &Change, step: &Step, link: &mut LinkRef) -> Result<(), Cause> {
+    fn take_link_step(
+        &self,
+        change: &Change,
+        entry: &Entry,
+        step: &Step,
+        link: &mut LinkRef,
+    ) -> Result<(), Cause> {
         let point = match step {
             Step::SetDown => {
                 self.netlink.set_up(link, false)?;
@@ -411,10 +439,15 @@ impl Host {
                 Point::AddRule
             }
             Step::AddAddress(net) => {
-                let without =
-                    |target: &&NicTarget| target.options.no_prefix_route && target.addresses.contains(*net);
-                let prefix_route = change.target.as_ref().filter(without).is_none();
-                self.netlink.add_address(link, *net, prefix_route)?;
+                let ours = change.target.as_ref().filter(|target| target.addresses.contains(*net));
+                match entry.address(link.index, *net).filter(|_| ours.is_none()) {
+                    // One of others that went with ours.
+                    Some(saved) => self.netlink.restore_address(link, &net.to_string(), &saved)?,
+                    None => {
+                        let prefix_route = !ours.is_some_and(|target| target.options.no_prefix_route);
+                        self.netlink.add_address(link, *net, prefix_route)?;
+                    }
+                }
                 Point::AddAddress
             }
             Step::SetUp => {

@@ -158,6 +158,40 @@ fn a_rule_of_ours_goes_whoever_set_it() {
 }
 
 #[test]
+fn what_others_set_stays_when_the_address_or_the_name_is_set_right() {
+    World::unwatched(|world| {
+        world.plug(NIC, "ens5");
+        world.converge(&[with(SOURCED)], &[]);
+        for theirs in [
+            "address add 192.0.2.99/24 dev multinic0 label multinic0:vip",
+            "address add 2001:db8::99/64 dev multinic0 nodad noprefixroute preferred_lft 0",
+            "route add 203.0.113.0/24 dev multinic0 table 77 proto static",
+            "route add 203.0.113.0/25 dev multinic0 metric 7",
+            "-6 route add fd00::/8 via fe80::7 dev multinic0",
+        ] {
+            world.ip(theirs);
+        }
+        let of_others = || {
+            let all = ["-o address show multinic0", "route show table all", "-6 route show"];
+            let all = all.map(|arguments| world.ip(arguments)).concat();
+            let theirs = ["192.0.2.99/24", "2001:db8::99/64", "203.0.113.0/", "fd00::/8"];
+            let found = all.lines().filter(|line| theirs.iter().any(|theirs| line.contains(theirs)));
+            found.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = of_others();
+        // The kernel drops all IPv4 routes of a link with its last address, and that of others with its primary one.
+        let moved = nic_with(SOURCED, nic(NIC, 0, &["192.0.2.11/24", "2001:db8::10/64"], 1450));
+        world.converge(std::slice::from_ref(&moved), &[]);
+        assert_eq!(of_others(), before);
+        // It drops all routes and IPv6 addresses of one that goes down.
+        world.ip("link set multinic0 name stolen0");
+        world.converge(&[moved], &[]);
+        assert_eq!(of_others(), before);
+        world.converge(&[], &[mac(NIC)]);
+    });
+}
+
+#[test]
 fn without_a_prefix_route_the_main_table_does_not_know_the_network() {
     World::unwatched(|world| {
         world.plug(NIC, "ens5");

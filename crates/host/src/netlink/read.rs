@@ -87,6 +87,12 @@ impl Saved {
         text
     }
 
+    /// The route, if it is one over one link.
+    pub fn route(&self) -> Option<Route> {
+        let [route] = routes(&self.payload).ok()?.try_into().ok()?;
+        Some(route)
+    }
+
     /// Whether this is the route that [`Self::to_text`] wrote, apart from what has become of it since.
     pub fn is_same_route(&self, text: &str) -> bool {
         let read = |saved: &Self| {
