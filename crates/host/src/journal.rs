@@ -47,7 +47,7 @@ pub struct Entry {
     pub number: u64,
     /// The NIC.
     pub mac: MacAddr,
-    /// The boot in which it began. After another boot the link has been made anew, from the files.
+    /// The boot in which it began. After another boot the link has been made anew, from the files as they were by then.
     pub boot: String,
     /// The link before, if there was one to be changed.
     pub link: Option<LinkBefore>,

@@ -7,12 +7,13 @@
 //! * [`netlink`]: the kernel's links, addresses and routes.
 //! * [`backend`]: the files for the next boot, of each of five network managers.
 //! * [`manager`]: what the one that runs is told.
-//! * `transaction`, `rollback`, [`journal`], [`state`]: old or new, never between.
+//! * `transaction`, `rollback`, `another_boot`, [`journal`], [`state`]: old or new, never between.
 //! * [`probes`]: what worked before a change works after it. [`guard`]: who restores a NIC when we die.
 //! * [`survey`], [`claims`]: what others have configured there.
 //! * [`files`]: files that are whole or not there.
 //! * [`faults`]: where a test can break it.
 
+mod another_boot;
 pub mod backend;
 pub mod backups;
 pub mod claims;

@@ -3,11 +3,13 @@
 //! It can be begun again after having been interrupted at any point, since it looks at what is there and changes only
 //! what differs. What fails does not keep the rest from being done.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin, Setting};
 use multinic_core::{MacAddr, Vlan};
 
+use crate::another_boot::as_of_this_boot;
 use crate::faults::{self, Point};
 use crate::files::{FileError, HostRoot};
 use crate::journal::{self, Entry, FileBefore, LinkBefore, RuleBefore, VlanBefore};
@@ -46,6 +48,7 @@ impl Failures {
 pub(crate) fn roll_back(ground: Ground<'_>, entry: &Entry) -> Result<(), Vec<String>> {
     let mut failures = Failures::default();
     failures.take(faults::point(Point::RollbackBegun));
+    let entry = &*failures.take(as_of_this_boot(ground, entry)).unwrap_or(Cow::Borrowed(entry));
     let link = failures.take(changed_link(ground, entry)).flatten();
     if let Some((before, state)) = link {
         made_vlans(ground, entry, before, &mut failures);
@@ -75,7 +78,7 @@ pub(crate) fn changed_link<'a>(
     entry: &'a Entry,
 ) -> Result<Option<(&'a LinkBefore, LinkState)>, crate::HostError> {
     let Some(before) = &entry.link else { return Ok(None) };
-    // The kernel that was changed is gone with its boot.
+    // The kernel that was changed is gone with its boot, and this one was made nothing of.
     if journal::boot()? != entry.boot {
         return Ok(None);
     }

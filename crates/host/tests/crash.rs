@@ -24,7 +24,7 @@ use multinic_host::backend::Backend;
 use multinic_host::faults::{self, Point};
 use multinic_host::{Host, Recovery};
 use multinic_testbed::node::NewRoute;
-use support::{NIC, World, block_on, mac, net, nic, nic_with, options, pass};
+use support::{NIC, OTHER_NIC, World, block_on, mac, net, nic, nic_with, options, pass};
 
 /// What the program that may die is to do: a [`Scenario`], or `recover`.
 const JOB: &str = "MULTINIC_TEST_JOB";
@@ -285,20 +285,69 @@ fn a_change_after_a_crash_settles_that_first_and_is_planned_again() {
     });
 }
 
+/// What a boot makes of the NIC, whose journal entry is of an earlier boot then.
+fn boots(world: &World, addresses: &[&str], table: u32) {
+    world.switch.unplug(mac(NIC)).unwrap();
+    // Under its old index, another NIC.
+    world.plug(OTHER_NIC, "ens6");
+    world.plug(NIC, "multinic0");
+    world.ip("link set multinic0 up");
+    for address in addresses {
+        world.ip(&format!("address add {address} dev multinic0"));
+    }
+    world.ip(&format!("route add 192.0.2.0/24 dev multinic0 table {table} metric 100"));
+    let entry = format!("var/lib/multinic/journal/{}", world.journal()[0]);
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let another = world.read(&entry).unwrap().replace(boot.trim(), "another boot");
+    world.write(&entry, &another, 0o600);
+}
+
 #[test]
-fn after_another_boot_only_files_are_rolled_back() {
+fn what_another_boot_made_of_the_new_files_is_rolled_back_with_them() {
     World::with(|world| {
         Scenario::Create.prepare(world);
-        let files = |world: &World| world.observed().files;
-        let old = files(world);
-        assert!(dies(world, "create", "step.remove_file=kill"));
-        let entry = format!("var/lib/multinic/journal/{}", world.journal()[0]);
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        let another = world.read(&entry).unwrap().replace(boot.trim(), "another boot");
-        world.write(&entry, &another, 0o600);
+        let old = world.observed();
+        assert!(dies(world, "create", "verify.done=kill"));
+        boots(world, &["192.0.2.10/24", "2001:db8::10/64"], 300);
         recover(world);
-        assert_eq!(files(world), old);
-        assert_eq!(world.link(NIC).name, "multinic0");
+        let now = world.observed();
+        assert_eq!((now.files, now.rules), (old.files, old.rules));
+        let link = world.link(NIC);
+        assert_eq!((link.name.as_str(), link.mtu, link.up), ("ens5", 1500, true));
+        assert!(world.addresses(NIC).is_empty());
+        assert!(now.other_tables.iter().all(|route| route.link != link.index));
+        // So it is as free as it was.
+        Scenario::Create.converge(world);
+    });
+    World::with(|world| {
+        Scenario::Change.prepare(world);
+        world.ip("address del 192.0.2.99/24 dev multinic0");
+        world.ip("route del default dev multinic0");
+        let old = world.ours();
+        assert!(dies(world, "change", "verify.done=kill"));
+        boots(world, &["192.0.2.11/24", "2001:db8::11/64", "2001:db8::10/64"], 400);
+        world.node.add_altname("multinic0", "ens5").unwrap();
+        world.node.add_altname("multinic0", "enp0s5").unwrap();
+        world.switch.unplug(mac(OTHER_NIC)).unwrap();
+        recover(world);
+        let altnames_apart = |text: String| text.replace(r#"["ens5", "enp0s5"]"#, r#"["enp0s5", "ens5"]"#);
+        assert_eq!(altnames_apart(world.ours()), altnames_apart(old));
+        Scenario::Change.converge(world);
+    });
+}
+
+#[test]
+fn what_another_boot_made_of_the_old_files_stays() {
+    World::with(|world| {
+        Scenario::Change.prepare(world);
+        let old = world.observed().files;
+        assert!(dies(world, "change", "step.add_address=kill"));
+        boots(world, &["192.0.2.10/24", "2001:db8::10/64", "192.0.2.98/24"], 300);
+        let live = || world.ip("address show multinic0") + &world.ip("route show table 300");
+        let before = live().replace(" tentative", "");
+        recover(world);
+        assert_eq!(world.observed().files, old);
+        assert_eq!(live().replace(" tentative", ""), before);
     });
 }
 

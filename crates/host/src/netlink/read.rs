@@ -87,6 +87,29 @@ impl Saved {
         text
     }
 
+    /// The same address on another link.
+    pub fn address_on(&self, link: u32) -> Option<Self> {
+        let mut payload = self.payload.clone();
+        payload.get_mut(4..8)?.copy_from_slice(&link.to_ne_bytes());
+        Some(Self { payload })
+    }
+
+    /// The same route over another link, if it is one over one link.
+    pub fn route_on(&self, link: u32) -> Option<Self> {
+        const RTA_OIF: u16 = 4;
+        let mut payload = self.payload.clone();
+        let (mut at, mut found) = (12, false);
+        for nla in NlasIterator::new(self.payload.get(at..)?) {
+            let nla = nla.ok()?;
+            if nla.kind() == RTA_OIF {
+                payload.get_mut(at + 4..at + 8)?.copy_from_slice(&link.to_ne_bytes());
+                found = true;
+            }
+            at += (4 + nla.value().len()).next_multiple_of(4);
+        }
+        found.then_some(Self { payload })
+    }
+
     /// The route, if it is one over one link.
     pub fn route(&self) -> Option<Route> {
         let [route] = routes(&self.payload).ok()?.try_into().ok()?;
