@@ -149,7 +149,7 @@ impl Host {
     /// Where the manager runs and cannot be told, or the kernel refuses.
     pub async fn leave_to_manager(&self, link: &Link) -> Result<(), HostError> {
         let told = Told { files: &[], held: true };
-        manager::give_back(self.backend, &self.root, Some(&link.name), told).await?;
+        manager::give_back(self.backend, &self.root, &[LinkRef::from(link)], told).await?;
         // It takes up what is down only when it finds it for the first time.
         if manager::has_a_hand_on(self.backend, &self.root, &link.name, None).await? {
             self.netlink.set_up(&LinkRef::from(link), true)?;

@@ -17,7 +17,7 @@ use multinic_core::node::routing::surplus_rules;
 use multinic_core::node::{Change, Drift, NicTarget, OwnedNic, Step, drift};
 
 use crate::backend::{Backend, Rendered, held, places};
-use crate::error::{ApplyError, Cause, Rollback};
+use crate::error::{ApplyError, Cause, HostError, Rollback};
 use crate::faults::{self, Point};
 use crate::files::FileCopy;
 use crate::host::Host;
@@ -567,14 +567,33 @@ impl Host {
                 tracing::warn!(link = %vlan, %error, "the network manager does not forget the VLAN");
             }
         }
-        let rolled_back = roll_back(self.ground(), entry);
+        let mut rolled_back = roll_back(self.ground(), entry);
         let files = entry.paths();
         let told = Told { files: &files, held: entry.held };
-        let link = entry.link.as_ref().map(|link| link.name.as_str());
-        let given_back = manager::give_back(self.backend, &self.root, link, told).await;
+        let given_back = match self.links_of(entry) {
+            Ok(links) => manager::give_back(self.backend, &self.root, &links, told).await,
+            Err(error) => {
+                rolled_back = Err([rolled_back.err().unwrap_or_default(), vec![error.to_string()]].concat());
+                Ok(false)
+            }
+        };
+        if rolled_back.is_ok() && matches!(given_back, Ok(true)) {
+            rolled_back = roll_back(self.ground(), entry);
+        }
         let mut failures = rolled_back.err().unwrap_or_default();
         failures.extend(given_back.err().map(|error| error.to_string()));
         if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+
+    /// The NIC of a change, and the VLANs on it that the change was about, as far as they are there.
+    fn links_of(&self, entry: &Entry) -> Result<Vec<LinkRef>, HostError> {
+        let links = self.netlink.links()?;
+        let nic = links.iter().find(|link| !link.stacked && is_of(link, entry.mac));
+        let vlans = entry
+            .vlans
+            .iter()
+            .filter_map(|vlan| links.iter().find(|link| link.name == vlan.link.name && link.vlan.is_some()));
+        Ok(nic.into_iter().chain(vlans).map(LinkRef::from).collect())
     }
 
     /// Brings an interrupted change to an end: nothing is left to be done if it was made, else it is rolled back.

@@ -15,6 +15,7 @@
 mod support;
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -116,13 +117,25 @@ impl Node {
         }
     }
 
-    #[track_caller]
-    fn converge(&self, wanted: &str) {
-        let own = self.state_of("eth0");
+    fn worker(&self, wanted: &str) -> Command {
         let program = std::env::current_exe().unwrap();
         let program = Path::new("/opt/multinic").join(program.file_name().unwrap());
         let mut command = self.guest.command(program.to_str().unwrap()).unwrap();
         command.args(["worker", "--exact", "--nocapture"]).env(JOB, wanted);
+        command
+    }
+
+    /// A change that fails, or is killed, at a point.
+    fn fail(&self, wanted: &str, fault: &str) {
+        let mut command = self.worker(wanted);
+        let output = command.env(multinic_host::faults::VARIABLE, fault).output().unwrap();
+        assert!(!output.status.success());
+    }
+
+    #[track_caller]
+    fn converge(&self, wanted: &str) {
+        let own = self.state_of("eth0");
+        let mut command = self.worker(wanted);
         if let Some(backend) = self.backend {
             command.env(BACKEND, backend.name());
         }
@@ -241,13 +254,8 @@ fn network_manager_gets_a_nic_back_after_a_failed_change() {
     };
     plug(&mut node.guest, NIC, "ens9");
     node.wait("the taking of ens9", || node.nmcli("ens9").1.starts_with("Wired connection"));
-    let program = std::env::current_exe().unwrap();
-    let program = Path::new("/opt/multinic").join(program.file_name().unwrap());
     for (act, point) in [("fail", "verify.done"), ("kill", "manager.agrees"), ("kill", "manager.held")] {
-        let mut command = node.guest.command(program.to_str().unwrap()).unwrap();
-        command.args(["worker", "--exact", "--nocapture"]).env(JOB, format!("{NIC},0,1450,192.0.2.10/24"));
-        command.env(multinic_host::faults::VARIABLE, format!("{point}={act}"));
-        assert!(!command.output().unwrap().status.success());
+        node.fail(&format!("{NIC},0,1450,192.0.2.10/24"), &format!("{point}={act}"));
         // The next start, if not the failed one itself.
         node.converge("");
         node.wait("the taking of ens9", || node.nmcli("ens9").1.starts_with("Wired connection"));
@@ -256,6 +264,30 @@ fn network_manager_gets_a_nic_back_after_a_failed_change() {
     }
     node.converge(&format!("{NIC},0,1450,192.0.2.10/24"));
     assert!(node.agrees("multinic0"));
+}
+
+#[test]
+#[ignore = "needs root and builds a file system"]
+fn network_manager_has_a_nic_as_before_after_a_failed_update() {
+    let Some(mut node) = Node::new(Release::Trixie, NetworkManagement::NetworkManager, OWN_PROFILE) else {
+        return;
+    };
+    plug(&mut node.guest, NIC, "ens9");
+    node.converge(&format!("{NIC},0,1450,192.0.2.10/24"));
+    assert!(node.agrees("multinic0"));
+    let device = node.run("nmcli", &["-g", "GENERAL.DBUS-PATH", "device", "show", "multinic0"]);
+    node.run("ip", &["addr", "add", "192.0.2.200/32", "dev", "multinic0"]);
+    for act in ["fail", "kill"] {
+        node.fail(&format!("{NIC},0,1450,192.0.2.20/24"), &format!("verify.done={act}"));
+        node.converge("");
+        let manager = "org.freedesktop.NetworkManager";
+        let interface = format!("{manager}.Device");
+        let call = ["call", manager, device.trim(), &interface, "GetAppliedConnection", "u", "0"];
+        let applied = node.run("busctl", &call);
+        assert!(applied.contains("192.0.2.10") && !applied.contains("192.0.2.20"), "{applied}");
+        assert!(node.agrees("multinic0"));
+        assert!(node.shows("multinic0", &["192.0.2.10/24", "192.0.2.200/32"]));
+    }
 }
 
 #[test]
@@ -375,6 +407,31 @@ fn networkd_reads_its_files_again_only_where_it_spares_what_others_set() {
         node.guest.reboot().unwrap();
         node.wait("multinic0 after a boot", || status(&node, "multinic0").contains("10-multinic0.network"));
         node.wait("its address", || node.shows("multinic0", &["192.0.2.10/24", "mtu 1450"]));
+    }
+}
+
+#[test]
+#[ignore = "needs root and builds a file system"]
+fn networkd_has_a_nic_as_before_after_a_failed_update() {
+    let Some(mut node) = Node::new(Release::Trixie, NetworkManagement::Networkd, OWN_NETWORK) else { return };
+    node.guest.write("/etc/systemd/networkd.conf.d/spare.conf", SPARE, 0o644).unwrap();
+    plug(&mut node.guest, NIC, "ens9");
+    node.converge(&format!("{NIC},0,1450,192.0.2.10/24"));
+    node.guest.reboot().unwrap();
+    let status = |node: &Node| node.run("networkctl", &["--no-pager", "status", "multinic0"]);
+    let has_it = |node: &Node| {
+        let status = status(node);
+        status.contains("10-multinic0.network") && status.contains("(configured)")
+    };
+    node.wait("multinic0 after a boot", || has_it(&node) && node.shows("multinic0", &["192.0.2.10/24"]));
+    for act in ["fail", "kill"] {
+        node.fail(&format!("{NIC},0,1450,192.0.2.20/24"), &format!("verify.done={act}"));
+        node.converge("");
+        assert!(node.shows("multinic0", &["192.0.2.10/24"]) && !node.shows("multinic0", &["192.0.2.20/24"]));
+        // As it does by itself when a carrier comes back.
+        node.run("networkctl", &["reconfigure", "multinic0"]);
+        node.wait("its address again", || has_it(&node) && node.shows("multinic0", &["192.0.2.10/24"]));
+        assert!(!node.shows("multinic0", &["192.0.2.20/24"]), "{}", status(&node));
     }
 }
 

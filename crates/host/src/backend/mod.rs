@@ -192,6 +192,11 @@ pub fn uuid_of_vlan(target: &NicTarget, vlan: Vlan) -> String {
     format!("6d756c74-696e-8{:03x}-81{:02x}-{mac}", vlan.id.number(), vlan.interface.slot().number())
 }
 
+/// Whether a UUID is one of those.
+pub fn is_ours(uuid: &str) -> bool {
+    uuid.starts_with("6d756c74-696e-8")
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Write;

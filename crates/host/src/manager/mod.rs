@@ -18,6 +18,7 @@ use multinic_core::node::NicTarget;
 
 use crate::backend::Backend;
 use crate::files::HostRoot;
+use crate::netlink::LinkRef;
 
 pub mod bus;
 pub mod network_manager;
@@ -159,15 +160,17 @@ pub(crate) async fn forget(backend: Backend, root: &HostRoot, told: Told<'_>) ->
     }
 }
 
-/// Tells the manager that files and link are as they were before a change.
+/// Tells the manager that files and links are as they were before a change. Says whether it has made a link anew by that,
+/// which is to be looked at again then.
 pub(crate) async fn give_back(
     backend: Backend,
     root: &HostRoot,
-    link: Option<&str>,
+    links: &[LinkRef],
     told: Told<'_>,
-) -> Result<(), ManagerError> {
+) -> Result<bool, ManagerError> {
     match backend {
-        Backend::NetworkManager | Backend::Ifcfg => network_manager::give_back(root, link, told).await,
-        Backend::Netplan | Backend::Networkd | Backend::Wicked => Ok(()),
+        Backend::NetworkManager | Backend::Ifcfg => network_manager::give_back(root, links, told).await,
+        Backend::Networkd => networkd::give_back(root, links, told).await,
+        Backend::Netplan | Backend::Wicked => Ok(false),
     }
 }

@@ -16,8 +16,9 @@ use zbus::{ObjectPath, OwnedObjectPath, Variant};
 use super::bus::{Bus, BusError, Object};
 use super::{LONGEST, ManagerError, PAUSE, Told};
 use crate::backend::places::{self, Kind};
-use crate::backend::{uuid, uuid_of_vlan};
+use crate::backend::{is_ours, uuid, uuid_of_vlan};
 use crate::files::HostRoot;
+use crate::netlink::LinkRef;
 
 const SERVICE: &str = "org.freedesktop.NetworkManager";
 const ROOT: Object<'static> =
@@ -179,20 +180,35 @@ pub(crate) async fn forget(root: &HostRoot, told: Told<'_>) -> Result<(), Manage
     Ok(manager.load(told.files).await?)
 }
 
-/// Makes it read files again that are as they were, and gives a link back that it had let go of.
+/// Makes it read files again that are as they were, and have links so that are active with our profiles; and gives the NIC
+/// back that it had let go of, as the first of the links.
 pub(crate) async fn give_back(
     root: &HostRoot,
-    link: Option<&str>,
+    links: &[LinkRef],
     told: Told<'_>,
-) -> Result<(), ManagerError> {
-    let Some(manager) = NetworkManager::running(root).await? else { return Ok(()) };
+) -> Result<bool, ManagerError> {
+    let Some(manager) = NetworkManager::running(root).await? else { return Ok(false) };
     manager.load(told.files).await?;
-    if let Some(link) = link.filter(|_| told.held)
-        && let Some(device) = manager.device(link).await?
-    {
-        manager.set_managed(&device, true).await?;
+    let mut held = told.held;
+    let mut made_anew = false;
+    for link in links {
+        let Some(device) = manager.device(&link.name).await? else { continue };
+        if std::mem::take(&mut held) {
+            manager.set_managed(&device, true).await?;
+            continue;
+        }
+        let Standing { state, profile } = manager.standing(&device).await?;
+        let Some(profile) = profile.filter(|profile| state == ACTIVATED && is_ours(profile)) else {
+            continue;
+        };
+        if told.files.iter().any(|path| is_profile(path)) {
+            manager.reapply(&device).await?;
+            let agrees = |standing: &Standing| standing.is_activated_with(&profile);
+            manager.await_standing(&device, &link.name, agrees).await?;
+            made_anew = true;
+        }
     }
-    Ok(())
+    Ok(made_anew)
 }
 
 fn is_profile(path: &Path) -> bool {

@@ -13,6 +13,7 @@ use super::bus::{Bus, Object};
 use super::{LONGEST, ManagerError, PAUSE, Told};
 use crate::backend::places::Kind;
 use crate::files::HostRoot;
+use crate::netlink::LinkRef;
 use crate::survey;
 
 const SERVICE: &str = "org.freedesktop.network1";
@@ -39,26 +40,9 @@ pub(crate) async fn adopt(
     if *file == Path::new("/").join(&ours) && !told.files.contains(&ours) {
         return Ok(());
     }
-    let Some(bus) = Bus::connect(root).await? else { return Ok(()) };
-    if !bus.has_owner(SERVICE).await? {
+    if !reload(root, file).await? {
         return Ok(());
     }
-    let Networkd { keeps_routes, keeps_rules } = survey::networkd(root);
-    if (keeps_routes, keeps_rules) != (Setting::InEffect, Setting::InEffect) {
-        tracing::warn!(
-            interface_name = %name,
-            path = %file.display(),
-            "systemd-networkd manages the interface by another file or an earlier text, and is not told before the next \
-             boot: reading its files again, it would drop rules and routes that others set"
-        );
-        return Ok(());
-    }
-    let manager = Object {
-        service: SERVICE,
-        path: "/org/freedesktop/network1",
-        interface: "org.freedesktop.network1.Manager",
-    };
-    let _: () = bus.call(manager, "Reload", &()).await?;
     let ours = Path::new("/").join(ours);
     let deadline = Instant::now() + LONGEST;
     loop {
@@ -73,6 +57,60 @@ pub(crate) async fn adopt(
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Makes it forget what it read of a change that is rolled back, if it has a link by a file of that: it would set it again
+/// at the next carrier.
+pub(crate) async fn give_back(
+    root: &HostRoot,
+    links: &[LinkRef],
+    told: Told<'_>,
+) -> Result<bool, ManagerError> {
+    let touched: Vec<PathBuf> = told.files.iter().map(|path| Path::new("/").join(path)).collect();
+    let mut made_anew = false;
+    for link in links {
+        let Some(file) = link_state(root, link.index).file.filter(|file| touched.contains(file)) else {
+            continue;
+        };
+        made_anew = made_anew || reload(root, &file).await?;
+        if !made_anew {
+            return Ok(false);
+        }
+        let settled = |now: &LinkState| match &now.file {
+            Some(now_by) => *now_by != file || now.admin == "configured",
+            None => true,
+        };
+        let deadline = Instant::now() + LONGEST;
+        // Without a carrier it goes no further; what it knows is what it read.
+        while !settled(&link_state(root, link.index)) && Instant::now() < deadline {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(made_anew)
+}
+
+/// Makes it read all its files again. Says whether it was told to.
+async fn reload(root: &HostRoot, file: &Path) -> Result<bool, ManagerError> {
+    let Some(bus) = Bus::connect(root).await? else { return Ok(false) };
+    if !bus.has_owner(SERVICE).await? {
+        return Ok(false);
+    }
+    let Networkd { keeps_routes, keeps_rules } = survey::networkd(root);
+    if (keeps_routes, keeps_rules) != (Setting::InEffect, Setting::InEffect) {
+        tracing::warn!(
+            path = %file.display(),
+            "systemd-networkd manages an interface of ours by another file or an earlier text, and is not told before the \
+             next boot: reading its files again, it would drop rules and routes that others set"
+        );
+        return Ok(false);
+    }
+    let manager = Object {
+        service: SERVICE,
+        path: "/org/freedesktop/network1",
+        interface: "org.freedesktop.network1.Manager",
+    };
+    let _: () = bus.call(manager, "Reload", &()).await?;
+    Ok(true)
 }
 
 /// The file by which it has a link, if that is not ours.
