@@ -128,10 +128,17 @@ lint: fmt-check ## Check formatting, lints, documentation, and scripts (needs sh
 .PHONY: fmt
 fmt: ## Format the code
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: fmt-check
 fmt-check:
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
+
+FUZZ_SECONDS ?= 10
+.PHONY: fuzz
+fuzz: ## Feed damaged input to every parser of outside text: make fuzz FUZZ_SECONDS=60
+	fuzz/run.sh $(FUZZ_SECONDS)
 
 .PHONY: deny
 deny: ## Check licences, sources and duplicates of the dependencies (needs cargo-deny)

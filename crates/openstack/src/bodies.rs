@@ -11,6 +11,9 @@ use crate::neutron::{networks::NETWORK, ports, subnets::SUBNET};
 use crate::paging::{Link, rows_of};
 use crate::{CloudError, RequestError, nova};
 
+/// What a request had in it that must not be shown of its answer.
+pub const SECRET: &str = "kept-to-oneself";
+
 /// A list of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listed {
@@ -57,7 +60,7 @@ pub fn readable(what: Listed, body: &[u8]) -> Result<(usize, bool), RequestError
 pub fn token(body: &[u8]) -> Result<(), CloudError> {
     let mut answer = Answer::of_body(body);
     answer.headers.insert("x-subject-token", reqwest::header::HeaderValue::from_static("token"));
-    let catalog = grant(&answer, &SecretString::from("secret"), None)?.catalog;
+    let catalog = grant(&answer, &SecretString::from(SECRET), None)?.catalog;
     let network = catalog.choose("network", "public", Some("RegionOne"));
     let compute = catalog.choose("compute", "public", None);
     let _ = (network.map(|url| neutron_base(&url)), compute.map(|url| nova_base(&url)));
@@ -74,5 +77,5 @@ pub fn provider(key: &Key, body: &[u8]) -> Result<(), CloudError> {
 
 /// What an error shows of a body that came with it.
 pub fn excerpt(content_type: Option<&str>, body: &[u8]) -> Excerpt {
-    Excerpt::of(content_type, body, &[&SecretString::from("secret")])
+    Excerpt::of(content_type, body, &[&SecretString::from(SECRET)])
 }

@@ -236,12 +236,13 @@ impl<'a> Cluster<'a> {
         });
     }
 
-    /// Writes to the status, as somebody else may.
-    pub fn patch_status(&self, patch: &Value) {
+    /// Writes to the status, as somebody else may, and returns it as it was then.
+    pub fn patch_status(&self, patch: &Value) -> Value {
         run(async {
             let patch = Patch::Merge(json!({ "status": patch }));
-            self.objects().patch_status(&self.node, &PatchParams::default(), &patch).await.unwrap();
-        });
+            let patched = self.objects().patch_status(&self.node, &PatchParams::default(), &patch).await;
+            serde_json::to_value(patched.unwrap()).unwrap()["status"].clone()
+        })
     }
 
     pub fn is_defined(&self) -> bool {
