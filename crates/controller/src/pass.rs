@@ -360,8 +360,9 @@ impl Controller {
         configs: &Configs,
         confirmed: &BTreeSet<String>,
     ) -> Result<Conclusion, StoreError> {
-        let published = self.timed("published", self.store.published()).await?;
         let mut fleet = merge(self.standings(configs));
+        let wished = |port: &str| fleet.wishes.get(port).map(|wish| Arc::clone(&wish.wanted.interface));
+        let published = self.timed("published", self.store.published_beside(&wished)).await?;
         fleet.deleted.clone_from(&configs.deleted);
         let mut asked = candidates(&fleet, &published, configs.listing);
         // A cloud that has not answered yet would not answer this either.

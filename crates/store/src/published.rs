@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use multinic_core::ids::Interner;
@@ -24,13 +25,16 @@ const REMEMBERED: &str = "SELECT 0, node_name, macaddress, slot FROM multi_slot 
 const HASHES: &str = "SELECT cr_namespace, cr_name, spec_hash FROM cr_state";
 
 /// One consistent read, within a transaction of the caller's.
-pub(crate) async fn read(session: &mut Session) -> Result<Published, StoreError> {
+pub(crate) async fn read(
+    session: &mut Session,
+    known: &(dyn Fn(&str) -> Option<Arc<Interface>> + Sync),
+) -> Result<Published, StoreError> {
     let mut published = Published { revision: revision(session).await?, ..Published::default() };
     let mut names = Interner::default();
     let mut nodes = HashMap::new();
     session
         .each_row("reading multi_interface", INTERFACES, Vec::new(), &mut |row| {
-            published.interfaces.extend(interface(row, &mut names, &mut nodes)?);
+            published.interfaces.extend(interface(row, known, &mut names, &mut nodes)?);
             Ok(())
         })
         .await?;
@@ -80,13 +84,14 @@ async fn revision(session: &mut Session) -> Result<Option<u64>, StoreError> {
 
 fn interface(
     row: &Row<'_>,
+    known: &(dyn Fn(&str) -> Option<Arc<Interface>> + Sync),
     names: &mut Interner,
     nodes: &mut HashMap<Box<str>, Option<NodeName>>,
 ) -> Result<Option<PublishedInterface>, RowError> {
     let cells = Cells { table: "multi_interface", row };
     let node_text = row.text(1)?.unwrap_or_default();
-    let known = nodes.get(node_text).cloned();
-    let node = known.unwrap_or_else(|| {
+    let node = nodes.get(node_text).cloned();
+    let node = node.unwrap_or_else(|| {
         let node: Option<NodeName> = node_text.parse().ok();
         nodes.insert(node_text.into(), node.clone());
         node
@@ -124,6 +129,8 @@ fn interface(
         }
         Err(error) => return Err(cells.wrong("macaddress", error.to_string())),
     };
+    let port = row.text(6)?.unwrap_or_default();
+    let beside = known(port);
     let mut item = PublishedInterface {
         node,
         owner: ConfigKey {
@@ -132,7 +139,7 @@ fn interface(
         },
         slot,
         verified,
-        port: row.text(6)?.unwrap_or_default().into(),
+        port: beside.as_ref().map_or_else(|| port.into(), |beside| beside.port.clone()),
         mac,
         subnet: names.get(row.text(8)?.unwrap_or_default()),
         device: optional(9)?.filter(|text| !is_placeholder(text)).map(|text| names.get(text)),
@@ -140,7 +147,8 @@ fn interface(
         network: optional(11)?.map(|text| names.get(text)),
         interface: None,
     };
-    item.interface = content(&cells, &item)?.map(Into::into);
+    item.interface = content(&cells, &item)?
+        .map(|read| beside.filter(|beside| **beside == read).unwrap_or_else(|| Arc::new(read)));
     Ok(Some(item))
 }
 

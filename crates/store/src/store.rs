@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multinic_core::ConfigKey;
 use multinic_core::published::{Publication, Published};
+use multinic_core::{ConfigKey, Interface};
 
 use crate::error::{Place, StoreError};
 use crate::mark::{Mark, Marker};
@@ -48,9 +48,18 @@ impl Store {
     /// Rows of older programs may lack parts: their `interface` is none. A row whose node name no node can have is
     /// left out with a warning, since no agent can ask for it.
     pub async fn published(&self) -> Result<Published, StoreError> {
+        self.published_beside(&|_| None).await
+    }
+
+    /// The same beside interfaces that are `known` by their ports: what is equal is shared with them, and takes no memory of
+    /// its own.
+    pub async fn published_beside(
+        &self,
+        known: &(dyn Fn(&str) -> Option<Arc<Interface>> + Sync),
+    ) -> Result<Published, StoreError> {
         let mut session = self.session().await?;
         session.begin_read().await?;
-        let published = crate::published::read(&mut session).await?;
+        let published = crate::published::read(&mut session, known).await?;
         session.commit().await?;
         Ok(published)
     }

@@ -23,7 +23,7 @@ use super::places::{Places, Standing};
 use super::project::{Projection, project};
 use super::reconciler::sooner;
 use super::removals::Removals;
-use super::rounds::{LEAST_RETRY, Place, Progress, Round, Rounds};
+use super::rounds::{LEAST_RETRY, Place, Progress, Rounds, Sent};
 use crate::inventory::Inventory;
 use crate::inventory::reports::Reports;
 use crate::sinks::{Delivery, NodeWish, SinkError, ViolaSink};
@@ -214,7 +214,12 @@ impl Deliverer {
             }
             if let Err(error) = &sink {
                 for wish in wishes {
-                    self.memory.rounds.refuse(place, wish, error, self.error_interval);
+                    self.memory.rounds.refuse(
+                        place,
+                        (&wish.config.node, wish.fingerprint()),
+                        error,
+                        self.error_interval,
+                    );
                 }
             }
             sinks.push((sink.ok().flatten(), held));
@@ -263,20 +268,17 @@ impl Deliverer {
     async fn settle_rounds(
         &mut self,
         store: &Store,
-        rounds: Vec<(Place, Round)>,
+        rounds: Vec<(Place, Vec<Sent>)>,
         removed: &[Removed],
         done: &mut Delivered,
     ) -> Result<(), StoreError> {
         let (mut free, mut clean) = (Vec::new(), BTreeSet::new());
         for (place, round) in rounds {
             self.memory.rounds.settle(&place, &round, self.error_interval);
-            let Round { wishes, results } = round;
-            let wanted: HashMap<&NodeName, &Arc<NodeWish>> =
-                wishes.iter().map(|wish| (&wish.config.node, wish)).collect();
             let location = self.location(&place);
             let mut ailing = false;
-            for (node, result) in results {
-                let Some(wish) = wanted.get(&node) else { continue };
+            for Sent { node, fingerprint, interfaces, result } in round {
+                let is_tombstone = interfaces == 0;
                 self.metrics.delivered(place.kind(), word(&result));
                 let delivery = match result {
                     Ok(delivery) => delivery,
@@ -286,7 +288,7 @@ impl Deliverer {
                         continue;
                     }
                 };
-                if wish.is_tombstone() && delivery != Delivery::Releasing {
+                if is_tombstone && delivery != Delivery::Releasing {
                     done.buried.extend(location.clone().map(|location| (location, node.clone())));
                 }
                 match &place {
@@ -313,15 +315,15 @@ impl Deliverer {
                         continue;
                     }
                     Place::Viola { .. } => {
-                        if wish.is_tombstone() && delivery == Delivery::Removed {
+                        if is_tombstone && delivery == Delivery::Removed {
                             done.gone.insert(node.clone());
                         }
-                        if !wish.is_tombstone() {
-                            self.memory.posted.insert((place.clone(), node.clone()), wish.fingerprint());
+                        if !is_tombstone {
+                            self.memory.posted.insert((place.clone(), node.clone()), fingerprint);
                         }
                     }
                 }
-                done.written.push((node, wish.config.interfaces.len()));
+                done.written.push((node, interfaces));
             }
             if let Place::Kubernetes(target) = &place
                 && let Some(cluster) = self.memory.sinks.get_mut(target)

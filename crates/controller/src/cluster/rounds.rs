@@ -1,7 +1,7 @@
 //! Deliveries to places, each round a task of its own. A node that was refused is tried again after a time that doubles, and
 //! in rounds apart from the others, so that neither it nor a place that does not answer holds up anybody else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,11 +37,15 @@ pub(super) enum Sink {
     Viola(Arc<ViolaSink>),
 }
 
-/// Wishes on their way to a place, and what became of them.
+/// A node that was sent to a place, and what became of it. Not the wish itself: while a round waits to be taken in, the next
+/// pass may be planning for the whole fleet.
 #[derive(Debug)]
-pub(super) struct Round {
-    pub wishes: Vec<Arc<NodeWish>>,
-    pub results: Vec<(NodeName, Result<Delivery, SinkError>)>,
+pub(super) struct Sent {
+    pub node: NodeName,
+    pub fingerprint: u64,
+    /// How many NICs it is to have; none is a tombstone.
+    pub interfaces: usize,
+    pub result: Result<Delivery, SinkError>,
 }
 
 /// How a wish stands that was to be delivered.
@@ -58,7 +62,7 @@ pub(super) enum Progress<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     /// By place, and whether it is for those that were refused there before.
-    errands: Errands<(Place, bool), (Place, bool), Round>,
+    errands: Errands<(Place, bool), (Place, bool), Vec<Sent>>,
     refused: BTreeMap<Place, BTreeMap<NodeName, Refused>>,
     /// What was taken since this delivery began, by fingerprint.
     taken: BTreeMap<Place, BTreeMap<NodeName, u64>>,
@@ -130,7 +134,7 @@ impl Sink {
         }
     }
 
-    async fn deliver(&self, place: &Place, wishes: Vec<Arc<NodeWish>>) -> Round {
+    async fn deliver(&self, place: &Place, wishes: Vec<Arc<NodeWish>>) -> Vec<Sent> {
         let results = match (self, place) {
             (Self::Viola(sink), Place::Viola { provider, .. }) => {
                 sink.deliver(Some(provider.as_str()).filter(|it| !it.is_empty()), &wishes).await
@@ -142,7 +146,14 @@ impl Sink {
                 sink.deliver(&wishes, ledger).await
             }
         };
-        Round { wishes, results }
+        let wanted: HashMap<&NodeName, &NodeWish> =
+            wishes.iter().map(|wish| (&wish.config.node, &**wish)).collect();
+        let sent = results.into_iter().filter_map(|(node, result)| {
+            let wish = wanted.get(&node)?;
+            let (fingerprint, interfaces) = (wish.fingerprint(), wish.config.interfaces.len());
+            Some(Sent { node, fingerprint, interfaces, result })
+        });
+        sent.collect()
     }
 }
 
@@ -218,13 +229,13 @@ impl Rounds {
     }
 
     /// What has come; waits a moment for the rest.
-    pub async fn collect(&mut self) -> Vec<(Place, Round)> {
+    pub async fn collect(&mut self) -> Vec<(Place, Vec<Sent>)> {
         let rounds = self.errands.collect(Some(TURN)).await;
         rounds.into_iter().map(|((place, _), round)| (place, round)).collect()
     }
 
     /// What has come.
-    pub fn take(&mut self) -> Vec<(Place, Round)> {
+    pub fn take(&mut self) -> Vec<(Place, Vec<Sent>)> {
         self.errands.take().into_iter().map(|((place, _), round)| (place, round)).collect()
     }
 
@@ -234,33 +245,33 @@ impl Rounds {
     }
 
     /// Remembers what became of a round. `longest` bounds the time before what was refused is tried again.
-    pub fn settle(&mut self, place: &Place, round: &Round, longest: Duration) {
-        let Round { wishes, results } = round;
-        let results: BTreeMap<&NodeName, &Result<Delivery, SinkError>> =
-            results.iter().map(|(node, result)| (node, result)).collect();
-        for wish in wishes {
-            match results.get(&wish.config.node) {
-                Some(Err(error)) => self.refuse(place, wish, error, longest),
-                Some(Ok(delivery)) => {
-                    let node = &wish.config.node;
+    pub fn settle(&mut self, place: &Place, round: &[Sent], longest: Duration) {
+        for Sent { node, fingerprint, interfaces, result } in round {
+            match result {
+                Err(error) => self.refuse(place, (node, *fingerprint), error, longest),
+                Ok(delivery) => {
                     if let Some(nodes) = self.refused.get_mut(place) {
                         nodes.remove(node);
                     }
                     // An object that somebody deletes is none that has NICs.
-                    if wish.is_tombstone() || *delivery != Delivery::Releasing {
+                    if *interfaces == 0 || *delivery != Delivery::Releasing {
                         let taken = self.taken.entry(place.clone()).or_default();
-                        taken.insert(node.clone(), wish.fingerprint());
+                        taken.insert(node.clone(), *fingerprint);
                     }
                 }
-                None => {}
             }
         }
     }
 
-    /// Remembers that a wish was refused.
-    pub fn refuse(&mut self, place: &Place, wish: &NodeWish, error: &SinkError, longest: Duration) {
+    /// Remembers that a wish, by its node and fingerprint, was refused.
+    pub fn refuse(
+        &mut self,
+        place: &Place,
+        (node, fingerprint): (&NodeName, u64),
+        error: &SinkError,
+        longest: Duration,
+    ) {
         let nodes = self.refused.entry(place.clone()).or_default();
-        let (node, fingerprint) = (&wish.config.node, wish.fingerprint());
         let before = nodes.get(node).filter(|before| before.fingerprint == fingerprint);
         let again = Again::after(before.map(|before| before.again), longest);
         nodes.insert(node.clone(), Refused { fingerprint, error: error.clone(), again });
