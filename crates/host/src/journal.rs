@@ -282,7 +282,7 @@ pub fn write(root: &HostRoot, entry: &Entry) -> Result<(), JournalError> {
     Ok(root.write(&path, &FileCopy::private(bytes), Some(Point::JournalTemporary))?)
 }
 
-/// Reads what [`write`] wrote; an error says what is wrong with it.
+/// Reads what [`write()`] wrote; an error says what is wrong with it.
 pub fn parse(bytes: &[u8]) -> Result<Entry, String> {
     let entry: Entry = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if entry.version != VERSION {
