@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use multinic_core::node::NicTarget;
 use multinic_core::node::doctor::{Claim, Kubelet, Missing, NetworkManager, Networkd, Setting, Survey};
@@ -94,9 +95,8 @@ pub fn install_drop_in(root: &Path) -> Result<String, HostError> {
 /// What networkd was told, and whether it runs since.
 pub(crate) fn networkd(root: &HostRoot) -> Networkd {
     let started = std::fs::symlink_metadata(root.path().join(NETWORKD_STARTED));
-    let started = started.and_then(|link| link.modified()).ok();
-    let written =
-        |path: &Path| std::fs::metadata(root.path().join(path)).and_then(|file| file.modified()).ok();
+    let started = started.ok().map(|link| changed(&link));
+    let written = |path: &Path| std::fs::metadata(root.path().join(path)).ok().map(|file| changed(&file));
     // A drop-in that said otherwise may have been taken away since the start.
     let folders =
         SYSTEMD.iter().filter_map(|folder| written(&Path::new(folder).join("networkd.conf.d"))).max();
@@ -112,8 +112,14 @@ pub(crate) fn networkd(root: &HostRoot) -> Networkd {
     Networkd { keeps_routes: of("ManageForeignRoutes"), keeps_rules: of("ManageForeignRoutingPolicyRules") }
 }
 
+/// When something was put there or changed, in seconds and nanoseconds: what copies a file with its time of modification, or
+/// moves it to its place, cannot set this.
+fn changed(file: &Metadata) -> (i64, i64) {
+    (file.ctime(), file.ctime_nsec())
+}
+
 /// What the running program made of a line: it knows what was written before it started.
-fn setting(value: &str, written: Option<SystemTime>, started: Option<SystemTime>) -> Setting {
+fn setting(value: &str, written: Option<(i64, i64)>, started: Option<(i64, i64)>) -> Setting {
     if !matches!(value.to_ascii_lowercase().as_str(), "no" | "false" | "0" | "off" | "n" | "f") {
         return Setting::Unset;
     }
@@ -244,8 +250,6 @@ fn missing(root: &HostRoot, backend: Backend) -> Vec<Missing> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-    use std::time::Duration;
-
     use multinic_core::node::doctor::Means;
 
     use super::*;
@@ -273,17 +277,23 @@ mod tests {
         let path = folder.path().join(drop_in);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, DROP_IN).unwrap();
-        let file = std::fs::File::open(&path).unwrap();
         let started = folder.path().join(NETWORKD_STARTED);
         std::fs::create_dir_all(started.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink("0123", &started).unwrap();
-        let now = std::fs::symlink_metadata(&started).unwrap().modified().unwrap();
-        let second = Duration::from_secs(1);
+        let start = changed(&std::fs::symlink_metadata(&started).unwrap());
+        let change = |path: &Path| changed(&std::fs::metadata(path).unwrap());
         // 10- is read before 50-, so the distribution's word on routes counts.
-        for (written, keeps_rules) in [(now + second, Setting::OnDisk), (now - second, Setting::InEffect)] {
-            file.set_modified(written).unwrap();
-            assert_eq!(networkd(&root), Networkd { keeps_routes: Setting::Unset, keeps_rules });
+        let seen = |keeps_rules| Networkd { keeps_routes: Setting::Unset, keeps_rules };
+        assert_eq!(networkd(&root), seen(Setting::InEffect));
+        // As one is put there that is copied with its time, once the clock has gone on.
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        while change(&path) <= start {
+            std::fs::write(&path, DROP_IN).unwrap();
+            for copied in [path.as_path(), path.parent().unwrap()] {
+                std::fs::File::open(copied).unwrap().set_modified(long_ago).unwrap();
+            }
         }
+        assert_eq!(networkd(&root), seen(Setting::OnDisk));
     }
 
     #[test]
