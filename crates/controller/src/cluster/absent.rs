@@ -10,7 +10,7 @@ use multinic_store::Removed;
 
 use super::deliver::Deliverer;
 use super::manifest::ViolaAccess;
-use super::placement::{Location, Placement};
+use super::placement::{Location, Placement, Target};
 use super::places::{Last, Places};
 use super::project::Whereabouts;
 
@@ -33,6 +33,21 @@ impl Deliverer {
     /// Every placement that is known.
     pub(super) fn places(&self) -> impl Iterator<Item = &Placement> {
         self.placements.values().chain(self.absent.values().flatten())
+    }
+
+    /// The namespaces where a configuration was delivered last, as the ledger has them.
+    pub(super) fn last_targets(&self, owner: &ConfigKey) -> Vec<Target> {
+        let last = self.memory.places.as_ref().map(|places| places.last_of(owner)).unwrap_or_default();
+        let target = |location: &Location| match location {
+            Location::Kubernetes(target) => Some(target.clone()),
+            Location::Viola { .. } => None,
+        };
+        last.locations.into_iter().filter_map(target).collect()
+    }
+
+    /// Where a configuration that is there, or is not and still owns something, publishes now, as far as that is known.
+    pub(super) fn placement_now(&self, owner: &ConfigKey) -> Option<&Placement> {
+        self.placements.get(owner).or_else(|| self.absent.get(owner)?.as_ref())
     }
 
     /// Where a configuration's interfaces are delivered to; `unknown` is for those of which nothing is known.

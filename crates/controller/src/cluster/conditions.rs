@@ -7,6 +7,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use multinic_api::openstack_config::DownPortRetry;
 use multinic_api::{Condition, OpenstackConfigStatus};
+use multinic_core::NodeName;
 use multinic_core::fleet::{Held, Problem};
 use serde_json::json;
 
@@ -59,6 +60,15 @@ impl Undelivered {
     pub fn under_way(place: &str) -> Self {
         let message = format!("{place} has not answered yet; what is published is being delivered there");
         Self { reason: UNDER_WAY, removal: false, message }
+    }
+
+    /// A node that another configuration left a place with waits there for what is delivered elsewhere.
+    pub fn set_aside(node: &NodeName, place: &str) -> Self {
+        let message = format!(
+            "node {node} stays as it is at {place}, which another of its configurations has left, until it stands where \
+             that one publishes now"
+        );
+        Self { reason: "NodeWaits", removal: false, message }
     }
 }
 

@@ -168,7 +168,13 @@ impl Deliverer {
         let mut batches = wishes_of(std::mem::take(&mut projection.kubernetes));
         batches.extend(self.news_for_violas(&projection, &removals));
         self.post((store, &position), &batches, &removed, &owners, &mut done, &mut failures).await?;
-        let late = departures.due(&failures);
+        let (late, waiting) = departures.due(&failures);
+        for (place, wish) in
+            waiting.iter().flat_map(|(place, wishes)| wishes.iter().map(move |it| (place, it)))
+        {
+            let lost = owners.get(&wish.config.node).into_iter().flatten();
+            failures.push(failed(wish, lost, Undelivered::set_aside(&wish.config.node, &place.name())));
+        }
         if !late.is_empty() {
             self.post((store, &position), &late, &removed, &owners, &mut done, &mut failures).await?;
             batches.extend(late);

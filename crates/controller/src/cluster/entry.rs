@@ -57,6 +57,8 @@ pub struct Entry {
     pub hurried: Option<String>,
     /// What could not be delivered.
     pub undelivered: Vec<Undelivered>,
+    /// Whether it waits until the objects at its place were read.
+    pub place_is_read: bool,
     /// The digest of the message broker for which a Secret was written.
     pub broker: Option<[u8; 32]>,
 }
@@ -76,6 +78,7 @@ impl Entry {
             hurried: None,
             read_at: None,
             undelivered: Vec::new(),
+            place_is_read: false,
             broker: None,
         }
     }

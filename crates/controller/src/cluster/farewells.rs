@@ -244,8 +244,10 @@ impl Farewells {
 
     /// When something is tried again at a place.
     pub fn again(&self, place: &Left) -> Option<Instant> {
-        let known = self.known.get(place).filter(|known| known.running.is_none())?;
+        // One that ended on terms that are no longer those of now is taken up anew by the next delivery.
+        let Some(known) = self.known.get(place) else { return Some(Instant::now()) };
         match &known.failed {
+            _ if known.running.is_some() => None,
             Some((_, again)) => Some(again.at),
             None => known.tried.values().map(|(_, again)| again.at).min(),
         }
@@ -410,6 +412,7 @@ mod tests {
         assert_eq!((held(&farewells), due(&farewells, &place, &["one"])), (1, None));
         farewells.settle(&place, remains(&[("one", Rest::Untried)], false), LONG);
         assert_eq!((held(&farewells), seen(&farewells, &place)), (0, None));
+        assert!(farewells.again(&place).is_some(), "nothing else would wake the loop");
         farewells.adjust(&BTreeMap::from([(place.clone(), terms(&["a", "b"]))]));
         assert_eq!(due(&farewells, &place, &["likely"]).unwrap(), ["likely"], "nothing of before is known");
     }

@@ -102,11 +102,8 @@ async fn leave_objects(
         leaves.push(async move {
             let rest = match stop.load(Ordering::Relaxed) {
                 true => Some(Rest::Untried),
-                false => leave_object(&sink, &node, &leaver, &ledger).await,
+                false => leave_object(&sink, &node, &leaver, &ledger, &stop).await,
             };
-            if matches!(&rest, Some(Rest::Failed(error)) if error.is_silence()) {
-                stop.store(true, Ordering::Relaxed);
-            }
             (node, whose, rest)
         });
     }
@@ -123,6 +120,7 @@ async fn leave_object(
     node: &NodeName,
     leaver: &Leaver,
     ledger: &Ledger,
+    stop: &AtomicBool,
 ) -> Option<Rest> {
     let elsewhere = match leaver.elsewhere(node).await {
         Ok(Some(found)) => found.into_iter().map(|(_, object)| object).collect::<Vec<_>>(),
@@ -133,7 +131,12 @@ async fn leave_object(
         Ok(Farewell::Gone | Farewell::Kept) => None,
         Ok(Farewell::Releasing) => Some(Rest::Waits),
         Ok(Farewell::Read) => Some(Rest::IsRead),
-        Err(error) => Some(Rest::Failed(error)),
+        Err(error) => {
+            if error.is_silence() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            Some(Rest::Failed(error))
+        }
     }
 }
 
@@ -146,7 +149,11 @@ async fn leave_viola(
 ) -> Remains {
     let whose = BTreeSet::from([whose.clone()]);
     let mut remains = Remains::default();
+    let asked = &stop;
     let looks = nodes.into_iter().map(|(node, leaver)| async move {
+        if asked.load(Ordering::Relaxed) {
+            return (node, leaver.tombstone, Ok(None));
+        }
         let found = leaver.elsewhere(&node).await;
         // An object that Viola wrote too is the one that it would delete.
         let shared =

@@ -25,6 +25,9 @@ use crate::sinks::{KubernetesSink, NodeWish, SinkError, ViolaSink};
 /// The reason of what is being taken away.
 const MOVING: &str = "Moving";
 
+/// Wishes by place.
+type Batches = Vec<(Place, Vec<Arc<NodeWish>>)>;
+
 /// Places that were left, with what may be there.
 #[derive(Default)]
 pub(super) struct Departures {
@@ -66,7 +69,7 @@ impl Deliverer {
             let gone = removed.iter().filter(|it| it.owner.as_ref() == Some(whose)).map(|it| &it.node);
             // Who else publishes a node there goes on doing so.
             let stays =
-                |owner| self.placements.get(owner).is_some_and(|it| it.locations().contains(&left.location));
+                |owner| self.placement_now(owner).is_some_and(|it| it.locations().contains(&left.location));
             let is_left = |node: &&NodeName| !departures.owners.get(*node).into_iter().flatten().any(stays);
             let nodes = there.chain(gone).filter(is_left);
             let nodes = nodes.map(|node| (node.clone(), BTreeSet::from([whose.clone()]))).collect();
@@ -118,13 +121,13 @@ impl Deliverer {
             if self.due_at(left, terms, departures, is_settled).is_some() {
                 sooner(&mut done.again, Instant::now());
             }
-            let waiting = self.waiting(left, terms, departures, done);
+            let waiting = self.waiting((left, terms), departures, &projection.skipped, done);
             for owner in terms.by.keys() {
                 self.conclude(store, owner, &left.location, waiting.contains(owner), done).await?;
             }
             if let Location::Kubernetes(target) = &left.location
                 && waiting.is_empty()
-                && !self.placements.values().any(|it| it.kubernetes.as_ref() == Some(target))
+                && !self.places().any(|it| it.kubernetes.as_ref() == Some(target))
             {
                 self.memory.sinks.remove(target);
             }
@@ -183,7 +186,7 @@ impl Deliverer {
         for node in nodes {
             let owners = departures.owners.get(&node).into_iter().flatten();
             let placements: Vec<Placement> =
-                owners.filter_map(|owner| self.placements.get(owner)).cloned().collect();
+                owners.filter_map(|owner| self.placement_now(owner)).cloned().collect();
             let targets: BTreeSet<&Target> =
                 placements.iter().filter_map(|it| it.kubernetes.as_ref()).collect();
             let mut stands = Ok(Vec::new());
@@ -222,9 +225,9 @@ impl Deliverer {
     /// Those of whom something is still at a place. Says what has to be said of it.
     fn waiting(
         &self,
-        left: &Left,
-        terms: &Terms,
+        (left, terms): (&Left, &Terms),
         departures: &Departures,
+        skipped: &BTreeSet<NodeName>,
         done: &mut Delivered,
     ) -> BTreeSet<ConfigKey> {
         let place = left.location.name();
@@ -255,7 +258,9 @@ impl Deliverer {
                         Location::Kubernetes(target) => departures.late.get(target),
                         Location::Viola { .. } => None,
                     };
-                    if late.into_iter().flatten().any(|wish| wish.config.node == *node) {
+                    // One that is left as it is has no wish, and stands nowhere else.
+                    let is_late = late.into_iter().flatten().any(|wish| wish.config.node == *node);
+                    if is_late || skipped.contains(node) {
                         waiting.extend(whose.iter().cloned());
                     }
                     continue;
@@ -305,15 +310,17 @@ impl Departures {
         self.owners.iter().filter(move |(_, owners)| is_by(owners)).map(|(node, _)| node)
     }
 
-    /// The wishes that were set aside and whose nodes were delivered everywhere else.
-    pub(super) fn due(&self, failures: &[Failure]) -> Vec<(Place, Vec<Arc<NodeWish>>)> {
+    /// The wishes that were set aside: those whose nodes were delivered everywhere else, and those that wait for it.
+    pub(super) fn due(&self, failures: &[Failure]) -> (Batches, Batches) {
         let failed: BTreeSet<&NodeName> = failures.iter().map(|failure| &failure.node).collect();
-        let mut due = Vec::new();
+        let (mut due, mut waiting) = (Vec::new(), Vec::new());
         for (target, wishes) in &self.late {
-            let wishes = wishes.iter().filter(|wish| !failed.contains(&wish.config.node));
-            due.push((Place::Kubernetes(target.clone()), wishes.cloned().collect()));
+            let (now, later): (Vec<_>, Vec<_>) =
+                wishes.iter().cloned().partition(|wish| !failed.contains(&wish.config.node));
+            due.push((Place::Kubernetes(target.clone()), now));
+            waiting.push((Place::Kubernetes(target.clone()), later));
         }
-        due
+        (due, waiting)
     }
 }
 

@@ -83,7 +83,7 @@ impl Reconciler {
         waiting: &BTreeSet<ConfigKey>,
         deleted: &BTreeMap<ConfigKey, Arc<DynamicObject>>,
     ) {
-        let Deliverer { defaults, environment, placements, unplaced, .. } = &mut self.deliverer;
+        let Deliverer { defaults, environment, placements, unplaced, memory, .. } = &mut self.deliverer;
         let before = placements.len();
         placements.retain(|key, _| self.entries.contains_key(key));
         let mut changed = before != placements.len();
@@ -106,6 +106,7 @@ impl Reconciler {
         for (key, entry) in &self.entries {
             // Its Secrets cannot be read; where its objects are does not depend on them.
             if !placements.contains_key(key)
+                && !waiting.contains(key)
                 && let Ok(spec) = spec_of(&entry.object)
                 && let Some(placement) = defaults.place_without_secrets(key, &spec)
             {
@@ -114,7 +115,13 @@ impl Reconciler {
             }
         }
         // One that is deleted is delivered to nowhere new: what the ledger says of it is all that there is.
-        let unknown = |key: &&ConfigKey| !placements.contains_key(*key) && !deleted.contains_key(*key);
+        // One that waits and was not seen before stays where it was delivered last.
+        let places = memory.places.as_ref();
+        let stays = |key: &ConfigKey| {
+            waiting.contains(key) && places.is_some_and(|places| !places.last_of(key).locations.is_empty())
+        };
+        let unknown =
+            |key: &&ConfigKey| !placements.contains_key(*key) && !deleted.contains_key(*key) && !stays(key);
         *unplaced = self.entries.keys().filter(unknown).cloned().collect();
         if changed {
             self.undelivered = None;

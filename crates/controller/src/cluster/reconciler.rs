@@ -280,6 +280,7 @@ impl Reconciler {
         self.place(&configs.waiting, &deleted);
         self.mind_ledger().await;
         self.remember_others(&mut retry).await;
+        let mut reading = BTreeSet::new();
         for key in live.into_keys() {
             let Some(entry) = self.entries.get(&key) else { continue };
             if let Some(at) = entry.retry {
@@ -292,8 +293,12 @@ impl Reconciler {
             }
             let unread =
                 self.target(&entry.object).and_then(|target| Some((self.unread.problem(&target)?, target)));
+            if unread.as_ref().is_some_and(|(_, target)| self.unread.is_being_read(target)) {
+                configs.waiting.insert(key.clone());
+                reading.insert(key.clone());
+            }
             let config = match (&entry.resolved, unread) {
-                (_, Some((problem, target))) => {
+                (_, Some((problem, target))) if !reading.contains(&key) => {
                     let field = match target.kubeconfig {
                         Some(_) => "spec.target.kubeconfigSecretRef",
                         None => "spec.target.namespace",
@@ -303,11 +308,14 @@ impl Reconciler {
                         format!("what was published in {} is not known yet: {problem}", target.name());
                     Err(ConfigErrors(vec![FieldError { field, problem }]))
                 }
-                (Some(Ok(resolved)), None) => Ok(resolved.config.clone()),
-                (Some(Err(unresolved)), None) => Err(unresolved.errors.clone()),
-                (None, None) => Err(ConfigErrors(Vec::new())),
+                (Some(Ok(resolved)), _) => Ok(resolved.config.clone()),
+                (Some(Err(unresolved)), _) => Err(unresolved.errors.clone()),
+                (None, _) => Err(ConfigErrors(Vec::new())),
             };
             configs.by_key.insert(key, config);
+        }
+        for (key, entry) in &mut self.entries {
+            entry.place_is_read = reading.contains(key);
         }
         Asked { configs, deleted, undeletable, retry }
     }
@@ -459,8 +467,15 @@ impl Reconciler {
         let mut done = Vec::new();
         for (key, object) in deleted {
             let leftover = report.leftovers.get(key);
+            let target = self.target(object);
             let Some(entry) = self.entries.get_mut(key) else { continue };
             let interfaces = leftover.map_or(0, |leftover| leftover.interfaces);
+            // What its objects remember may be more than the ledger knows.
+            let unread = self.deliverer.last_targets(key).into_iter().chain(target).find_map(|target| {
+                let problem = self.unread.problem(&target)?;
+                Some(format!("what was published in {} is not known yet: {problem}", target.name()))
+            });
+            let undeletable = undeletable.or(unread.as_deref());
             if interfaces == 0 && undeletable.is_none() && entry.undelivered.is_empty() {
                 done.push(Arc::clone(object));
                 continue;

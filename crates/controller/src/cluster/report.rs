@@ -70,6 +70,9 @@ impl Reporter {
                 let generation = entry.carried;
                 let findings = Findings { generation, outcome: Some(&outcome), ..Findings::default() };
                 conditions::after_pass(&entry.status, &findings, now)
+            } else if entry.place_is_read {
+                let message = "what is published at its place is being read; it stays as it is";
+                conditions::waiting(&entry.status, "ReadingPlace", message, &entry.undelivered, now)
             } else if configs.waiting.contains(key) {
                 let message =
                     "a change waits until a reconciliation is asked for, or the schedule's time comes";

@@ -94,6 +94,11 @@ impl Unread {
         Some(missing.problem.as_deref().unwrap_or("it is being read"))
     }
 
+    /// Whether a target's objects are being read, and nothing is wrong with that.
+    pub fn is_being_read(&self, target: &Target) -> bool {
+        self.targets.get(target).is_some_and(|missing| missing.problem.is_none())
+    }
+
     /// Returns when something was read that nobody waited for.
     pub async fn come(&mut self) {
         self.errands.come().await;

@@ -3,7 +3,8 @@
 use kube::Api;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
-use multinic_api::{CLEANUP_FINALIZER, MultiNicNodeConfig, ORPHAN_ANNOTATION};
+use multinic_api::{CLEANUP_FINALIZER, Condition, MultiNicNodeConfig, ORPHAN_ANNOTATION};
+use multinic_core::ServerId;
 use multinic_testbed::kubernetes::ControlPlane;
 use serde_json::{Value, json};
 
@@ -200,10 +201,8 @@ async fn another_name_of_the_same_place_is_no_other_place() {
     controller.stop().await;
 }
 
-#[tokio::test]
-async fn a_node_of_which_another_configuration_stays_keeps_its_nics() {
-    let Some(scene) = Scene::new().await else { return };
-    let bench = &scene.bench;
+/// Two configurations, `a` and `b`, that publish a NIC each on `worker-1`.
+async fn two_on_one_node(bench: &Bench) -> ServerId {
     let server = bench.add_node("worker-1");
     let network = bench.cloud.add_network("green", Some(1450));
     let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
@@ -212,6 +211,14 @@ async fn a_node_of_which_another_configuration_stays_keeps_its_nics() {
     let mut spec = bench.spec(&[&server]);
     spec["subnetIDs"] = json!([green.as_str()]);
     bench.apply("b", spec).await;
+    server
+}
+
+#[tokio::test]
+async fn a_node_of_which_another_configuration_stays_keeps_its_nics() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let server = two_on_one_node(bench).await;
     let controller = bench.start().await;
     scene.until_counts("worker-1", (Some(2), None)).await;
     scene.write_kubeconfig(false).await;
@@ -222,6 +229,31 @@ async fn a_node_of_which_another_configuration_stays_keeps_its_nics() {
     scene.write_kubeconfig(true).await;
     scene.until_counts("worker-1", (Some(1), Some(1))).await;
     until("nothing is left to be done", async || bench.store.places().await.unwrap().len() == 2).await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_is_deleted_stays_while_its_node_waits_for_one_that_moves() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let server = two_on_one_node(bench).await;
+    let controller = bench.start().await;
+    scene.until_counts("worker-1", (Some(2), None)).await;
+    scene.write_kubeconfig(false).await;
+    bench.apply("a", scene.by_secret(bench.spec(&[&server]), &scene.other)).await;
+    bench.until_reason("a", &["KubernetesApplyError"]).await;
+    bench.delete("b").await;
+    until("it says what it waits for", async || {
+        let status = bench.status("b").await;
+        let says =
+            |it: &Condition| it.message.as_ref().is_some_and(|text| text.contains("stays as it is at"));
+        status.conditions.iter().any(says)
+    })
+    .await;
+    assert_eq!(scene.counts("worker-1").await, (Some(2), None), "its NIC is still there");
+    scene.write_kubeconfig(true).await;
+    scene.until_counts("worker-1", (None, Some(1))).await;
+    bench.until_gone("b").await;
     controller.stop().await;
 }
 

@@ -226,3 +226,25 @@ async fn what_a_cluster_that_never_answers_remembers_is_waited_for_by_those_alon
     bench.until_ready("silent").await;
     controller.stop().await;
 }
+
+#[tokio::test]
+async fn a_deleted_configuration_stays_until_what_it_published_is_known() {
+    let Some(bench) = Bench::new().await else { return };
+    let silent = Silent::start().await;
+    bench.write_secret("silent", &[("kubeconfig", &kubeconfig_of(&silent))]).await;
+    let server = bench.add_node("worker-0");
+    let mut spec = bench.spec(&[&server]);
+    spec["target"] = json!({"kubeconfigSecretRef": {"name": "silent", "key": "kubeconfig"}});
+    bench.apply("silent", spec).await;
+    // Its ledger knows nothing.
+    let controller = bench.start().await;
+    until("it is guarded", async || !bench.finalizers("silent").await.is_empty()).await;
+    bench.delete("silent").await;
+    until("it says what it waits for", async || {
+        let conditions = bench.status("silent").await.conditions;
+        conditions.iter().any(|it| it.message.as_ref().is_some_and(|text| text.contains("is not known yet")))
+    })
+    .await;
+    assert!(!bench.finalizers("silent").await.is_empty());
+    controller.stop().await;
+}
