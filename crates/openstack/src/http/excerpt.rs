@@ -34,7 +34,8 @@ impl Excerpt {
                 Err(_) => (None, trimmed.to_owned()),
             }
         };
-        Self { text: shorten(&blotted(text, secrets)), html, kind }
+        let readable = |text| shorten(&blotted(text, secrets));
+        Self { text: readable(text), html, kind: kind.map(readable) }
     }
 }
 
@@ -132,6 +133,15 @@ mod tests {
         assert_eq!(excerpt("application/json", nova).kind.as_deref(), Some("itemNotFound"));
         let keystone = r#"{"error": {"code": 401, "title": "Unauthorized", "message": "Who?"}}"#;
         assert_eq!(excerpt("application/json", keystone).to_string(), "Who?");
+    }
+
+    #[test]
+    fn the_name_of_an_error_is_one_line_without_a_secret_too() {
+        let secret = SecretString::from("pass word");
+        let name = format!("pass word\n{}", "x".repeat(300));
+        let body = serde_json::json!({ name: {"message": "no"} }).to_string();
+        let shown = Excerpt::of(None, body.as_bytes(), &[&secret]).to_string();
+        assert!(shown.starts_with("[secret] xxx") && shown.ends_with("…: no"), "{shown}");
     }
 
     #[test]
