@@ -95,6 +95,8 @@ images-tar: images ## Both images, the chart and the scripts in one file, for cl
 	mkdir -p target/$(BUNDLE)/docs
 	cp -r target/images charts scripts target/$(BUNDLE)
 	cp docs/install.md docs/install.ko.md target/$(BUNDLE)/docs
+	mkdir -p target/$(BUNDLE)/deploy
+	cp -r deploy/samples target/$(BUNDLE)/deploy
 	cd target/$(BUNDLE) && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs -d '\n' sha256sum >SHA256SUMS
 	tar -C target -cf target/$(BUNDLE).tar $(BUNDLE)
 	rm -r target/$(BUNDLE)

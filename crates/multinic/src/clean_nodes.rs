@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
+    /// Really: every configuration is deleted, and every node loses the NICs that it had by them.
+    #[arg(long)]
+    yes: bool,
     /// Namespace of the MultiNicNodeConfigs.
     #[arg(long, env = "POD_NAMESPACE", default_value = "multinic-system")]
     pod_namespace: String,
@@ -29,10 +32,14 @@ pub struct Args {
 
 const AFTER_HELP: &str = "\
 Controller and agents have to run: they do the work. A line says what became of each object. The exit code is 1 where something
-is left in the end.";
+is left in the end, and 2 without --yes, when nothing is done.";
 
 /// Deletes, waits, and says what became of each node.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if !args.yes {
+        eprintln!("multinic clean-nodes takes the NICs off every node; nothing is done without --yes");
+        return Ok(ExitCode::from(2));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -41,7 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn clean(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { pod_namespace, timeout } = args;
+    let Args { yes: _, pod_namespace, timeout } = args;
     let config = kube::Config::infer()
         .await
         .context("no cluster to work in: there is neither a ServiceAccount nor a kubeconfig (KUBECONFIG)")?;
@@ -59,7 +66,7 @@ async fn clean(args: Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    println!("no node has a NIC of ours");
+    println!("no configuration is left, and no node's object in namespace {pod_namespace}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 
 fn clean(kubeconfig: &Path, namespace: &str, timeout: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_multinic"));
-    command.args(["clean-nodes", "--pod-namespace", namespace, "--timeout", timeout]).env_clear();
+    command.args(["clean-nodes", "--yes", "--pod-namespace", namespace, "--timeout", timeout]).env_clear();
     command.env("KUBECONFIG", kubeconfig).output().unwrap()
 }
 
@@ -47,7 +47,11 @@ async fn nodes_are_waited_for_and_the_one_that_does_not_answer_is_named() {
 
     // Without definitions there is nothing.
     let output = clean(&kubeconfig, &namespace, "30s");
-    assert!(output.status.success() && said(&output).contains("no node has a NIC"), "{}", said(&output));
+    assert!(
+        output.status.success() && said(&output).contains("no configuration is left"),
+        "{}",
+        said(&output)
+    );
 
     for definition in multinic_api::definitions::all() {
         control_plane.install_crd(&definition).await.unwrap();
@@ -77,4 +81,12 @@ async fn nodes_are_waited_for_and_the_one_that_does_not_answer_is_named() {
     let output = clean(&kubeconfig, &namespace, "30s");
     assert!(output.status.success() && said(&output).contains(&made.name_any()), "{}", said(&output));
     assert!(nodes.delete("worker-3", &DeleteParams::default()).await.is_err());
+}
+
+#[test]
+fn without_yes_nothing_is_done() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_multinic")).arg("clean-nodes").env_clear().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("--yes"), "{}", said(&output));
 }
