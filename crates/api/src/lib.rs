@@ -18,7 +18,7 @@ pub mod operator;
 mod schema;
 pub mod secret_ref;
 
-pub use condition::Condition;
+pub use condition::{Condition, Conditions, Readiness};
 pub use interface_options::OptionsSpec;
 pub use node_config::{MultiNicNodeConfig, MultiNicNodeConfigSpec, MultiNicNodeConfigStatus};
 pub use openstack_config::{OpenstackConfig, OpenstackConfigSpec, OpenstackConfigStatus};

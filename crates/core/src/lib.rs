@@ -12,8 +12,10 @@
 //! * [`vlan`]: VLANs on top of an interface.
 //! * [`node`]: the agent's planner, from desired and observed state to steps.
 //! * [`duration`]: durations in texts.
+//! * [`brief`]: texts in a length that fits into a log line or a status.
 
 pub mod address;
+pub mod brief;
 pub mod cloud;
 pub mod config;
 pub mod desired;

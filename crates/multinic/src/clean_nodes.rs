@@ -9,8 +9,9 @@ use kube::api::{DeleteParams, DynamicObject, ListParams};
 use kube::core::ApiResource;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use multinic_api::{MultiNicNodeConfig, OpenstackConfig};
-use multinic_controller::sinks::kubernetes::kubeconfig::client_of;
 use multinic_core::duration;
+
+use crate::process::{NO_CLUSTER, block_on, client};
 
 /// How often it is looked whether something is gone.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -40,19 +41,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("multinic clean-nodes takes the NICs off every node; nothing is done without --yes");
         return Ok(ExitCode::from(2));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(clean(args))
+    block_on(clean(args))
 }
 
 async fn clean(args: Args) -> anyhow::Result<ExitCode> {
     let Args { yes: _, pod_namespace, timeout } = args;
-    let config = kube::Config::infer()
-        .await
-        .context("no cluster to work in: there is neither a ServiceAccount nor a kubeconfig (KUBECONFIG)")?;
-    let client = client_of(config).context("cannot make a client of the cluster")?;
+    let client = client(NO_CLUSTER).await?;
     let deadline = Instant::now() + timeout;
     // The controller takes away what it made of these. What is left then somebody made by hand.
     let configs = Kind::everywhere(client.clone(), &ApiResource::erase::<OpenstackConfig>(&()));

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
-use kube::Client;
 use multinic_controller::cluster::metrics::ClusterMetrics;
 use multinic_controller::cluster::settings::ClusterArgs;
 use multinic_controller::cluster::{Cluster, Setup};
@@ -15,17 +13,16 @@ use multinic_controller::inventory::Inventory;
 use multinic_controller::inventory::settings::InventoryArgs;
 use multinic_controller::metrics::Metrics;
 use multinic_controller::pass::Controller;
-use multinic_controller::pulse::Pulse;
 use multinic_controller::settings::{CloudArgs, DatabaseArgs, LogArgs, PassArgs};
-use multinic_controller::sinks::kubernetes::kubeconfig::client_of;
 use multinic_controller::sinks::viola::ViolaArgs;
 use multinic_controller::standalone::Standalone;
 use multinic_openstack::Gate;
 use multinic_store::{DatabaseSettings, Store};
-use multinic_telemetry::pages::{HealthDocument, PageServer, Pages};
+use multinic_telemetry::pages::{PageServer, Pages};
 use multinic_telemetry::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
+use crate::process::{block_on, client};
 use crate::settings_file::FileArg;
 
 /// How the controller is run.
@@ -69,6 +66,9 @@ pub struct Args {
     inventory: Box<InventoryArgs>,
 }
 
+const NO_CLUSTER: &str = "no cluster to follow: there is neither a ServiceAccount nor a kubeconfig (KUBECONFIG); use \
+     --standalone DIR without one";
+
 /// Where the ledger is unless a database is named: a volume, if it is to outlive the pod.
 const LEDGER: &str = "/var/lib/multinic/multinic.db";
 
@@ -101,12 +101,7 @@ text), multinic.io/orphan (delete it and keep what it published).";
 
 /// Runs until SIGTERM, or once.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    // One thread: a pass waits for others most of its time, and each further thread would keep memory of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(serve(args))
+    block_on(serve(args))
 }
 
 async fn serve(args: Args) -> anyhow::Result<ExitCode> {
@@ -149,7 +144,7 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
             tokio::spawn(async move { served.serve(listener, shutdown).await });
         }
         let setup = Setup {
-            client: client().await?,
+            client: client(NO_CLUSTER).await?,
             inventory: Some(inventory),
             viola: *viola,
             environment,
@@ -166,7 +161,7 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
         let server = PageServer::bind(health_addr, health_port).await?;
         let cluster = Cluster::start(setup).await?;
         let ready = Box::new(cluster.ready());
-        let pages = Pages { ready, ..pages(registry, &cluster.pulse()) };
+        let pages = Pages { ready, ..cluster.pulse().pages(registry) };
         tokio::spawn(server.serve(pages, shutdown.clone()));
         cluster.run(shutdown).await;
         return Ok(ExitCode::SUCCESS);
@@ -185,18 +180,9 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     }
     let pulse = standalone.pulse();
     let server = PageServer::bind(health_addr, health_port).await?;
-    tokio::spawn(server.serve(pages(registry, &pulse), shutdown.clone()));
+    tokio::spawn(server.serve(pulse.pages(registry), shutdown.clone()));
     standalone.run(shutdown).await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A client of the cluster that the environment leads to.
-async fn client() -> anyhow::Result<Client> {
-    let config = kube::Config::infer().await.context(
-        "no cluster to follow: there is neither a ServiceAccount nor a kubeconfig (KUBECONFIG); use --standalone DIR \
-         without one",
-    )?;
-    client_of(config).context("cannot make a client of the cluster")
 }
 
 /// Whether any setting names a database.
@@ -212,16 +198,6 @@ fn make_folder_of(file: &str) -> anyhow::Result<()> {
             folder.display()
         )
     })
-}
-
-fn pages(registry: Registry, pulse: &Arc<Pulse>) -> Pages {
-    let [live, ready, health] = [Arc::clone(pulse), Arc::clone(pulse), Arc::clone(pulse)];
-    Pages {
-        registry,
-        live: Box::new(move || live.live()),
-        ready: Box::new(move || ready.ready()),
-        health: Box::new(move || HealthDocument::ok(health.document())),
-    }
 }
 
 fn environment(name: &str) -> Option<String> {

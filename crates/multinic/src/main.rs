@@ -5,6 +5,7 @@ mod controller;
 mod crds;
 mod demo;
 mod operator;
+mod process;
 mod settings_file;
 mod viola;
 

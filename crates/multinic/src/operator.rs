@@ -2,20 +2,18 @@
 
 use std::net::IpAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
 use multinic_controller::settings::LogArgs;
-use multinic_controller::sinks::kubernetes::kubeconfig::client_of;
 use multinic_operator::Operator;
 use multinic_operator::metrics::Metrics;
-use multinic_operator::pulse::Pulse;
 use multinic_operator::settings::OperatorArgs;
-use multinic_telemetry::pages::{HealthDocument, PageServer, Pages};
+use multinic_telemetry::pages::PageServer;
 use multinic_telemetry::process::ProcessFigures;
 use multinic_telemetry::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
+use crate::process::{NO_CLUSTER, block_on, client};
 use crate::settings_file::FileArg;
 
 /// How the operator is run.
@@ -49,41 +47,27 @@ app.kubernetes.io/managed-by=multinic-operator; nothing else is ever removed.";
 
 /// Runs until SIGTERM.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    // Nearly all time is spent waiting for the API server.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(serve(args))
+    block_on(serve(args))
 }
 
 async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     let Args { _file: _, operator, health_addr, health_port, metrics_port, logs } = args;
     multinic_telemetry::logs::init(logs.log_format, logs.log_level).context("cannot set up the log")?;
     let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
-    let config = kube::Config::infer()
-        .await
-        .context("no cluster to work in: there is neither a ServiceAccount nor a kubeconfig (KUBECONFIG)")?;
-    let client = client_of(config).context("cannot make a client of the cluster")?;
+    let client = client(NO_CLUSTER).await?;
     let metrics = Metrics::default();
     let operator = Operator::new(client, &operator, metrics.clone())?;
     for port in [health_port, metrics_port] {
         let server = PageServer::bind(health_addr, port).await?;
-        tokio::spawn(server.serve(pages(&metrics, &operator.pulse()), shutdown.clone()));
+        tokio::spawn(server.serve(operator.pulse().pages(registry(&metrics)), shutdown.clone()));
     }
     operator.run(shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
 
-fn pages(metrics: &Metrics, pulse: &Arc<Pulse>) -> Pages {
+fn registry(metrics: &Metrics) -> Registry {
     let mut registry = Registry::default();
     metrics.register(&mut registry);
     registry.register_collector(Box::new(ProcessFigures));
-    let [live, ready, health] = [Arc::clone(pulse), Arc::clone(pulse), Arc::clone(pulse)];
-    Pages {
-        registry,
-        live: Box::new(move || live.live()),
-        ready: Box::new(move || ready.ready()),
-        health: Box::new(move || HealthDocument::ok(health.document())),
-    }
+    registry
 }

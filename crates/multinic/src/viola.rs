@@ -15,6 +15,7 @@ use multinic_telemetry::shutdown::Shutdown;
 use multinic_telemetry::uptime::uptime;
 use prometheus_client::registry::Registry;
 
+use crate::process::block_on;
 use crate::settings_file::FileArg;
 
 /// How the Viola API is run.
@@ -48,12 +49,7 @@ The page /docs describes the API, and works without a network.";
 
 /// Serves until SIGTERM.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    // Nearly all time is spent waiting for API servers.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(serve(args))
+    block_on(serve(args))
 }
 
 async fn serve(args: Args) -> anyhow::Result<ExitCode> {

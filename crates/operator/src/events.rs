@@ -7,7 +7,7 @@ use kube::{Client, Resource as _};
 use multinic_api::MultiNicOperator;
 
 use crate::object::MANAGER;
-use crate::said::{cut, short};
+use multinic_core::brief::{cut, short};
 
 /// The API server takes no longer note.
 const MOST_NOTE: usize = 1_000;

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use multinic_api::operator::DatabaseSpec;
-use multinic_api::{MultiNicOperatorSpec, MultiNicOperatorStatus};
+use multinic_api::{MultiNicOperatorSpec, MultiNicOperatorStatus, Readiness};
 use multinic_telemetry::shutdown::Shutdown;
 use rand::distr::{Alphanumeric, SampleString as _};
 use serde::de::DeserializeOwned;
@@ -28,10 +28,12 @@ use crate::metrics::Metrics;
 use crate::object::Owner;
 use crate::observe::{ObserveError, Observed, observe};
 use crate::plan::{left_over, plan};
-use crate::pulse::Pulse;
-use crate::said::{answer, short};
+use crate::pulse::{Carried, Pulse};
+use multinic_core::brief::short;
+
+use crate::said::answer;
 use crate::settings::OperatorArgs;
-use crate::status::{Findings, Problem, after_pass, said};
+use crate::status::{Findings, Problem, after_pass};
 use crate::watch::{follow, operators};
 
 /// Between two looks at what is as it should be, in case that a watch missed something.
@@ -142,16 +144,16 @@ impl Operator {
             let next = match self.turn().await {
                 Ok(Turn { phase, failed: false }) => {
                     wait = RETRY.0;
-                    self.pulse.passed(phase.map(Phase::as_str));
+                    self.pulse.passed(Carried(phase));
                     if phase == Some(Phase::Running) || phase.is_none() { CALM } else { BUSY }
                 }
                 outcome => {
                     match outcome {
-                        Ok(turn) => self.pulse.passed(turn.phase.map(Phase::as_str)),
+                        Ok(turn) => self.pulse.passed(Carried(turn.phase)),
                         Err(error) => {
                             let error = short(&error);
                             tracing::warn!(error, "a turn failed; it is made again");
-                            self.pulse.failed(error);
+                            self.pulse.failed(&error);
                         }
                     }
                     let next = wait;
@@ -407,7 +409,7 @@ impl Operator {
             return Ok(phase);
         }
         let name = object.name_any();
-        let (was, is) = (said(&before), said(&status));
+        let (was, is) = (Readiness::of(&before.conditions), Readiness::of(&status.conditions));
         let mut object = object.clone();
         // Only maps with keys that are not texts fail to serialise, and there is none.
         object.data = json!({ "spec": object.data.get("spec"), "status": serde_json::to_value(status).unwrap_or_default() });
@@ -437,7 +439,7 @@ fn another(object: &DynamicObject, first: &str) -> Findings {
 fn is_carried_out(object: &DynamicObject) -> bool {
     let status = status_of(object);
     status.observed_generation == object.metadata.generation
-        && said(&status).is_some_and(|said| said.reason != RECONCILE_ERROR)
+        && Readiness::of(&status.conditions).is_some_and(|said| said.reason != RECONCILE_ERROR)
 }
 
 fn status_of(object: &DynamicObject) -> MultiNicOperatorStatus {

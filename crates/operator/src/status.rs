@@ -1,14 +1,12 @@
 //! The status of a `MultiNicOperator`: by the conventions of kstatus, written only when it says something else.
 
 use jiff::Timestamp;
+use multinic_api::condition::{MOST_TEXT, whole_second};
 use multinic_api::operator::ComponentStatus;
-use multinic_api::{Condition, MultiNicOperatorStatus};
+use multinic_api::{Conditions, MultiNicOperatorStatus};
 
 use crate::component::{Component, Phase};
-use crate::said::cut;
-
-/// Longer messages tell nobody more, and etcd keeps every version of them for a while.
-const MOST_TEXT: usize = 2_000;
+use multinic_core::brief::cut;
 
 /// What is known after a pass.
 #[derive(Debug, Clone, Default)]
@@ -38,27 +36,6 @@ pub struct Problem {
     pub is_stalled: bool,
 }
 
-/// What `Ready` says, for an event when it changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// Whether it is `True`.
-    pub ready: bool,
-    /// Its reason.
-    pub reason: String,
-    /// Its message.
-    pub message: String,
-}
-
-/// What the condition `Ready` of a status says.
-pub fn said(status: &MultiNicOperatorStatus) -> Option<Said> {
-    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    Some(Said {
-        ready: ready.status == "True",
-        reason: ready.reason.clone().unwrap_or_default(),
-        message: ready.message.clone().unwrap_or_default(),
-    })
-}
-
 /// The status after a pass. What did not change keeps its times; where nothing did, it is the same.
 pub fn after_pass(
     before: &MultiNicOperatorStatus,
@@ -66,7 +43,7 @@ pub fn after_pass(
     now: Timestamp,
 ) -> MultiNicOperatorStatus {
     let Findings { generation, problem, controller, database, agent, differing } = findings;
-    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let now = whole_second(now);
     let mut status = before.clone();
     status.observed_generation = generation.or(status.observed_generation);
     // What the first generation of operators wrote.
@@ -75,11 +52,11 @@ pub fn after_pass(
         .retain(|condition| !matches!(condition.type_.as_str(), "databaseReady" | "controllerReady"));
     let list = std::mem::take(&mut status.conditions);
     let mut conditions = Conditions { list, generation: *generation, now };
-    conditions.component("ControllerReady", controller.as_ref());
+    tell(&mut conditions, "ControllerReady", controller.as_ref());
     status.controller_status = component_status(before.controller_status.as_ref(), controller.as_ref(), now);
-    conditions.component("DatabaseReady", database.as_ref());
+    tell(&mut conditions, "DatabaseReady", database.as_ref());
     status.database_status = component_status(before.database_status.as_ref(), database.as_ref(), now);
-    conditions.component("AgentReady", agent.as_ref());
+    tell(&mut conditions, "AgentReady", agent.as_ref());
     status.agent_status = component_status(before.agent_status.as_ref(), agent.as_ref(), now);
     match differing.as_slice() {
         [] => conditions.remove("Drifted"),
@@ -153,34 +130,10 @@ fn component_status(
     Some(status)
 }
 
-struct Conditions {
-    list: Vec<Condition>,
-    generation: Option<i64>,
-    now: Timestamp,
-}
-
-impl Conditions {
-    /// A component's; none where there is no such component.
-    fn component(&mut self, type_: &str, component: Option<&Component>) {
-        match component {
-            Some(is) => self.set(type_, is.phase == Phase::Running, is.reason, &is.message),
-            None => self.remove(type_),
-        }
-    }
-
-    fn set(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
-        let condition = Condition {
-            type_: type_.to_owned(),
-            status: if status { "True" } else { "False" }.to_owned(),
-            reason: Some(reason.to_owned()),
-            message: Some(cut(message.to_owned(), MOST_TEXT)),
-            last_transition_time: Some(self.now),
-            observed_generation: self.generation,
-        };
-        Condition::set(&mut self.list, condition);
-    }
-
-    fn remove(&mut self, type_: &str) {
-        self.list.retain(|condition| condition.type_ != type_);
+/// A component's; none where there is no such component.
+fn tell(conditions: &mut Conditions, type_: &str, component: Option<&Component>) {
+    match component {
+        Some(is) => conditions.set(type_, is.phase == Phase::Running, is.reason, &is.message),
+        None => conditions.remove(type_),
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::kinds::KINDS;
 use crate::object::selector;
 use crate::observe::metadata_of;
-use crate::said::short;
+use multinic_core::brief::short;
 
 /// The interface of the operators of a namespace. As they come, whatever they are: one that is malformed stops nothing.
 pub(crate) fn operators(client: Client, namespace: &str) -> Api<DynamicObject> {

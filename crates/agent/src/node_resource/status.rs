@@ -1,6 +1,7 @@
 //! What is verified, in the form of the object's status.
 
 use jiff::Timestamp;
+use multinic_api::condition::whole_second;
 use multinic_api::node_config::{InterfaceSpec, InterfaceStatus, State};
 use multinic_api::{Condition, MultiNicNodeConfigStatus};
 use serde::Deserialize;
@@ -175,7 +176,7 @@ impl Summary {
                 status: if holds { "True" } else { "False" }.to_owned(),
                 reason: Some(reason.to_owned()),
                 message: message.filter(|text| !text.is_empty()).map(bounded),
-                last_transition_time: Timestamp::from_second(now.as_second()).ok(),
+                last_transition_time: Some(whole_second(now)),
                 observed_generation: generation,
             };
             Condition::set(&mut conditions, new);

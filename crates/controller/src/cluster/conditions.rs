@@ -5,22 +5,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt};
+use multinic_api::condition::{MOST_TEXT, whole_second};
 use multinic_api::openstack_config::DownPortRetry;
-use multinic_api::{Condition, OpenstackConfigStatus};
+use multinic_api::{Conditions, OpenstackConfigStatus};
 use multinic_core::NodeName;
 use multinic_core::fleet::{Held, Problem};
 use serde_json::json;
 
-use super::said::cut;
 use crate::status::Outcome;
+use multinic_core::brief::cut;
 
 /// A pass that changes nothing moves `lastSyncedAt` only. That alone is written no more often than this, so that a fleet at
 /// rest costs the API server next to nothing.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// Longer lists and messages than these tell nobody more, and etcd keeps every version of them for a while.
+/// A longer list tells nobody more, and etcd keeps every version of it for a while.
 const MOST_PROBLEMS: usize = 50;
-const MOST_TEXT: usize = 2_000;
 
 /// What is known of a configuration after a pass.
 #[derive(Debug, Default)]
@@ -70,27 +70,6 @@ impl Undelivered {
         );
         Self { reason: "NodeWaits", removal: false, message }
     }
-}
-
-/// What `Ready` says, for an event when it changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// Whether it is `True`.
-    pub ready: bool,
-    /// Its reason.
-    pub reason: String,
-    /// Its message.
-    pub message: String,
-}
-
-/// What the condition `Ready` of a status says.
-pub fn said(status: &OpenstackConfigStatus) -> Option<Said> {
-    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    Some(Said {
-        ready: ready.status == "True",
-        reason: ready.reason.clone().unwrap_or_default(),
-        message: ready.message.clone().unwrap_or_default(),
-    })
 }
 
 /// The status after a pass. What did not change keeps its times.
@@ -159,8 +138,8 @@ pub fn after_pass(
         // What was published before stays, and so does what is said of it.
         (None, Outcome::Failed { .. }) => {}
     }
-    list.tell_removals(undelivered);
-    list.tell_readiness(&mut status, failed);
+    tell_removals(&mut list, undelivered);
+    tell_readiness(&mut list, &mut status, failed);
     status.conditions = list.list;
     status
 }
@@ -181,12 +160,12 @@ fn after_delivery(
         ready.status == "True" || published.is_some_and(|published| published.reason == ready.reason);
     let was_undone = published.is_some();
     let mut list = Conditions { list: std::mem::take(&mut status.conditions), generation, now };
-    list.tell_removals(undelivered);
+    tell_removals(&mut list, undelivered);
     match undone(undelivered) {
         Some(one) => {
             list.set("Published", false, one.reason, &one.message);
             if speaks {
-                list.tell_readiness(&mut status, Some((one.reason, one.message.clone(), false)));
+                tell_readiness(&mut list, &mut status, Some((one.reason, one.message.clone(), false)));
             }
         }
         None if was_undone => {
@@ -194,7 +173,7 @@ fn after_delivery(
             list.set("Published", true, "Published", &format!("{interfaces} interface(s) are published"));
             if speaks && status.problems.is_none() {
                 list.set("Ready", true, "NoChange", "what was published is delivered");
-                list.tell_readiness(&mut status, None);
+                tell_readiness(&mut list, &mut status, None);
             }
         }
         None => {}
@@ -289,69 +268,40 @@ pub async fn write(
         .map(drop)
 }
 
-struct Conditions {
-    list: Vec<Condition>,
-    generation: Option<i64>,
-    now: Timestamp,
+fn tell_removals(conditions: &mut Conditions, undelivered: &[Undelivered]) {
+    match undelivered.iter().find(|one| one.removal) {
+        Some(one) => conditions.set("RemovalNotPropagated", true, one.reason, &one.message),
+        None => conditions.remove("RemovalNotPropagated"),
+    }
 }
 
-impl Conditions {
-    fn set(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
-        self.put(type_, if status { "True" } else { "False" }, reason, message);
-    }
-
-    fn set_unknown(&mut self, type_: &str, reason: &str, message: &str) {
-        self.put(type_, "Unknown", reason, message);
-    }
-
-    fn put(&mut self, type_: &str, status: &str, reason: &str, message: &str) {
-        let condition = Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: Some(reason.to_owned()),
-            message: Some(cut(message.to_owned(), MOST_TEXT)),
-            last_transition_time: Some(self.now),
-            observed_generation: self.generation,
-        };
-        Condition::set(&mut self.list, condition);
-    }
-
-    fn remove(&mut self, type_: &str) {
-        self.list.retain(|condition| condition.type_ != type_);
-    }
-
-    fn tell_removals(&mut self, undelivered: &[Undelivered]) {
-        match undelivered.iter().find(|one| one.removal) {
-            Some(one) => self.set("RemovalNotPropagated", true, one.reason, &one.message),
-            None => self.remove("RemovalNotPropagated"),
+/// What failed, why, and whether only a person can mend it.
+fn tell_readiness(
+    conditions: &mut Conditions,
+    status: &mut OpenstackConfigStatus,
+    failed: Option<(&str, String, bool)>,
+) {
+    match failed {
+        None => {
+            status.last_error = None;
+            conditions.set("Degraded", false, "Healthy", "controller healthy");
+            conditions.remove("Stalled");
+            conditions.remove("Reconciling");
         }
-    }
-
-    /// What failed, why, and whether only a person can mend it.
-    fn tell_readiness(&mut self, status: &mut OpenstackConfigStatus, failed: Option<(&str, String, bool)>) {
-        match failed {
-            None => {
-                status.last_error = None;
-                self.set("Degraded", false, "Healthy", "controller healthy");
-                self.remove("Stalled");
-                self.remove("Reconciling");
-            }
-            // Nothing failed so far.
-            Some((UNDER_WAY, message, _)) => {
-                self.set("Ready", false, UNDER_WAY, &message);
-                self.set("Reconciling", true, UNDER_WAY, &message);
-                self.remove("Stalled");
-            }
-            Some((reason, message, stalled)) => {
-                status.last_error = Some(cut(message.clone(), MOST_TEXT));
-                self.set("Ready", false, reason, &message);
-                self.set("Degraded", true, "Error", &message);
-                // By kstatus: what only a person can mend is stalled; what is tried again is being worked on.
-                let (is, is_not) =
-                    if stalled { ("Stalled", "Reconciling") } else { ("Reconciling", "Stalled") };
-                self.set(is, true, if stalled { reason } else { "ProgressingWithRetry" }, &message);
-                self.remove(is_not);
-            }
+        // Nothing failed so far.
+        Some((UNDER_WAY, message, _)) => {
+            conditions.set("Ready", false, UNDER_WAY, &message);
+            conditions.set("Reconciling", true, UNDER_WAY, &message);
+            conditions.remove("Stalled");
+        }
+        Some((reason, message, stalled)) => {
+            status.last_error = Some(cut(message.clone(), MOST_TEXT));
+            conditions.set("Ready", false, reason, &message);
+            conditions.set("Degraded", true, "Error", &message);
+            // By kstatus: what only a person can mend is stalled; what is tried again is being worked on.
+            let (is, is_not) = if stalled { ("Stalled", "Reconciling") } else { ("Reconciling", "Stalled") };
+            conditions.set(is, true, if stalled { reason } else { "ProgressingWithRetry" }, &message);
+            conditions.remove(is_not);
         }
     }
 }
@@ -395,13 +345,10 @@ fn retry(down: &multinic_core::fleet::pace::DownPortRetry) -> DownPortRetry {
     }
 }
 
-/// As Kubernetes itself writes times.
-fn whole_second(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
 #[cfg(test)]
 mod tests {
+    use multinic_api::Readiness;
+
     use super::*;
 
     fn published(changed: bool) -> Outcome {
@@ -436,7 +383,7 @@ mod tests {
         ] {
             let outcome = Outcome::Failed { reason, message: message.to_owned() };
             let status = after_pass(&OpenstackConfigStatus::default(), &findings(&outcome), at(0));
-            assert_eq!(said(&status).unwrap().reason, said_reason);
+            assert_eq!(Readiness::of(&status.conditions).unwrap().reason, said_reason);
             let has = |type_: &str| status.conditions.iter().any(|condition| condition.type_ == type_);
             assert_eq!((has("Stalled"), has("Reconciling")), (stalled, !stalled));
             let good = published(true);
@@ -465,7 +412,7 @@ mod tests {
         let outcome = published(true);
         let findings = Findings { undelivered: &undelivered, ..findings(&outcome) };
         let status = after_pass(&OpenstackConfigStatus::default(), &findings, at(0));
-        assert_eq!(said(&status).unwrap().reason, "ViolaPostError");
+        assert_eq!(Readiness::of(&status.conditions).unwrap().reason, "ViolaPostError");
         let reachable = status.conditions.iter().find(|it| it.type_ == "CloudReachable").unwrap();
         assert_eq!(reachable.status, "True");
     }

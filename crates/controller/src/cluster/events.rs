@@ -6,8 +6,8 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use multinic_core::NodeName;
 
-use super::said::short;
 use super::watch::reference;
+use multinic_core::brief::short;
 
 /// The API server takes no longer note.
 const MOST_NOTE: usize = 1_000;

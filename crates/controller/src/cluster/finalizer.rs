@@ -8,7 +8,7 @@ use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use multinic_api::{CLEANUP_FINALIZER, ORPHAN_ANNOTATION, OpenstackConfig};
 use serde_json::json;
 
-use super::said::short;
+use multinic_core::brief::short;
 
 /// Whether what is published for a configuration is to stay as it is when that goes, or moves.
 pub fn is_orphan(object: &DynamicObject) -> bool {

@@ -19,7 +19,7 @@ use multinic_api::LEDGER_EPOCH_ANNOTATION;
 use tokio::sync::watch;
 
 use super::metrics::ClusterMetrics;
-use super::said::short;
+use multinic_core::brief::short;
 
 /// Until when this process may work, if it may at all.
 #[derive(Debug, Clone)]

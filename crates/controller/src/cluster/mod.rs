@@ -64,7 +64,6 @@ mod removals;
 mod report;
 pub mod restore;
 mod rounds;
-pub mod said;
 pub mod secrets;
 pub mod settings;
 pub mod triggers;

@@ -15,8 +15,8 @@ use super::manifest::{Unresolved, spec_of};
 use super::places::Standing;
 use super::rabbitmq;
 use super::reconciler::{Pending, Reconciler, sooner};
-use super::said::short;
 use crate::pass::{Configs, Report};
+use multinic_core::brief::short;
 
 impl Reconciler {
     /// Delivers what is published, if something of it changed or is not delivered yet.

@@ -23,13 +23,13 @@ use super::metrics::ClusterMetrics;
 use super::places::Standing;
 use super::report::Reporter;
 use super::restore::Unread;
-use super::said::short;
 use super::triggers::{Mode, Triggers};
 use super::watch::{View, configs};
 use crate::errands::TURN;
 use crate::pass::{Configs, Controller, Reads, Report};
-use crate::pulse::Pulse;
+use crate::pulse::{Counts, Pulse};
 use crate::status::Outcome;
+use multinic_core::brief::short;
 
 /// How many requests to the API server may be in flight.
 pub(super) const AT_ONCE: usize = 8;
@@ -304,8 +304,6 @@ impl Reconciler {
                         None => "spec.target.namespace",
                     };
                     let field = field.to_owned();
-                    let problem =
-                        format!("what was published in {} is not known yet: {problem}", target.name());
                     Err(ConfigErrors(vec![FieldError { field, problem }]))
                 }
                 (Some(Ok(resolved)), _) => Ok(resolved.config.clone()),
@@ -425,7 +423,7 @@ impl Reconciler {
 
     /// Logs what a pass came to as a whole.
     fn note(&mut self, report: &Report, configs: &Configs) {
-        self.pulse.passed(report.ready, report.failing);
+        self.pulse.passed(Counts { ready: report.ready, failing: report.failing });
         report.log();
         let orphans: usize = report
             .leftovers
@@ -471,10 +469,12 @@ impl Reconciler {
             let Some(entry) = self.entries.get_mut(key) else { continue };
             let interfaces = leftover.map_or(0, |leftover| leftover.interfaces);
             // What its objects remember may be more than the ledger knows.
-            let unread = self.deliverer.last_targets(key).into_iter().chain(target).find_map(|target| {
-                let problem = self.unread.problem(&target)?;
-                Some(format!("what was published in {} is not known yet: {problem}", target.name()))
-            });
+            let unread = self
+                .deliverer
+                .last_targets(key)
+                .into_iter()
+                .chain(target)
+                .find_map(|target| self.unread.problem(&target));
             let undeletable = undeletable.or(unread.as_deref());
             if interfaces == 0 && undeletable.is_none() && entry.undelivered.is_empty() {
                 done.push(Arc::clone(object));

@@ -6,20 +6,20 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::Timestamp;
 use kube::{Client, ResourceExt};
-use multinic_api::OpenstackConfigStatus;
+use multinic_api::{OpenstackConfigStatus, Readiness};
 use multinic_core::ConfigKey;
 use multinic_core::fleet::Reason;
 use multinic_core::fleet::pace::DownPortRetry;
 
-use super::conditions::{self, Findings, said};
+use super::conditions::{self, Findings};
 use super::entry::Entry;
 use super::events::Events;
 use super::metrics::ClusterMetrics;
 use super::reconciler::AT_ONCE;
-use super::said::short;
 use super::watch::configs as api;
 use crate::pass::{Configs, Leftover, Report};
 use crate::status::Outcome;
+use multinic_core::brief::short;
 
 /// Our field manager, and the name under which events are reported.
 pub const MANAGER: &str = "multinic-controller";
@@ -168,7 +168,7 @@ impl Reporter {
             }
             return gone;
         }
-        let (before, after) = (said(&entry.status), said(&status));
+        let (before, after) = (Readiness::of(&entry.status.conditions), Readiness::of(&status.conditions));
         if let Some(after) = after {
             let turned = before.as_ref().is_none_or(|before| before.ready != after.ready);
             let other = before.as_ref().is_none_or(|before| before.reason != after.reason);

@@ -89,9 +89,10 @@ impl Unread {
     }
 
     /// Why it is not known what the objects of a target remember; none where it is.
-    pub fn problem(&self, target: &Target) -> Option<&str> {
+    pub fn problem(&self, target: &Target) -> Option<String> {
         let missing = self.targets.get(target)?;
-        Some(missing.problem.as_deref().unwrap_or("it is being read"))
+        let problem = missing.problem.as_deref().unwrap_or("it is being read");
+        Some(format!("what was published in {} is not known yet: {problem}", target.name()))
     }
 
     /// Whether a target's objects are being read, and nothing is wrong with that.

@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use multinic_core::config::FieldError;
 use secrecy::SecretString;
 
-use super::said::short;
+use multinic_core::brief::short;
 
 /// Secrets of one namespace, each asked for once.
 pub struct Secrets {

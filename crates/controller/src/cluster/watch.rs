@@ -18,7 +18,7 @@ use multinic_core::ConfigKey;
 use tokio::sync::watch;
 
 use super::metrics::ClusterMetrics;
-use super::said::short;
+use multinic_core::brief::short;
 
 /// Between two attempts to list and watch anew. The longest keeps an API server that comes back from waiting long for us.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));

@@ -22,8 +22,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-use super::said::short;
 use crate::inventory::access::user_of;
+use multinic_core::brief::short;
 
 /// Who may ask.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use multinic_telemetry::shutdown::Shutdown;
 
 use crate::errands::TURN;
 use crate::pass::{Configs, Controller};
-use crate::pulse::Pulse;
+use crate::pulse::{Counts, Pulse};
 use crate::status::Outcome;
 
 pub use directory::{Contents, Directory, Fingerprint, ReadError, Source};
@@ -147,7 +147,8 @@ impl Standalone {
             };
             let retry = match passed {
                 Ok(summary) => {
-                    self.pulse.passed(summary.ready, summary.failing + summary.broken_files);
+                    let failing = summary.failing + summary.broken_files;
+                    self.pulse.passed(Counts { ready: summary.ready, failing });
                     None
                 }
                 Err(error) => {

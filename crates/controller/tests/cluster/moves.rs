@@ -4,11 +4,10 @@ use kube::Api;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use multinic_api::{CLEANUP_FINALIZER, Condition, MultiNicNodeConfig, ORPHAN_ANNOTATION};
-use multinic_core::ServerId;
 use multinic_testbed::kubernetes::ControlPlane;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, condition, run, until};
+use crate::bench::{Bench, Running, condition, run, until};
 use crate::sinks::{Viola, inventory};
 
 /// A namespace beside that of the bench.
@@ -22,6 +21,25 @@ impl Scene {
         let bench = Bench::new().await?;
         let other = ControlPlane::shared().unwrap().new_namespace("elsewhere").await.unwrap();
         Some(Self { bench, other })
+    }
+
+    /// Two configurations, `a` and `b`, publish a NIC each on `worker-1`, and `a` moves to where nothing can be published yet.
+    async fn one_of_two_moves_in_vain(&self) -> Running {
+        let bench = &self.bench;
+        let server = bench.add_node("worker-1");
+        let network = bench.cloud.add_network("green", Some(1450));
+        let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
+        bench.cloud.attach(&server, &[&green]).unwrap();
+        bench.apply("a", bench.spec(&[&server])).await;
+        let mut spec = bench.spec(&[&server]);
+        spec["subnetIDs"] = json!([green.as_str()]);
+        bench.apply("b", spec).await;
+        let controller = bench.start().await;
+        self.until_counts("worker-1", (Some(2), None)).await;
+        self.write_kubeconfig(false).await;
+        bench.apply("a", self.by_secret(bench.spec(&[&server]), &self.other)).await;
+        bench.until_reason("a", &["KubernetesApplyError"]).await;
+        controller
     }
 
     pub fn api(&self, namespace: &str) -> Api<MultiNicNodeConfig> {
@@ -201,29 +219,11 @@ async fn another_name_of_the_same_place_is_no_other_place() {
     controller.stop().await;
 }
 
-/// Two configurations, `a` and `b`, that publish a NIC each on `worker-1`.
-async fn two_on_one_node(bench: &Bench) -> ServerId {
-    let server = bench.add_node("worker-1");
-    let network = bench.cloud.add_network("green", Some(1450));
-    let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
-    bench.cloud.attach(&server, &[&green]).unwrap();
-    bench.apply("a", bench.spec(&[&server])).await;
-    let mut spec = bench.spec(&[&server]);
-    spec["subnetIDs"] = json!([green.as_str()]);
-    bench.apply("b", spec).await;
-    server
-}
-
 #[tokio::test]
 async fn a_node_of_which_another_configuration_stays_keeps_its_nics() {
     let Some(scene) = Scene::new().await else { return };
     let bench = &scene.bench;
-    let server = two_on_one_node(bench).await;
-    let controller = bench.start().await;
-    scene.until_counts("worker-1", (Some(2), None)).await;
-    scene.write_kubeconfig(false).await;
-    bench.apply("a", scene.by_secret(bench.spec(&[&server]), &scene.other)).await;
-    bench.until_reason("a", &["KubernetesApplyError"]).await;
+    let controller = scene.one_of_two_moves_in_vain().await;
     scene.until_passed().await;
     assert_eq!(scene.counts("worker-1").await, (Some(2), None), "not before it stands elsewhere");
     scene.write_kubeconfig(true).await;
@@ -236,12 +236,7 @@ async fn a_node_of_which_another_configuration_stays_keeps_its_nics() {
 async fn whoever_is_deleted_stays_while_its_node_waits_for_one_that_moves() {
     let Some(scene) = Scene::new().await else { return };
     let bench = &scene.bench;
-    let server = two_on_one_node(bench).await;
-    let controller = bench.start().await;
-    scene.until_counts("worker-1", (Some(2), None)).await;
-    scene.write_kubeconfig(false).await;
-    bench.apply("a", scene.by_secret(bench.spec(&[&server]), &scene.other)).await;
-    bench.until_reason("a", &["KubernetesApplyError"]).await;
+    let controller = scene.one_of_two_moves_in_vain().await;
     bench.delete("b").await;
     until("it says what it waits for", async || {
         let status = bench.status("b").await;

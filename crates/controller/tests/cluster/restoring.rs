@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, PASSWORD, Running, condition, logs, run, until};
 use crate::sinks::{Viola, inventory, names, objects, records};
-use crate::slow::{Silent, grows, kubeconfig_of};
+use crate::slow::{Silent, grows, publish_to};
 
 async fn lose_ledger(bench: &mut Bench) {
     let settings = DatabaseSettings::sqlite(bench.folder.path().join("another.db"));
@@ -208,11 +208,7 @@ async fn what_an_older_inventory_says_of_nodes_that_nobody_publishes_goes_once_e
 async fn what_a_cluster_that_never_answers_remembers_is_waited_for_by_those_alone_who_publish_there() {
     let Some(bench) = Bench::new().await else { return };
     let silent = Silent::start().await;
-    bench.write_secret("silent", &[("kubeconfig", &kubeconfig_of(&silent))]).await;
-    let server = bench.add_node("worker-0");
-    let mut spec = bench.spec(&[&server]);
-    spec["target"] = json!({"kubeconfigSecretRef": {"name": "silent", "key": "kubeconfig"}});
-    bench.apply("silent", spec).await;
+    let server = publish_to(&bench, &silent).await;
     // Its ledger knows nothing.
     let controller = bench.start().await;
     let mut nodes = Vec::new();
@@ -231,11 +227,7 @@ async fn what_a_cluster_that_never_answers_remembers_is_waited_for_by_those_alon
 async fn a_deleted_configuration_stays_until_what_it_published_is_known() {
     let Some(bench) = Bench::new().await else { return };
     let silent = Silent::start().await;
-    bench.write_secret("silent", &[("kubeconfig", &kubeconfig_of(&silent))]).await;
-    let server = bench.add_node("worker-0");
-    let mut spec = bench.spec(&[&server]);
-    spec["target"] = json!({"kubeconfigSecretRef": {"name": "silent", "key": "kubeconfig"}});
-    bench.apply("silent", spec).await;
+    publish_to(&bench, &silent).await;
     // Its ledger knows nothing.
     let controller = bench.start().await;
     until("it is guarded", async || !bench.finalizers("silent").await.is_empty()).await;

@@ -48,6 +48,16 @@ pub fn kubeconfig_of(silent: &Silent) -> String {
     kubeconfig.to_string()
 }
 
+/// A configuration `silent` whose place never answers, and its node.
+pub async fn publish_to(bench: &Bench, silent: &Silent) -> ServerId {
+    bench.write_secret("silent", &[("kubeconfig", &kubeconfig_of(silent))]).await;
+    let server = bench.add_node("worker-0");
+    let mut spec = bench.spec(&[&server]);
+    spec["target"] = json!({"kubeconfigSecretRef": {"name": "silent", "key": "kubeconfig"}});
+    bench.apply("silent", spec).await;
+    server
+}
+
 /// Gives a configuration one more node and waits until that is carried out.
 pub async fn grows(bench: &Bench, name: &str, nodes: &mut Vec<ServerId>) {
     let node = &format!("{name}-{}", nodes.len());
@@ -122,14 +132,10 @@ async fn a_viola_that_never_answers_holds_up_only_what_goes_there() {
 async fn a_cluster_that_never_answers_holds_up_only_what_goes_there() {
     let Some(bench) = Bench::new().await else { return };
     let silent = Silent::start().await;
-    bench.write_secret("silent", &[("kubeconfig", &kubeconfig_of(&silent))]).await;
-    let server = bench.add_node("worker-0");
-    let mut spec = bench.spec(&[&server]);
-    spec["target"] = json!({"kubeconfigSecretRef": {"name": "silent", "key": "kubeconfig"}});
     let controller = bench.start().await;
     let mut nodes = Vec::new();
     grows(&bench, "prompt", &mut nodes).await;
-    bench.apply("silent", spec).await;
+    publish_to(&bench, &silent).await;
     let status = bench.until_reason("silent", &["Delivering", "KubernetesApplyError"]).await;
     for _ in 0..3 {
         grows(&bench, "prompt", &mut nodes).await;

@@ -1,0 +1,24 @@
+//! What the subcommands that work in a cluster have in common.
+
+use anyhow::Context as _;
+use kube::Client;
+use multinic_controller::sinks::kubernetes::kubeconfig::client_of;
+
+/// Runs on one thread: nearly all time is spent waiting for others, and each further thread would keep memory of its own.
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(work)
+}
+
+/// A client of the cluster that the environment leads to; `without` says what to do where there is none.
+pub async fn client(without: &'static str) -> anyhow::Result<Client> {
+    let config = kube::Config::infer().await.context(without)?;
+    client_of(config).context("cannot make a client of the cluster")
+}
+
+/// For what cannot work without a cluster.
+pub const NO_CLUSTER: &str =
+    "no cluster to work in: there is neither a ServiceAccount nor a kubeconfig (KUBECONFIG)";
