@@ -216,7 +216,7 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let parts = Parts::new(&settings, access).await?;
     pages.serve(&parts.metrics, &parts.board, &shutdown);
     let board = parts.board.clone();
-    let watch = Watch::new(parts.node.host.events()?);
+    let watch = Watch::new(parts.node.host.events()?, parts.node.host.file_events());
     let metrics = parts.metrics.clone();
     let agent = parts.agent(&settings, source, settings.dry_run);
     let service = Service::new(agent, watch, settings.poll, settings.full_pass, metrics, board);

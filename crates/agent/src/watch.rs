@@ -1,7 +1,8 @@
 //! Which events of the kernel mean something to us. A node's pods make and remove links, routes and rules all day; looking at
-//! the whole node for each of them would cost more than all the work that is ours.
+//! the whole node for each of them would cost more than all the work that is ours. Files that are ours are watched, too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -9,21 +10,28 @@ use multinic_core::node::observed::{Found, Link, Observed, Route, RouteOrigin};
 use multinic_core::node::routing::{MAIN_TABLE, RouteTarget};
 use multinic_core::node::{NicTarget, Owned};
 use multinic_core::{InterfaceName, MacAddr, Vlan};
+use multinic_host::netlink::NetlinkError;
 use multinic_host::netlink::events::{Event, Events, Process};
+use multinic_host::{FileEvents, FileEventsError};
 use tokio::time::{Instant, sleep_until};
 
 /// The pause after events could not be received: what fails once fails often.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The wait before the look for what a flood of routes hid: while it lasts, the look would be made again and again.
 const FLOOD: Duration = Duration::from_secs(5);
+/// The wait between the first change of a file and the look: whoever changes one often changes it in several steps, and
+/// others with it.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// The events, and what they have to be about.
 #[derive(Debug)]
 pub struct Watch {
     events: Events,
+    /// None where they cannot be watched, and are looked at with every pass only.
+    files: Option<FileEvents>,
     about: About,
-    /// When to look for what a flood hid.
-    flood_ends: Option<Instant>,
+    /// When to look for what a flood hid, or at files.
+    look_at: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -37,8 +45,23 @@ struct About {
 
 impl Watch {
     /// Nothing matters yet.
-    pub fn new(events: Events) -> Self {
-        Self { events, about: About::default(), flood_ends: None }
+    pub fn new(events: Events, files: Result<FileEvents, FileEventsError>) -> Self {
+        let mut watch = Self { events, files: None, about: About::default(), look_at: None };
+        match files {
+            Ok(files) => watch.files = Some(files),
+            Err(error) => watch.forget_files(&error),
+        }
+        watch
+    }
+
+    fn forget_files(&mut self, error: &FileEventsError) {
+        self.files = None;
+        tracing::warn!(error = %error, "a changed file is found by the next full pass only");
+    }
+
+    fn look_within(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        self.look_at = Some(self.look_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// From now on, these MACs matter, and the links that have them, and the routes and rules of what we configured.
@@ -64,6 +87,11 @@ impl Watch {
             tables: targets().filter_map(|target| Some(target.options.source_routing?.table)).collect(),
         };
         self.events.keep_hands_on(&self.about.links);
+        match self.files.as_mut().map(FileEvents::arm) {
+            Some(Ok(true)) => self.look_within(SETTLE),
+            Some(Ok(false)) | None => {}
+            Some(Err(error)) => self.forget_files(&error),
+        }
     }
 
     /// The processes of others that last changed addresses of links that matter.
@@ -76,30 +104,53 @@ impl Watch {
     /// Returns when something happened that matters. Nothing is lost if this is dropped while it waits.
     pub async fn relevant(&mut self) {
         loop {
-            let next = match self.flood_ends {
-                None => self.events.next().await,
-                Some(end) => tokio::select! {
-                    biased;
-                    () = sleep_until(end) => break,
-                    next = self.events.next() => next,
-                },
+            let heard = tokio::select! {
+                biased;
+                () = until(self.look_at) => break,
+                heard = heard(&mut self.events, &mut self.files) => heard,
             };
-            match next {
-                Ok(Event::RoutingLost) => {
-                    self.flood_ends.get_or_insert_with(|| Instant::now() + FLOOD);
-                }
-                Ok(event) if self.about.concerns(&event) => break,
-                Ok(_) => {}
-                Err(error) => {
+            match heard {
+                Heard::Kernel(Ok(Event::RoutingLost)) => self.look_within(FLOOD),
+                Heard::Kernel(Ok(event)) if self.about.concerns(&event) => break,
+                Heard::Kernel(Ok(_)) => {}
+                Heard::Kernel(Err(error)) => {
                     tracing::error!(error = %error, "events of the kernel cannot be received");
                     tokio::time::sleep(PAUSE).await;
                     return;
                 }
+                Heard::Files(Ok(())) => self.look_within(SETTLE),
+                Heard::Files(Err(error)) => self.forget_files(&error),
             }
         }
-        self.flood_ends = None;
+        self.look_at = None;
         // The look that follows sees everything that happened before it.
         while let Some(Ok(_)) = self.events.next().now_or_never() {}
+    }
+}
+
+enum Heard {
+    Kernel(Result<Event, NetlinkError>),
+    Files(Result<(), FileEventsError>),
+}
+
+async fn heard(events: &mut Events, files: &mut Option<FileEvents>) -> Heard {
+    let changed = async {
+        match files {
+            Some(files) => files.changed().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        next = events.next() => Heard::Kernel(next),
+        changed = changed => Heard::Files(changed),
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }
 

@@ -109,7 +109,7 @@ impl HostRoot {
     }
 
     /// A directory within the root, whatever symbolic links are on the way.
-    fn directory(&self, relative: &Path) -> Result<PathBuf, FileError> {
+    pub(crate) fn directory(&self, relative: &Path) -> Result<PathBuf, FileError> {
         let path = self.0.join(relative);
         let real = fs::canonicalize(&path).map_err(io_error("open", &path))?;
         if !real.starts_with(&self.0) {

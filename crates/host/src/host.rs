@@ -17,6 +17,7 @@ use crate::backend::{Backend, held};
 use crate::backups;
 use crate::error::HostError;
 use crate::faults;
+use crate::file_events::{FileEvents, FileEventsError};
 use crate::files::HostRoot;
 use crate::guard::{Guard, GuardSettings};
 use crate::journal;
@@ -341,6 +342,14 @@ impl Host {
     /// between the two.
     pub fn events(&self) -> Result<Events, HostError> {
         Ok(Events::listen()?)
+    }
+
+    /// The events, from now on, of the files by which our NICs last.
+    ///
+    /// # Errors
+    /// Where the kernel watches no more directories for this user.
+    pub fn file_events(&self) -> Result<FileEvents, FileEventsError> {
+        FileEvents::listen(self.root.clone())
     }
 
     /// Whether it was opened to be changed.

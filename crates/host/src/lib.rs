@@ -10,7 +10,7 @@
 //! * `transaction`, `rollback`, `another_boot`, [`journal`], [`state`]: old or new, never between.
 //! * [`probes`]: what worked before a change works after it. [`guard`]: who restores a NIC when we die.
 //! * [`survey`], [`claims`]: what others have configured there.
-//! * [`files`]: files that are whole or not there.
+//! * [`files`]: files that are whole or not there. [`file_events`]: somebody else changed one.
 //! * [`faults`]: where a test can break it.
 
 mod another_boot;
@@ -19,6 +19,7 @@ pub mod backups;
 pub mod claims;
 pub mod error;
 pub mod faults;
+pub mod file_events;
 pub mod files;
 pub mod guard;
 mod host;
@@ -33,5 +34,6 @@ mod sysctl;
 mod transaction;
 
 pub use error::{ApplyError, Cause, FailureKind, HostError, Rollback};
+pub use file_events::{FileEvents, FileEventsError};
 pub use host::{Access, Anchors, CheckWith, Host, Options, Recovered, Recovery};
 pub use netlink::events::{Event, Events, Process};

@@ -1,6 +1,9 @@
 //! NICs that come, change and drift.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::agent::{Agent, OFTEN, SELDOM, once};
 use crate::database::{Written, nic};
@@ -76,14 +79,38 @@ fn drift_is_repaired_when_it_happens() {
 }
 
 #[test]
-fn an_edited_file_is_put_right() {
+fn a_file_that_is_edited_opened_to_all_or_removed_is_put_right_when_it_happens() {
     let world = World::new();
     let nic = nic(0);
-    let (_agent, _) = Agent::with_configured(&world, &nic, &[OFTEN]);
+    let (agent, _) = Agent::with_configured(&world, &nic, &[SELDOM]);
     let text = fs::read_to_string(world.file(0)).unwrap();
-    fs::write(world.file(0), text.replace("1450", "1500")).unwrap();
+    let repairs = || agent.metric(r#"multinic_configuration_drifts_total{drift_type="file"}"#);
+    let is_right = || {
+        let mode = fs::metadata(world.file(0)).is_ok_and(|file| file.permissions().mode() & 0o777 == 0o600);
+        mode && fs::read_to_string(world.file(0)).is_ok_and(|found| found == text)
+    };
+    let acts: [&dyn Fn(); 4] = [
+        &|| fs::write(world.file(0), text.replace("1450", "1500")).unwrap(),
+        &|| fs::set_permissions(world.file(0), Permissions::from_mode(0o666)).unwrap(),
+        &|| fs::remove_file(world.file(0)).unwrap(),
+        &|| {
+            let new = world.root().join("etc/new");
+            fs::create_dir(&new).unwrap();
+            let exchange = RenameFlags::RENAME_EXCHANGE;
+            renameat2(AT_FDCWD, &new, AT_FDCWD, &world.root().join("etc/netplan"), exchange).unwrap();
+        },
+    ];
+    for (act, done) in acts.iter().zip(1..) {
+        act();
+        wait_until(|| agent.log(), || is_right() && repairs() >= f64::from(done));
+    }
+    // What it wrote itself, and what it read, woke it for no other repair.
+    let number = fs::metadata(world.file(0)).unwrap().ino();
+    fs::write(world.root().join("etc/netplan/95-multinic5.yaml"), "network: {version: 2}\n").unwrap();
+    links::set_mtu(&world.node, world.seen(&nic).unwrap().index, 1300);
     world.wait_configured(&nic);
-    assert_eq!(fs::read_to_string(world.file(0)).unwrap(), text);
+    assert_eq!((repairs(), fs::metadata(world.file(0)).unwrap().ino()), (4.0, number));
+    assert_eq!(agent.metric("multinic_polling_cycles_total"), 1.0);
 }
 
 #[test]
