@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -79,15 +78,14 @@ impl Parts {
             unarmed: settings.allow_unarmed,
         });
         let mut host = open(options).await?;
-        let Detected { backend, why } = host.backend();
+        let Detected { backend, why, os_type } = host.backend();
         tracing::info!(
             node_name = name,
             network_backend = backend.name(),
             reason = why,
             "this is how interfaces are made to last over a boot"
         );
-        let os_type = os_type(&settings.host_root);
-        let (metrics, _) = Metrics::new(&name, &os_type, *backend);
+        let (metrics, _) = Metrics::new(&name, os_type, *backend);
         let board = StatusBoard::new(host.backend().clone());
         if access == Access::Write {
             recover(&mut host, &name).await?;
@@ -161,12 +159,6 @@ async fn recover(host: &mut Host, node_name: &str) -> anyhow::Result<bool> {
     Ok(failed)
 }
 
-/// The `ID` of the node's os-release(5), or `unknown`.
-fn os_type(host_root: &Path) -> String {
-    let id = Distribution::of_node(host_root).id;
-    if id.is_empty() { "unknown".to_owned() } else { id }
-}
-
 pub(crate) fn announce(settings: &Settings) {
     let node_name = settings.node.as_str();
     let name_from = match settings.node_origin {
@@ -177,7 +169,7 @@ pub(crate) fn announce(settings: &Settings) {
         node_name,
         name_from,
         version = env!("CARGO_PKG_VERSION"),
-        os_type = os_type(&settings.host_root),
+        os_type = Distribution::of_node(&settings.host_root).os_type(),
         dry_run = settings.dry_run,
         "starting"
     );

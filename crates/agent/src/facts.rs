@@ -4,6 +4,7 @@
 use multinic_core::MacAddr;
 use multinic_core::desired::Outcome;
 use multinic_core::node::observed::{Found, Observed};
+use multinic_host::backend::detect::Detected;
 
 use crate::node::Passed;
 use crate::reports::Verified;
@@ -78,6 +79,8 @@ pub struct Facts {
     pub leaving: Vec<(MacAddr, String)>,
     /// Why the network manager was not asked about what it is to read at the next boot.
     pub unchecked: Option<String>,
+    /// How the node keeps the configuration of its NICs.
+    pub backend: Option<Detected>,
 }
 
 impl Facts {
@@ -136,8 +139,8 @@ impl Facts {
             };
             Some((*mac, refused.or_else(unmade).or_else(planned)?))
         });
-        let unchecked = passed.unchecked.clone();
-        Self { nics, held: held.collect(), leaving: leaving.collect(), unchecked }
+        let (unchecked, backend) = (passed.unchecked.clone(), passed.backend.clone());
+        Self { nics, held: held.collect(), leaving: leaving.collect(), unchecked, backend }
     }
 
     /// How many entries are as desired.

@@ -7,6 +7,7 @@ use multinic_core::MacAddr;
 use multinic_core::node::doctor::{Finding, Severity, examine};
 use multinic_core::node::observed::{NicFile, Observed};
 use multinic_core::node::{Change, ChangeKind, NicTarget, NodePlan, RefusalReason, plan};
+use multinic_host::backend::detect::Detected;
 use multinic_host::{FailureKind, Host, HostError, Process};
 use multinic_telemetry::shutdown::Shutdown;
 use tokio::time::Instant;
@@ -62,6 +63,8 @@ pub struct Passed {
     pub retry_at: Option<Instant>,
     /// Why the network manager was not asked about what it is to read at the next boot.
     pub unchecked: Option<String>,
+    /// How the node keeps the configuration of its NICs; none before a look.
+    pub backend: Option<Detected>,
 }
 
 impl Node {
@@ -115,6 +118,7 @@ impl Node {
                 break;
             }
         }
+        passed.backend = Some(self.host.backend().clone());
         passed.unchecked = self.host.unchecked().filter(|_| !self.host.owned().is_empty());
         if let Some(why) = &passed.unchecked
             && self.news.is_new(Subject::Unchecked, why)

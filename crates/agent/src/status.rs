@@ -133,7 +133,9 @@ impl StatusBoard {
             "last_check": now,
             "components": {
                 "database": { "healthy": connected, "error": state.database.as_ref().err() },
-                "network_manager": { "type": manager.backend.name(), "reason": manager.why },
+                "network_manager": {
+                    "type": manager.backend.name(), "reason": manager.why, "os_type": manager.os_type
+                },
             },
             "statistics": { "processed_vms": entries, "failed_configs": failed, "uptime": uptime },
         });
@@ -144,12 +146,12 @@ impl StatusBoard {
 #[cfg(test)]
 mod tests {
     use multinic_host::backend::Backend;
-    use multinic_host::backend::detect::asked_for;
 
     use super::*;
 
     fn board() -> StatusBoard {
-        StatusBoard::new(asked_for(Backend::Networkd))
+        let (why, os_type) = ("it is configured".to_owned(), "debian".to_owned());
+        StatusBoard::new(Detected { backend: Backend::Networkd, why, os_type })
     }
 
     #[test]
@@ -209,6 +211,7 @@ mod tests {
         }
         assert_eq!(body["components"]["network_manager"]["type"], "networkd");
         assert_eq!(body["components"]["network_manager"]["reason"], "it is configured");
+        assert_eq!(body["components"]["network_manager"]["os_type"], "debian");
         assert_eq!(body["statistics"]["processed_vms"], 0);
     }
 }

@@ -164,7 +164,8 @@ pub struct MultiNicNodeConfigStatus {
     /// Not written; objects of older programs have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_job_name: Option<String>,
-    /// `Ready`, `Reconciling`, `Stalled`, `Applied`, `Drifted`, `RolledBack`, `HostUnsafe`, `PersistUnchecked`.
+    /// `Ready`, `Reconciling`, `Stalled`, `Applied`, `Drifted`, `RolledBack`, `HostUnsafe`, `PersistUnchecked`,
+    /// `BackendDetected`.
     #[serde(default)]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,

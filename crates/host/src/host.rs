@@ -170,7 +170,10 @@ impl Host {
             let in_turn = access == Access::WriteInTurn;
             lock = Some(root.lock(Path::new(LOCK), in_turn)?.ok_or_else(busy)?);
         }
-        let detected = backend.map_or_else(|| detect::detect(&root), detect::asked_for);
+        let detected = match backend {
+            Some(backend) => detect::asked_for(&root, backend),
+            None => detect::detect(&root),
+        };
         let backend = detected.backend;
         let (check, unchecked) = match check {
             _ if backend != Backend::Netplan => (None, None),

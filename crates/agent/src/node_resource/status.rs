@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use multinic_api::condition::whole_second;
 use multinic_api::node_config::{InterfaceSpec, InterfaceStatus, State};
 use multinic_api::{Condition, MultiNicNodeConfigStatus};
+use multinic_host::backend::Backend;
+use multinic_host::backend::detect::Detected;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -74,6 +76,23 @@ pub const IN_USE: &str = "InUse";
 /// A NIC that would harm the node, or be harmed.
 pub const HOST_UNSAFE: &str = "HostUnsafe";
 
+/// Which network manager keeps the configuration over a boot. A condition and no field: a definition of the kind that is older
+/// than the agent, as Helm leaves it in place, takes a condition, and refuses the whole status for a field that it does not know.
+const BACKEND: &str = "BackendDetected";
+
+/// The backend as a reason, and why it is that one.
+fn backend(detected: &Detected) -> (&'static str, String) {
+    let Detected { backend, why, os_type } = detected;
+    let name = match backend {
+        Backend::Netplan => "Netplan",
+        Backend::Networkd => "Networkd",
+        Backend::NetworkManager => "NetworkManager",
+        Backend::Ifcfg => "Ifcfg",
+        Backend::Wicked => "Wicked",
+    };
+    (name, format!("{why} (os_type {os_type})"))
+}
+
 struct Summary {
     state: State,
     reason: String,
@@ -81,6 +100,7 @@ struct Summary {
     drifted: Option<String>,
     rolled_back: Option<String>,
     unchecked: Option<String>,
+    backend: Option<(&'static str, String)>,
     host: Option<(&'static str, String)>,
     unsafe_host: bool,
 }
@@ -130,6 +150,7 @@ impl Summary {
             drifted: with("Drift"),
             rolled_back: with("ApplyFailed"),
             unchecked: facts.unchecked.clone(),
+            backend: facts.backend.as_ref().map(backend),
             unsafe_host: host.is_some(),
             host,
         }
@@ -137,11 +158,12 @@ impl Summary {
 
     fn plain(state: State, reason: &str, message: String) -> Self {
         let reason = reason.to_owned();
-        let (drifted, rolled_back, unchecked, host) = (None, None, None, None);
-        Self { state, reason, message, drifted, rolled_back, unchecked, host, unsafe_host: false }
+        let (drifted, rolled_back, unchecked, backend, host) = (None, None, None, None, None);
+        Self { state, reason, message, drifted, rolled_back, unchecked, backend, host, unsafe_host: false }
     }
 
-    /// `Ready` and `Applied` are always there, the others only while they are true (kstatus).
+    /// `Ready` and `Applied` are always there, the others only while they are true (kstatus). How the node keeps its
+    /// configuration is true until a pass finds another way.
     fn conditions(&self, generation: Option<i64>, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
         let done = self.state == State::Configured;
         let message = Some(self.message.as_str());
@@ -158,18 +180,23 @@ impl Summary {
             Some((reason, message)) => (*reason, Some(message.clone())),
             None => (IN_USE, None),
         };
+        let (name, why) = match &self.backend {
+            Some((name, why)) => (*name, Some(why.clone())),
+            None => ("", None),
+        };
         for (type_, reason, message) in [
             ("Drifted", "Drift", &self.drifted),
             ("RolledBack", "ApplyFailed", &self.rolled_back),
             ("PersistUnchecked", "NetplanNotAsked", &self.unchecked),
             ("HostUnsafe", host_reason, &host),
+            (BACKEND, name, &why),
         ] {
             if let Some(message) = message {
                 wanted.push((type_, true, reason, Some(message)));
             }
         }
         let mut conditions: Vec<Condition> = previous.to_vec();
-        conditions.retain(|old| wanted.iter().any(|(type_, ..)| *type_ == old.type_));
+        conditions.retain(|old| old.type_ == BACKEND || wanted.iter().any(|(type_, ..)| *type_ == old.type_));
         for (type_, holds, reason, message) in wanted {
             let new = Condition {
                 type_: type_.to_owned(),
@@ -369,6 +396,27 @@ mod tests {
         let status = status(&object(None), &Word::Passed(facts), at(1));
         assert_eq!(types(&status), ["Applied=True", "PersistUnchecked=True", "Ready=True"]);
         assert_eq!(status.state, Some(State::Configured));
+    }
+
+    #[test]
+    fn the_backend_and_what_speaks_for_it_are_said_and_stay_while_nothing_else_is_known() {
+        let found = |backend| {
+            let Word::Passed(mut facts) = passed(Stage::Configured, "Configured") else { panic!() };
+            let (why, os_type) = ("wicked runs".to_owned(), "sles".to_owned());
+            facts.backend = Some(Detected { backend, why, os_type });
+            Word::Passed(facts)
+        };
+        let said = |status: &MultiNicNodeConfigStatus| {
+            let condition = status.conditions.iter().find(|condition| condition.type_ == BACKEND).unwrap();
+            (condition.reason.clone().unwrap(), condition.message.clone().unwrap())
+        };
+        let first = status(&object(None), &found(Backend::Wicked), at(1));
+        assert_eq!(said(&first), ("Wicked".to_owned(), "wicked runs (os_type sles)".to_owned()));
+        let refusal = Refusal { reason: "InstanceMismatch", message: "another server".to_owned() };
+        let refused = status(&object(Some(first.clone())), &Word::Refused(refusal), at(2));
+        assert_eq!(said(&refused), said(&first));
+        let then = status(&object(Some(refused)), &found(Backend::NetworkManager), at(3));
+        assert_eq!(said(&then).0, "NetworkManager");
     }
 
     #[test]

@@ -62,6 +62,7 @@ fn a_status_is_written_once_and_not_again() {
     cluster.apply(std::slice::from_ref(&nic));
     let agent = cluster.start(&world, &[OFTEN]);
     cluster.wait_ready("True", "Configured");
+    assert_eq!(cluster.condition("BackendDetected"), Some(("True".to_owned(), "Netplan".to_owned())));
     cluster.wait_event("InterfaceConfigured");
     let version = || cluster.object().unwrap()["metadata"]["resourceVersion"].clone();
     let before = version();

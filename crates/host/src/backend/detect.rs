@@ -12,11 +12,14 @@ pub struct Detected {
     pub backend: Backend,
     /// What speaks for it, for people.
     pub why: String,
+    /// The `ID` of the node's os-release(5), or `unknown`.
+    pub os_type: String,
 }
 
-/// What was asked for, without a look at the node.
-pub fn asked_for(backend: Backend) -> Detected {
-    Detected { backend, why: "it is configured".to_owned() }
+/// What was asked for, whatever the node has.
+pub fn asked_for(root: &HostRoot, backend: Backend) -> Detected {
+    let os_type = Distribution::of_node(root.path()).os_type();
+    Detected { backend, why: "it is configured".to_owned(), os_type }
 }
 
 /// What os-release(5) says.
@@ -59,7 +62,8 @@ pub fn detect(root: &HostRoot) -> Detected {
 
 fn decide(signs: &Signs) -> Detected {
     let Signs { distribution, netplan, network_manager, networkd, wicked } = signs;
-    let found = |backend, why: &str| Detected { backend, why: why.to_owned() };
+    let found =
+        |backend, why: &str| Detected { backend, why: why.to_owned(), os_type: distribution.os_type() };
     let id = if distribution.id.is_empty() { "this distribution" } else { &distribution.id };
     if *netplan {
         return found(Backend::Netplan, "there are files in /etc/netplan");
@@ -118,6 +122,11 @@ impl Distribution {
             }
         }
         found
+    }
+
+    /// Its `ID`, or `unknown`.
+    pub fn os_type(&self) -> String {
+        if self.id.is_empty() { "unknown".to_owned() } else { self.id.clone() }
     }
 
     /// RHEL and what is built from it. Fedora has other version numbers.
