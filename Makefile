@@ -16,13 +16,14 @@ endif
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The agent puts a copy of itself on the node, which has to run there without the image: it is linked statically.
+# The agent puts a copy of itself on the node, and `multinic backup` one beside MariaDB's programs, where they have to run without
+# their images: they are linked statically.
 AGENT = $(CARGO) rustc --locked -p multinic-agent --bin multinic-agent
 STATIC = -- -C target-feature=+crt-static
 
 .PHONY: build
 build: ## Build both binaries, optimised: target/release/multinic and target/release/multinic-agent
-	$(CARGO) build --release --locked -p multinic
+	$(CARGO) rustc --release --locked -p multinic --bin multinic $(STATIC)
 	$(AGENT) --release $(STATIC)
 
 .PHONY: demo

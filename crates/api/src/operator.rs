@@ -148,9 +148,56 @@ pub struct DatabaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::one_of(&["Retain", "Delete"]))]
     pub deletion_policy: Option<String>,
+    /// Backups of the database that the operator runs; absent, there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupSpec>,
+    /// A backup by its file's name, or `latest`: an empty server is filled from it before anybody reaches it. One that is not
+    /// empty stays as it is, and the condition `Restored` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
+    pub restore_from: Option<String>,
     /// A server that the operator does not run, where `enabled` is false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalDatabase>,
+}
+
+/// `spec.database.backup`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupSpec {
+    /// When: a cron expression of five fields.
+    #[schemars(length(min = 1, max = 255))]
+    pub schedule: String,
+    /// The IANA time zone of the schedule; UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
+    pub timezone: Option<String>,
+    /// What is kept; 14 backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<BackupRetention>,
+    /// A PersistentVolumeClaim of your own for the backups, in the operator's namespace; without it the operator makes
+    /// `multinic-backups`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(253))]
+    pub claim_name: Option<String>,
+    /// The size of the claim that the operator makes; `10Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::quantity)]
+    pub storage_size: Option<String>,
+}
+
+/// `spec.database.backup.retention`. What is beyond either goes; the newest backup never does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRetention {
+    /// So many are kept at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub count: Option<i32>,
+    /// None is kept that is older, such as `720h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::duration)]
+    pub max_age: Option<String>,
 }
 
 /// `spec.database.external`.
@@ -295,7 +342,8 @@ pub struct MultiNicOperatorStatus {
     /// The generation of the spec that this speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `ControllerReady`, `DatabaseReady`, `AgentReady`, `ProtectionActive`, `BackupFresh`.
+    /// `Ready`, `ControllerReady`, `DatabaseReady`, `AgentReady`, `ProtectionActive`, `BackupFresh`,
+    /// `Restored`.
     #[serde(default)]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,
@@ -314,6 +362,25 @@ pub struct MultiNicOperatorStatus {
     /// The protection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protection_status: Option<ProtectionStatus>,
+    /// The newest backup that was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<LastBackup>,
+}
+
+/// A backup of the database.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastBackup {
+    /// When it was begun.
+    pub time: String,
+    /// The name of its file.
+    pub file: String,
+    /// The size of that, in bytes.
+    pub size_bytes: i64,
+    /// Rows of all tables.
+    pub rows: i64,
+    /// Whether it was restored into a scratch server, which then had the same rows in every table.
+    pub verified: bool,
 }
 
 /// One component.

@@ -7,7 +7,7 @@ use croner::Cron;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use multinic_api::MultiNicOperatorSpec;
-use multinic_api::operator::{AgentSpec, DatabaseCredentials, DatabaseSpec, ReconcileTrigger};
+use multinic_api::operator::{AgentSpec, BackupSpec, DatabaseCredentials, DatabaseSpec, ReconcileTrigger};
 use multinic_core::duration;
 
 use crate::desired::{RESERVED, RESERVED_OF_AGENT, given};
@@ -16,9 +16,17 @@ use crate::desired::{RESERVED, RESERVED_OF_AGENT, given};
 const TAKEN_PORTS: [i32; 2] = [8083, 18081];
 /// The shortest interval of `scheduled`.
 const LEAST_INTERVAL: Duration = Duration::from_secs(60);
-/// Databases and users of the server itself, and the agents' user.
-const SYSTEM_NAMES: [&str; 7] =
-    ["mysql", "sys", "information_schema", "performance_schema", "root", "mariadb.sys", "multinic-agent"];
+/// Databases and users of the server itself, and the users of agents and backups.
+const SYSTEM_NAMES: [&str; 8] = [
+    "mysql",
+    "sys",
+    "information_schema",
+    "performance_schema",
+    "root",
+    "mariadb.sys",
+    "multinic-agent",
+    "multinic-backup",
+];
 /// The longest value of a label, which the name is.
 const MOST_NAME: usize = 63;
 
@@ -96,10 +104,23 @@ fn check_database(spec: &DatabaseSpec, say: &mut impl FnMut(&str, String)) {
         credentials,
         service: _,
         deletion_policy: _,
+        backup,
+        restore_from,
         external,
     } = spec;
     if *enabled && external.is_some() {
         say("spec.database.external", "it is for a server of your own: set enabled to false".to_owned());
+    }
+    if let Some(backup) = backup {
+        check_backup(backup, *enabled, say);
+    }
+    if let Some(from) = given(restore_from.as_ref()) {
+        if backup.is_none() {
+            say("spec.database.restoreFrom", "say in spec.database.backup where backups are".to_owned());
+        }
+        if from.contains('/') {
+            say("spec.database.restoreFrom", "it is the name of a file, or latest".to_owned());
+        }
     }
     let Some(DatabaseCredentials { root_password, database, user, password }) = credentials else { return };
     let is_name = |name: &str| {
@@ -112,13 +133,31 @@ fn check_database(spec: &DatabaseSpec, say: &mut impl FnMut(&str, String)) {
         if !is_name(name) {
             say(&field, format!("letters, digits, - and _, at most {MOST_NAME}"));
         } else if SYSTEM_NAMES.contains(&name.to_ascii_lowercase().as_str()) {
-            say(&field, "it is the server's own, or the agents'".to_owned());
+            say(&field, "it is the server's own, or that of agents or backups".to_owned());
         }
     }
     for (field, password) in [("rootPassword", root_password), ("password", password)] {
         if password.as_ref().is_some_and(|password| password.chars().any(char::is_control)) {
             say(&format!("spec.database.credentials.{field}"), "it holds a control character".to_owned());
         }
+    }
+}
+
+fn check_backup(spec: &BackupSpec, enabled: bool, say: &mut impl FnMut(&str, String)) {
+    let BackupSpec { schedule, timezone, retention, claim_name: _, storage_size: _ } = spec;
+    if !enabled {
+        let why =
+            "the operator backs up the database that it runs: back up a server of your own by its own means";
+        say("spec.database.backup", why.to_owned());
+    }
+    // Kubernetes reads it too, and knows no seconds.
+    if schedule.split_whitespace().count() != 5 {
+        say("spec.database.backup.schedule", "it has five fields, such as 0 3 * * *".to_owned());
+    }
+    check_schedule("spec.database.backup", Some(schedule), timezone.as_ref(), say);
+    let age = retention.as_ref().and_then(|retention| given(retention.max_age.as_ref()));
+    if let Some(Err(why)) = age.map(duration::parse_positive) {
+        say("spec.database.backup.retention.maxAge", why);
     }
 }
 
@@ -134,20 +173,29 @@ fn check_trigger(trigger: &ReconcileTrigger, say: &mut impl FnMut(&str, String))
             Err(why) => say("spec.reconcileTrigger.interval", why),
         }
     }
-    if let Some(schedule) = given(schedule.as_ref()) {
+    check_schedule("spec.reconcileTrigger", schedule.as_ref(), timezone.as_ref(), say);
+}
+
+fn check_schedule(
+    place: &str,
+    schedule: Option<&String>,
+    timezone: Option<&String>,
+    say: &mut impl FnMut(&str, String),
+) {
+    if let Some(schedule) = given(schedule) {
         match schedule.parse::<Cron>() {
             // Whether there is any time at all: one that comes once a year comes after every start.
             Ok(cron) if cron.find_next_occurrence(&epoch(), false).is_err() => {
-                say("spec.reconcileTrigger.schedule", format!("{schedule:?} never comes"));
+                say(&format!("{place}.schedule"), format!("{schedule:?} never comes"));
             }
             Ok(_) => {}
-            Err(why) => say("spec.reconcileTrigger.schedule", why.to_string()),
+            Err(why) => say(&format!("{place}.schedule"), why.to_string()),
         }
     }
-    if let Some(timezone) = given(timezone.as_ref())
+    if let Some(timezone) = given(timezone)
         && let Err(why) = TimeZone::get(timezone)
     {
-        say("spec.reconcileTrigger.timezone", format!("no IANA time zone such as Asia/Seoul: {why}"));
+        say(&format!("{place}.timezone"), format!("no IANA time zone such as Asia/Seoul: {why}"));
     }
 }
 

@@ -15,6 +15,8 @@ pub const SECRET: &str = "multinic-database";
 pub const REVISION: &str = "multinic.example.com/revision";
 /// The agents' account.
 pub const AGENT_USER: &str = "multinic-agent";
+/// The account that backups are made by.
+pub const BACKUP_USER: &str = "multinic-backup";
 /// Key of the administrator's password.
 pub const ROOT_PASSWORD: &str = "root-password";
 /// Key of the controller's user.
@@ -23,6 +25,8 @@ pub const USER: &str = "username";
 pub const PASSWORD: &str = "password";
 /// Key of the agents' password.
 pub const AGENT_PASSWORD: &str = "agent-password";
+/// Key of the password of backups.
+pub const BACKUP_PASSWORD: &str = "backup-password";
 /// Key of the users that there once were, by commas.
 const RETIRED: &str = "retired";
 /// The name of the database and of the controller's user.
@@ -41,6 +45,8 @@ pub struct Credentials {
     pub password: SecretString,
     /// The password of [`AGENT_USER`].
     pub agent_password: SecretString,
+    /// The password of [`BACKUP_USER`].
+    pub backup_password: SecretString,
     /// Users that were the controller's and are not any more.
     pub retired: BTreeSet<String>,
     /// Another one whenever any of this changes. It says nothing of the passwords.
@@ -64,6 +70,7 @@ pub fn credentials(
     };
     let root_password = password(said.root_password, ROOT_PASSWORD);
     let agent_password = password(None, AGENT_PASSWORD);
+    let backup_password = password(None, BACKUP_PASSWORD);
     let controller_password = password(said.password, PASSWORD);
     let user = given(said.user.as_ref()).unwrap_or(NAME).to_owned();
     let retired = known_text(RETIRED).unwrap_or_default();
@@ -75,6 +82,7 @@ pub fn credentials(
         user,
         password: controller_password,
         agent_password,
+        backup_password,
         retired,
         revision: String::new(),
     };
@@ -87,7 +95,16 @@ pub fn credentials(
 impl Credentials {
     /// What the Secret holds.
     pub fn data(&self) -> BTreeMap<String, ByteString> {
-        let Self { database: _, root_password, user, password, agent_password, retired, revision: _ } = self;
+        let Self {
+            database: _,
+            root_password,
+            user,
+            password,
+            agent_password,
+            backup_password,
+            retired,
+            revision: _,
+        } = self;
         let retired = retired.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         let init = self.init_sql();
         let entries = [
@@ -95,6 +112,7 @@ impl Credentials {
             (USER, user),
             (PASSWORD, password.expose_secret()),
             (AGENT_PASSWORD, agent_password.expose_secret()),
+            (BACKUP_PASSWORD, backup_password.expose_secret()),
             (RETIRED, &retired),
             ("init.sql", &init),
         ];
@@ -103,9 +121,18 @@ impl Credentials {
     }
 
     /// What the server does at each start, one statement a line. Accounts have the rights that they need: the controller makes
-    /// and fills its tables, agents read them and say there what they did.
+    /// and fills its tables, agents read them and say there what they did, backups are read.
     fn init_sql(&self) -> String {
-        let Self { database, root_password, user, password, agent_password, retired, revision: _ } = self;
+        let Self {
+            database,
+            root_password,
+            user,
+            password,
+            agent_password,
+            backup_password,
+            retired,
+            revision: _,
+        } = self;
         // A pattern in a grant.
         let pattern = database.replace('_', "\\_");
         let mut lines = vec![
@@ -118,6 +145,7 @@ impl Credentials {
         let all = [
             (user.as_str(), password, "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES"),
             (AGENT_USER, agent_password, "SELECT, UPDATE"),
+            (BACKUP_USER, backup_password, "SELECT, SHOW VIEW"),
         ];
         for (user, password, rights) in all {
             let (user, password) = (quoted(user), quoted(password.expose_secret()));

@@ -37,7 +37,7 @@ const ADMISSION: &str = "admissionregistration.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Every kind, in the order in which objects are made. They are removed in the opposite order.
-pub static KINDS: [Kind; 15] = [
+pub static KINDS: [Kind; 16] = [
     kind(0, ADMISSION, "ValidatingAdmissionPolicy", "validatingadmissionpolicies", false),
     kind(1, ADMISSION, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", false),
     kind(2, "", "ServiceAccount", "serviceaccounts", true),
@@ -53,6 +53,7 @@ pub static KINDS: [Kind; 15] = [
     kind(12, "apps", "StatefulSet", "statefulsets", true),
     kind(13, "apps", "Deployment", "deployments", true),
     kind(14, "apps", "DaemonSet", "daemonsets", true),
+    kind(15, "batch", "CronJob", "cronjobs", true),
 ];
 
 /// Where events about a Node are, which has no namespace: agents need a right there.

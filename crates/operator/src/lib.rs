@@ -6,6 +6,7 @@
 //! * [`observe`](mod@observe): what is there. [`plan`](mod@plan): what is to be done about the difference. [`apply`]: it is done.
 //! * [`component`], [`status`]: how it is, and how that is told.
 //! * `watch`: when to look. `reconciler`: the turns around all this. `events`: what happened.
+//! * [`backup`]: the database is backed up and restored.
 //! * [`settings`], [`metrics`], [`pulse`]: the process.
 //!
 //! What is removed, and what is not:
@@ -17,6 +18,7 @@
 //! * Nodes keep their NICs whatever is removed here: nothing here touches `MultiNicNodeConfig` or `OpenstackConfig` objects.
 
 pub mod apply;
+pub mod backup;
 pub mod check;
 pub mod component;
 pub mod credentials;

@@ -1,6 +1,7 @@
 //! The manifests of `deploy/`, which are also what the operator makes: there is one description of each program.
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,6 +26,8 @@ const AGENT_DAEMON_SET: &str = include_str!("../../../deploy/agent/daemonset.yam
 const DATABASE_VOLUME: &str = include_str!("../../../deploy/database/volume.yaml");
 const DATABASE_SERVICE: &str = include_str!("../../../deploy/database/service.yaml");
 const DATABASE_STATEFUL_SET: &str = include_str!("../../../deploy/database/statefulset.yaml");
+const BACKUP: &str = include_str!("../../../deploy/database/backup.yaml");
+const BACKUP_VOLUME: &str = include_str!("../../../deploy/database/backup-volume.yaml");
 
 /// A manifest that is none.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +73,10 @@ pub struct DatabaseManifests {
     pub service: Service,
     /// The server.
     pub stateful_set: StatefulSet,
+    /// What makes backups of it.
+    pub backup: CronJob,
+    /// Where these are.
+    pub backup_volume: PersistentVolumeClaim,
 }
 
 /// What `deploy/agent` holds.
@@ -106,6 +113,8 @@ impl Manifests {
                 volume: one(DATABASE_VOLUME, namespace)?,
                 service: one(DATABASE_SERVICE, namespace)?,
                 stateful_set: one(DATABASE_STATEFUL_SET, namespace)?,
+                backup: one(BACKUP, namespace)?,
+                backup_volume: one(BACKUP_VOLUME, namespace)?,
             },
             agent: AgentManifests { fixed: all(&AGENT)?, daemon_set: one(AGENT_DAEMON_SET, namespace)? },
         })
@@ -138,11 +147,14 @@ mod tests {
     fn every_manifest_is_read_and_names_the_namespace_that_is_asked_for() {
         let Manifests { controller, database, agent } = Manifests::of("elsewhere").unwrap();
         let ControllerManifests { fixed, config, service, deployment } = controller;
-        let DatabaseManifests { volume, service: database_service, stateful_set } = database;
+        let DatabaseManifests { volume, service: database_service, stateful_set, backup, backup_volume } =
+            database;
         let typed = [
             serde_json::to_value(volume).unwrap(),
             serde_json::to_value(database_service).unwrap(),
             serde_json::to_value(stateful_set).unwrap(),
+            serde_json::to_value(backup).unwrap(),
+            serde_json::to_value(backup_volume).unwrap(),
             serde_json::to_value(config).unwrap(),
             serde_json::to_value(service).unwrap(),
             serde_json::to_value(deployment).unwrap(),

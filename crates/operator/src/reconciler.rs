@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
-use multinic_api::operator::DatabaseSpec;
+use multinic_api::operator::{BackupSpec, DatabaseSpec};
 use multinic_api::{MultiNicOperatorSpec, MultiNicOperatorStatus, Readiness};
 use multinic_telemetry::shutdown::Shutdown;
 use rand::distr::{Alphanumeric, SampleString as _};
@@ -17,10 +17,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::apply::{Applied, Change, carry_out, compare, take_away};
+use crate::backup::fresh::{ends, freshness, newer};
+use crate::backup::restoration::{Restoration, restoration};
 use crate::check::check;
 use crate::component::{Component, Phase, troubles};
 use crate::credentials::{Credentials, SECRET, credentials};
-use crate::desired::{AGENT, CONTROLLER, DATABASE, desired};
+use crate::desired::{AGENT, BACKUP, CONTROLLER, DATABASE, desired};
 use crate::events::Events;
 use crate::kinds::{Key, Kind};
 use crate::manifests::{ManifestError, Manifests};
@@ -33,7 +35,7 @@ use multinic_core::brief::short;
 
 use crate::said::answer;
 use crate::settings::OperatorArgs;
-use crate::status::{Findings, Problem, after_pass};
+use crate::status::{Backup, Findings, Problem, after_pass};
 use crate::watch::{follow, operators};
 
 /// Between two looks at what is as it should be, in case that a watch missed something.
@@ -280,7 +282,35 @@ impl Operator {
             false => None,
         };
         let differing = applied.differing.iter().map(ToString::to_string).collect();
-        Findings { generation, problem, controller: Some(controller), database, agent, differing }
+        let backup = self.backup(object, owner, observed).await;
+        let restored = self.restored(object).await;
+        let controller = Some(controller);
+        Findings { generation, problem, controller, database, agent, differing, backup, restored }
+    }
+
+    /// How backups are, where the spec wants any.
+    async fn backup(&self, object: &DynamicObject, owner: &Owner, observed: &Observed) -> Option<Backup> {
+        // Also where the rest of the spec cannot be read.
+        let spec = object.data.pointer("/spec/database/backup")?.clone();
+        let spec: BackupSpec = serde_json::from_value(spec).ok()?;
+        let ends = ends(&self.pods(BACKUP).await);
+        let last = newer(status_of(object).last_backup, ends.made);
+        let now = Timestamp::now();
+        let since = Kind::find("batch", "CronJob").and_then(|kind| {
+            let key = Key { kind, namespace: Some(owner.namespace.clone()), name: BACKUP.to_owned() };
+            Some(observed.objects.get(&key)?.creation_timestamp.as_ref()?.0)
+        });
+        let freshness = freshness(&spec, last.as_ref(), ends.failed.as_ref(), since.unwrap_or(now), now);
+        Some(Backup { last, freshness })
+    }
+
+    /// What came of a restoration, where the spec wants one.
+    async fn restored(&self, object: &DynamicObject) -> Option<Restoration> {
+        let from = object.data.pointer("/spec/database/restoreFrom")?.as_str()?.trim();
+        if from.is_empty() {
+            return None;
+        }
+        Some(restoration(from, &self.pods(DATABASE).await))
     }
 
     /// The accounts of the database: those that there are, and new ones for the rest.

@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use multinic_api::condition::{MOST_TEXT, whole_second};
-use multinic_api::operator::ComponentStatus;
+use multinic_api::operator::{ComponentStatus, LastBackup};
 use multinic_api::{Conditions, MultiNicOperatorStatus};
 
+use crate::backup::fresh::Freshness;
+use crate::backup::restoration::Restoration;
 use crate::component::{Component, Phase};
 use multinic_core::brief::cut;
 
@@ -23,6 +25,19 @@ pub struct Findings {
     pub agent: Option<Component>,
     /// Objects that somebody else changed or deleted, and that are left so.
     pub differing: Vec<String>,
+    /// Backups, if the spec wants any.
+    pub backup: Option<Backup>,
+    /// What came of a restoration, if the spec wants one.
+    pub restored: Option<Restoration>,
+}
+
+/// How backups are.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    /// The newest one.
+    pub last: Option<LastBackup>,
+    /// Whether it is new enough.
+    pub freshness: Freshness,
 }
 
 /// Why a spec was not carried out.
@@ -42,7 +57,7 @@ pub fn after_pass(
     findings: &Findings,
     now: Timestamp,
 ) -> MultiNicOperatorStatus {
-    let Findings { generation, problem, controller, database, agent, differing } = findings;
+    let Findings { generation, problem, controller, database, agent, differing, backup, restored } = findings;
     let now = whole_second(now);
     let mut status = before.clone();
     status.observed_generation = generation.or(status.observed_generation);
@@ -63,6 +78,19 @@ pub fn after_pass(
         names => {
             let message = format!("not as wanted, and left so: {}", names.join(", "));
             conditions.set("Drifted", true, "AutoRecoveryOff", &message);
+        }
+    }
+    match backup {
+        None => conditions.remove("BackupFresh"),
+        Some(Backup { last, freshness: Freshness { is_fresh, reason, message } }) => {
+            conditions.set("BackupFresh", *is_fresh, reason, message);
+            status.last_backup.clone_from(last);
+        }
+    }
+    match restored {
+        None => conditions.remove("Restored"),
+        Some(Restoration { is_done, reason, message }) => {
+            conditions.set("Restored", *is_done, reason, message);
         }
     }
     let components: Vec<(&str, &Component)> =

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, PartialObjectMeta};
 use kube::runtime::watcher::{Config, Error, watcher};
@@ -12,6 +13,7 @@ use multinic_api::MultiNicOperator;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::desired::BACKUP;
 use crate::kinds::KINDS;
 use crate::object::selector;
 use crate::observe::metadata_of;
@@ -36,6 +38,11 @@ pub(crate) fn follow(client: &Client, namespace: &str) -> (Arc<Notify>, JoinSet<
             tasks.spawn(notify(made, kind.plural, Arc::clone(&notice)));
         }
     }
+    // What a backup came to, its pod says.
+    let pods: Api<PartialObjectMeta<DynamicObject>> =
+        Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
+    let label = format!("app.kubernetes.io/name={BACKUP}");
+    tasks.spawn(notify(watcher(pods, Config::default().labels(&label)), "pods", Arc::clone(&notice)));
     (notice, tasks)
 }
 

@@ -7,11 +7,15 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use multinic_api::MultiNicOperatorSpec;
 use multinic_api::operator::{DatabaseService, DatabaseSpec, ExternalDatabase};
 
+use super::backup::Parts;
 use super::container::{named, set_limits};
 use super::given;
-use crate::credentials::{AGENT_PASSWORD, AGENT_USER, Credentials, PASSWORD, REVISION, SECRET, USER};
+use crate::credentials::{
+    AGENT_PASSWORD, AGENT_USER, BACKUP_PASSWORD, BACKUP_USER, Credentials, PASSWORD, REVISION, SECRET, USER,
+};
 use crate::manifests::DatabaseManifests;
 use crate::object::{Object, Owner};
 
@@ -26,21 +30,40 @@ const CA: &str = "ca.crt";
 
 pub(super) fn objects(
     owner: &Owner,
-    spec: &DatabaseSpec,
+    spec: &MultiNicOperatorSpec,
     manifests: &DatabaseManifests,
     credentials: &Credentials,
 ) -> Vec<Object> {
-    let DatabaseManifests { volume, service, stateful_set } = manifests;
-    let stateful_set = server(stateful_set.clone(), spec, credentials);
+    let DatabaseManifests { volume, service, stateful_set, backup, backup_volume } = manifests;
+    let program = &spec.controller.image;
+    let spec = &spec.database;
+    let mut stateful_set = server(stateful_set.clone(), spec, credentials);
+    let mut of_backups = Vec::new();
+    if let Some(wanted) = &spec.backup {
+        let parts = Parts { spec: wanted, image: image(spec), program: program.trim(), manifest: backup };
+        if let Some(from) = given(spec.restore_from.as_ref()) {
+            parts.restore(&mut stateful_set, from, &credentials.database);
+        }
+        let connection = to_own(owner, spec, credentials, BACKUP_USER, BACKUP_PASSWORD);
+        of_backups.push(
+            parts.volume(backup_volume).and_then(|volume| Object::new(owner, &volume)).map(Object::lasting),
+        );
+        of_backups.push(Object::new(owner, &parts.job(&connection)));
+    }
     let keeps = given(spec.deletion_policy.as_ref()) != Some("Delete");
     let lasting = |object: Object| if keeps { object.lasting() } else { object };
     let objects = [
         Object::new(owner, &secret(&stateful_set, credentials)).map(lasting),
-        Object::new(owner, &sized(volume.clone(), spec)).map(lasting),
+        Object::new(owner, &sized(volume.clone(), spec.storage_size.as_ref())).map(lasting),
         Object::new(owner, &served(service.clone(), spec.service.as_ref())),
         Object::new(owner, &stateful_set),
     ];
-    objects.into_iter().flatten().collect()
+    objects.into_iter().chain(of_backups).flatten().collect()
+}
+
+/// The server's image.
+fn image(spec: &DatabaseSpec) -> &str {
+    given(spec.image.as_ref()).unwrap_or("mariadb:10.11")
 }
 
 fn secret(stateful_set: &StatefulSet, credentials: &Credentials) -> Secret {
@@ -54,8 +77,9 @@ fn secret(stateful_set: &StatefulSet, credentials: &Credentials) -> Secret {
     Secret { metadata, data: Some(credentials.data()), ..Secret::default() }
 }
 
-fn sized(mut volume: PersistentVolumeClaim, spec: &DatabaseSpec) -> PersistentVolumeClaim {
-    if let (Some(size), Some(claim)) = (given(spec.storage_size.as_ref()), &mut volume.spec) {
+/// A claim of this size, if one is given.
+pub(super) fn sized(mut volume: PersistentVolumeClaim, size: Option<&String>) -> PersistentVolumeClaim {
+    if let (Some(size), Some(claim)) = (given(size), &mut volume.spec) {
         let resources = claim.resources.get_or_insert_with(VolumeResourceRequirements::default);
         resources.requests.get_or_insert_default().insert("storage".to_owned(), Quantity(size.to_owned()));
     }
@@ -85,7 +109,7 @@ fn server(mut stateful_set: StatefulSet, spec: &DatabaseSpec, credentials: &Cred
     let revision = credentials.revision.clone();
     metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), revision);
     let Some(pod) = &mut wanted.template.spec else { return stateful_set };
-    let image = given(spec.image.as_ref()).unwrap_or("mariadb:10.11");
+    let image = image(spec);
     let prepare = pod.init_containers.iter_mut().flatten().filter(|container| container.name == PREPARE);
     prepare.for_each(|container| container.image = Some(image.to_owned()));
     if let Some(container) = named(pod, DATABASE) {

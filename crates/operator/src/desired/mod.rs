@@ -1,6 +1,7 @@
 //! Which objects a `MultiNicOperator` wants: a pure function of its spec and the manifests.
 
 mod agent;
+mod backup;
 mod container;
 mod controller;
 mod database;
@@ -14,6 +15,8 @@ use crate::object::{Object, Owner};
 
 pub use agent::AGENT;
 pub(crate) use agent::RESERVED as RESERVED_OF_AGENT;
+pub use backup::BACKUP;
+pub(crate) use backup::RESTORE;
 pub use controller::CONTROLLER;
 pub use database::DATABASE;
 pub(crate) use settings::RESERVED;
@@ -29,7 +32,7 @@ pub fn desired(
     let connection = database::connection(owner, &spec.database, credentials);
     let mut objects = controller::objects(owner, spec, &manifests.controller, connection.as_ref());
     if let Some(credentials) = credentials.filter(|_| spec.database.enabled) {
-        objects.extend(database::objects(owner, &spec.database, &manifests.database, credentials));
+        objects.extend(database::objects(owner, spec, &manifests.database, credentials));
     }
     if let Some(agent) = &spec.agent {
         let connection = database::connection_of_agents(owner, &spec.database, credentials);

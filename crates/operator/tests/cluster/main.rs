@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
 mod agents;
+mod backup;
 mod bench;
 mod controller;
 mod database;

@@ -20,13 +20,14 @@ const OTHER_EFFECTS: [&str; 3] = [
 ];
 /// Fields whose effect stays when they are taken away: passwords and data (`database.rs`), a volume that needs a class to
 /// grow, and a number that Kubernetes leaves to a Service once it has it.
-const LASTING: [&str; 6] = [
+const LASTING: [&str; 7] = [
     "database.service.nodePort",
     "database.credentials.rootPassword",
     "database.credentials.password",
     "database.credentials.user",
     "database.credentials.database",
     "database.storageSize",
+    "database.backup.storageSize",
 ];
 
 /// All that has to be there for a field to have an effect, or to be allowed.
@@ -38,6 +39,9 @@ fn base(path: &str) -> Value {
     });
     if path.starts_with("database.external") {
         spec["database"] = json!({"enabled": false, "external": {"host": "a.example", "secretName": "mine"}});
+    }
+    if path.starts_with("database.backup") || path == "database.restoreFrom" {
+        spec["database"]["backup"] = json!({"schedule": "0 3 * * *"});
     }
     spec
 }
@@ -51,7 +55,7 @@ fn another(path: &str, schema: &JSONSchemaProps) -> Value {
         ("agent.dataSource", _) => return json!("db"),
         ("database.service.type", _) => return json!("NodePort"),
         ("database.deletionPolicy", _) => return json!("Delete"),
-        (_, "interval") => return json!("7m"),
+        (_, "interval" | "maxAge") => return json!("7m"),
         (_, "schedule") => return json!("30 2 * * *"),
         (_, "timezone") => return json!("Asia/Seoul"),
         (_, "settings") => return json!({"LOG_LEVEL": "debug"}),

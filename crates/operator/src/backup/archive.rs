@@ -1,0 +1,263 @@
+//! The folder with the backups: `multinic-20261122T040000Z.sql`, and beside each a record of what was verified of it.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{BackupError, at};
+
+/// What every backup's name begins with; what else is in the folder is nobody's business here.
+const PREFIX: &str = "multinic-";
+/// The newest verified backup, whatever its name.
+pub const LATEST: &str = "latest";
+
+/// What is known of a backup. There is a record of those only that were verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The dump's name in the folder.
+    pub file: String,
+    /// When the dump was begun: it holds one state of the database from then on.
+    pub time: Timestamp,
+    /// The database.
+    pub database: String,
+    /// Bytes of the dump.
+    pub size: u64,
+    /// SHA-256 of the dump, in hex.
+    pub sha256: String,
+    /// Rows of each table, in the dump as in the server that was filled from it.
+    pub tables: BTreeMap<String, u64>,
+}
+
+impl Record {
+    /// Rows of all tables.
+    pub fn rows(&self) -> u64 {
+        self.tables.values().sum()
+    }
+
+    /// What a dump of this time is named.
+    pub fn name(time: Timestamp) -> String {
+        format!("{PREFIX}{}.sql", time.strftime("%Y%m%dT%H%M%SZ"))
+    }
+}
+
+/// How long backups are kept. Each rule that is given applies; the newest one is kept in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// So many at most.
+    pub count: Option<usize>,
+    /// None older than this.
+    pub age: Option<Duration>,
+}
+
+/// Those of `records` that are to go.
+pub fn surplus(records: &[Record], retention: Retention, now: Timestamp) -> Vec<&Record> {
+    let mut newest_first: Vec<&Record> = records.iter().collect();
+    newest_first.sort_by_key(|record| Reverse(record.time));
+    let goes = |(place, record): &(usize, &Record)| {
+        let is_old = retention.age.is_some_and(|age| {
+            SignedDuration::try_from(age).is_ok_and(|age| now.duration_since(record.time) > age)
+        });
+        // Also of time that goes backwards: what was verified last is what can be relied on.
+        *place > 0 && (is_old || retention.count.is_some_and(|count| *place >= count))
+    };
+    newest_first.into_iter().enumerate().filter(goes).map(|(_, record)| record).collect()
+}
+
+/// A folder with backups.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    folder: PathBuf,
+}
+
+impl Archive {
+    /// This folder, which is there.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Where a file of it is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Keeps others from making a backup here, for as long as the file lives.
+    ///
+    /// # Errors
+    /// Where somebody is at it, or the folder cannot be written.
+    pub fn lock(&self) -> Result<File, BackupError> {
+        let path = self.path(".lock");
+        let file = File::options().create(true).append(true).open(&path).map_err(at(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(BackupError::Busy { folder: self.folder.clone() }),
+            Err(fs::TryLockError::Error(source)) => Err(BackupError::File { path, source }),
+        }
+    }
+
+    /// The backups that were verified and whose dumps are there, the newest first.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read. A record that cannot be read is none.
+    pub fn records(&self) -> Result<Vec<Record>, BackupError> {
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(at(&self.folder))? {
+            let path = entry.map_err(at(&self.folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if !name.starts_with(PREFIX) || !name.ends_with(".sql.json") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).map_err(at(&path))?;
+            match serde_json::from_str::<Record>(&text) {
+                // A record names its own dump and no other file.
+                Ok(record) if name == format!("{}.json", record.file) => {
+                    if self.path(&record.file).is_file() {
+                        records.push(record);
+                    }
+                }
+                _ => tracing::warn!(file = name, "it is no record of a backup"),
+            }
+        }
+        records.sort_by_key(|record: &Record| Reverse(record.time));
+        Ok(records)
+    }
+
+    /// The backup of this name, or the newest for [`LATEST`].
+    ///
+    /// # Errors
+    /// Where there is none that was verified, with the names of those that there are.
+    pub fn find(&self, from: &str) -> Result<Record, BackupError> {
+        let records = self.records()?;
+        let found = records.iter().find(|record| from == LATEST || record.file == from).cloned();
+        found.ok_or_else(|| {
+            let names: Vec<&str> = records.iter().map(|record| record.file.as_str()).collect();
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            BackupError::NotFound { from: from.to_owned(), folder: self.folder.clone(), names }
+        })
+    }
+
+    /// Takes a dump that was verified among the backups: its record last, and all on the disk before it counts.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn keep(&self, dump: &Path, record: &Record) -> Result<(), BackupError> {
+        let (path, record_path) = (self.path(&record.file), self.path(&format!("{}.json", record.file)));
+        File::open(dump).and_then(|file| file.sync_all()).map_err(at(dump))?;
+        fs::rename(dump, &path).map_err(at(&path))?;
+        let partial = self.path(&format!("{}.json.partial", record.file));
+        let write = || {
+            let mut file = File::create(&partial)?;
+            file.write_all(serde_json::to_string_pretty(record)?.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&partial, &record_path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(at(&record_path))
+    }
+
+    /// Removes what is not to be kept any more, and what interrupted backups left. Returns the names of the former.
+    ///
+    /// # Errors
+    /// Where a file cannot be removed.
+    pub fn tidy(&self, retention: Retention, now: Timestamp) -> Result<Vec<String>, BackupError> {
+        let records = self.records()?;
+        let mut removed = Vec::new();
+        for record in surplus(&records, retention, now) {
+            // A record without its dump is nothing; a dump without its record nobody would know of.
+            for name in [record.file.clone(), format!("{}.json", record.file)] {
+                fs::remove_file(self.path(&name)).map_err(at(&self.path(&name)))?;
+            }
+            removed.push(record.file.clone());
+        }
+        for entry in fs::read_dir(&self.folder).map_err(at(&self.folder))? {
+            let path = entry.map_err(at(&self.folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(PREFIX) && name.ends_with(".partial") {
+                fs::remove_file(&path).map_err(at(&path))?;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+    use super::*;
+
+    fn record(day: i64) -> Record {
+        let time = Timestamp::from_second(day * 86_400).unwrap();
+        Record {
+            file: Record::name(time),
+            time,
+            database: "multinic".to_owned(),
+            size: 1,
+            sha256: String::new(),
+            tables: BTreeMap::new(),
+        }
+    }
+
+    fn days(records: &[&Record]) -> Vec<i64> {
+        records.iter().map(|record| record.time.as_second() / 86_400).collect()
+    }
+
+    #[test]
+    fn what_is_beyond_a_number_or_an_age_goes_and_the_newest_stays_in_any_case() {
+        let records: Vec<Record> = [3, 9, 1, 10].map(record).to_vec();
+        let now = record(11).time;
+        let goes = |count, days_old: Option<u64>| {
+            let age = days_old.map(|days| Duration::from_secs(days * 86_400));
+            days(&surplus(&records, Retention { count, age }, now))
+        };
+        assert_eq!(goes(None, None), Vec::<i64>::new());
+        assert_eq!(goes(Some(2), None), [3, 1]);
+        assert_eq!(goes(None, Some(5)), [3, 1]);
+        assert_eq!(goes(Some(3), Some(1)), [9, 3, 1]);
+        assert_eq!(goes(Some(0), Some(0)), [9, 3, 1]);
+        assert_eq!(
+            days(&surplus(&records, Retention { count: Some(1), age: None }, record(0).time)),
+            [9, 3, 1]
+        );
+    }
+
+    #[test]
+    fn only_what_was_verified_is_a_backup_and_other_files_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::new(folder.path());
+        for day in [1, 2, 3] {
+            let dump = folder.path().join("dump");
+            fs::write(&dump, "x").unwrap();
+            archive.keep(&dump, &record(day)).unwrap();
+        }
+        let others = ["multinic-19700105T000000Z.sql", "notes.txt", "multinic-mine.sql.json"];
+        others.iter().for_each(|name| fs::write(archive.path(name), "{}").unwrap());
+        fs::write(archive.path("multinic-19700106T000000Z.sql.partial"), "half").unwrap();
+        assert_eq!(archive.find(LATEST).unwrap(), record(3));
+        assert!(archive.find(others[0]).unwrap_err().to_string().contains(&record(2).file));
+        fs::remove_file(archive.path(&record(3).file)).unwrap();
+        assert_eq!(archive.find(LATEST).unwrap(), record(2));
+
+        let removed = archive.tidy(Retention { count: Some(1), age: None }, record(9).time).unwrap();
+        assert_eq!(removed, [record(1).file]);
+        assert!(others.iter().all(|name| archive.path(name).exists()));
+        assert!(!archive.path("multinic-19700106T000000Z.sql.partial").exists());
+        assert_eq!(archive.records().unwrap(), [record(2)]);
+    }
+
+    #[test]
+    fn two_do_not_work_in_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::new(folder.path());
+        let first = archive.lock().unwrap();
+        assert!(matches!(archive.lock(), Err(BackupError::Busy { .. })));
+        drop(first);
+        archive.lock().unwrap();
+    }
+}

@@ -1,0 +1,240 @@
+//! A backup: dumped, restored into a scratch server, counted, and only then one.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use multinic_api::condition::whole_second;
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+
+use super::archive::{Archive, Record, Retention};
+use super::programs::{Login, Server};
+use super::{BackupError, at};
+
+/// Tables with the epoch of their content. A database that was restored is not the one that it was: everybody who remembers
+/// how far that one had come has to see that it is another.
+pub(super) const EPOCHS: [&str; 2] = ["multinic_meta", "inventory_meta"];
+/// How often a dump is made of a database that somebody changes meanwhile.
+const ATTEMPTS: u32 = 3;
+
+/// The database, and who reads it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The server's name or address.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// Who logs in.
+    pub user: String,
+    /// With this.
+    pub password: SecretString,
+    /// The database.
+    pub database: String,
+    /// The authority that signed the server's certificate; without one the connection is not encrypted.
+    pub authority: Option<PathBuf>,
+}
+
+/// Makes a backup in `folder`. `work` is an empty folder with place for the database twice over.
+///
+/// # Errors
+/// Where anything of it fails. The backups that there are stay as they are then.
+pub fn make(
+    source: &Source,
+    folder: &Path,
+    work: &Path,
+    retention: Retention,
+) -> Result<Record, BackupError> {
+    let archive = Archive::new(folder);
+    let _lock = archive.lock()?;
+    // What an interrupted one left may be what there is no place for.
+    archive.tidy(Retention::default(), Timestamp::now())?;
+    let login = Login::new(work, source)?;
+    let time = whole_second(Timestamp::now());
+    let file = Record::name(time);
+    let partial = archive.path(&format!("{file}.partial"));
+    let made = dump(&login, &partial).and_then(|Dump { tables, size, sha256 }| {
+        verify(&partial, &source.database, &tables, work)?;
+        let record = Record { file, time, database: source.database.clone(), size, sha256, tables };
+        archive.keep(&partial, &record)?;
+        Ok(record)
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    let record = made?;
+    let removed = archive.tidy(retention, Timestamp::now())?;
+    tracing::info!(
+        file = record.file,
+        rows = record.rows(),
+        size = record.size,
+        ?removed,
+        "a backup was made and verified"
+    );
+    Ok(record)
+}
+
+/// A dump as it is in its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Dump {
+    /// Rows of each table.
+    pub tables: BTreeMap<String, u64>,
+    /// Bytes.
+    pub size: u64,
+    /// In hex.
+    pub sha256: String,
+}
+
+/// Dumps the database and compares the rows with those that are there.
+fn dump(login: &Login, path: &Path) -> Result<Dump, BackupError> {
+    let mut attempt = 1;
+    loop {
+        let before = login.counts()?;
+        login.dump(path)?;
+        let after = login.counts()?;
+        renew_epochs(path)?;
+        let dump = read(path)?;
+        match missing(&before, &dump.tables, &after) {
+            None => return Ok(dump),
+            // Rows may have come and gone between two looks.
+            Some(_) if attempt < ATTEMPTS => attempt += 1,
+            Some((table, dumped, there)) => return Err(BackupError::Partial { table, dumped, there }),
+        }
+    }
+}
+
+/// A table of which the dump does not hold what was there before and after it.
+fn missing(
+    before: &BTreeMap<String, u64>,
+    dumped: &BTreeMap<String, u64>,
+    after: &BTreeMap<String, u64>,
+) -> Option<(String, u64, u64)> {
+    before.iter().find_map(|(table, &there)| {
+        let dumped = dumped.get(table).copied();
+        let is_still = after.get(table) == Some(&there);
+        (is_still && dumped != Some(there)).then(|| (table.clone(), dumped.unwrap_or_default(), there))
+    })
+}
+
+/// Lets whoever restores the dump, by whatever way, give its content another epoch.
+fn renew_epochs(path: &Path) -> Result<(), BackupError> {
+    let dump = read(path)?;
+    let mut text = "\n-- What is restored is not what it was: agents take nothing away by it before it was published to again.\n".to_owned();
+    for table in EPOCHS.iter().filter(|table| dump.tables.contains_key(**table)) {
+        text.push_str(&format!("UPDATE `{table}` SET `value` = UUID() WHERE `name` = 'epoch';\n"));
+    }
+    let write = || {
+        let mut file = File::options().append(true).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(at(path))
+}
+
+/// Reads a dump: its tables and their rows, and whether it is complete.
+pub(super) fn read(path: &Path) -> Result<Dump, BackupError> {
+    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(at(path))?);
+    let (mut tables, mut size, mut hash) = (BTreeMap::new(), 0, Sha256::new());
+    let (mut line, mut is_complete) = (Vec::new(), false);
+    while reader.read_until(b'\n', &mut line).map_err(at(path))? > 0 {
+        size += line.len() as u64;
+        hash.update(&line);
+        // No value has a line of its own: line ends within one are written as \n.
+        if let Some(table) = named(&line, b"CREATE TABLE `") {
+            tables.entry(table).or_default();
+        } else if let Some(table) = named(&line, b"INSERT INTO `") {
+            *tables.entry(table).or_default() += 1;
+        }
+        is_complete |= line.starts_with(b"-- Dump completed");
+        line.clear();
+    }
+    if !is_complete {
+        return Err(BackupError::Incomplete { path: path.to_owned() });
+    }
+    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Dump { tables, size, sha256 })
+}
+
+/// The table that a line is about which begins so.
+fn named(line: &[u8], beginning: &[u8]) -> Option<String> {
+    let rest = line.strip_prefix(beginning)?;
+    let end = rest.iter().position(|byte| *byte == b'`')?;
+    Some(String::from_utf8_lossy(rest.get(..end)?).into_owned())
+}
+
+/// Restores a dump into a server of its own and counts.
+fn verify(
+    dump: &Path,
+    database: &str,
+    tables: &BTreeMap<String, u64>,
+    work: &Path,
+) -> Result<(), BackupError> {
+    let data = work.join("scratch");
+    if data.exists() {
+        fs::remove_dir_all(&data).map_err(at(&data))?;
+    }
+    fs::create_dir(&data).map_err(at(&data))?;
+    Server::prepare(&data)?;
+    let server = Server::start(&data, work, false)?;
+    server.fill(database, dump)?;
+    let restored = server.counts(database)?;
+    drop(server);
+    let _ = fs::remove_dir_all(&data);
+    compare(tables, &restored)
+}
+
+/// Whether a server holds what a dump does.
+pub(super) fn compare(
+    dumped: &BTreeMap<String, u64>,
+    restored: &BTreeMap<String, u64>,
+) -> Result<(), BackupError> {
+    let names = dumped.keys().chain(restored.keys());
+    let rows = |of: &BTreeMap<String, u64>, table: &String| of.get(table).copied();
+    match names.into_iter().find(|table| rows(dumped, table) != rows(restored, table)) {
+        None => Ok(()),
+        Some(table) => Err(BackupError::Unequal {
+            table: table.clone(),
+            dumped: rows(dumped, table).unwrap_or_default(),
+            restored: rows(restored, table).unwrap_or_default(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+    use super::*;
+
+    fn rows(list: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        list.iter().map(|(table, rows)| ((*table).to_owned(), *rows)).collect()
+    }
+
+    #[test]
+    fn rows_are_lines_and_what_looks_like_one_within_a_value_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dump");
+        let text = "CREATE TABLE `a` (\nCREATE TABLE `empty` (\nINSERT INTO `a` VALUES (1,'x\\nINSERT INTO `a`');\n\
+                    INSERT INTO `a` VALUES (2,'y');\n";
+        fs::write(&path, text).unwrap();
+        assert!(matches!(read(&path), Err(BackupError::Incomplete { .. })));
+        fs::write(&path, format!("{text}-- Dump completed on 2026-11-22  4:06:15\n")).unwrap();
+        assert_eq!(read(&path).unwrap().tables, rows(&[("a", 2), ("empty", 0)]));
+    }
+
+    #[test]
+    fn a_dump_that_lacks_what_stood_still_is_none() {
+        let before = rows(&[("still", 3), ("grows", 1)]);
+        let after = rows(&[("still", 3), ("grows", 9), ("new", 1)]);
+        assert_eq!(missing(&before, &rows(&[("still", 3), ("grows", 5)]), &after), None);
+        assert_eq!(
+            missing(&before, &rows(&[("still", 2), ("grows", 5)]), &after),
+            Some(("still".to_owned(), 2, 3))
+        );
+        assert_eq!(missing(&before, &rows(&[("grows", 5)]), &after), Some(("still".to_owned(), 0, 3)));
+        assert!(compare(&rows(&[("a", 0)]), &rows(&[])).is_err());
+        assert!(compare(&rows(&[("a", 1)]), &rows(&[("a", 1)])).is_ok());
+    }
+}

@@ -1,0 +1,76 @@
+//! What came of a restoration, as the database's pod says it. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use super::report::Report;
+use crate::desired::RESTORE;
+
+/// The condition `Restored`: whether it is true, its reason and its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restoration {
+    /// Whether it is.
+    pub is_done: bool,
+    /// In a word.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// Reads it of the pods of the server; `from` is what the spec wants.
+pub fn restoration(from: &str, pods: &[Pod]) -> Restoration {
+    let not = |reason, message| Restoration { is_done: false, reason, message };
+    let statuses =
+        pods.iter().filter_map(|pod| pod.status.as_ref()?.init_container_statuses.as_ref()).flatten();
+    let said = statuses.filter(|status| status.name == RESTORE).find_map(said);
+    match said.as_deref().map(serde_json::from_str) {
+        Some(Ok(Report::Restored { file, rows })) => {
+            let message = format!("{file}: {rows} rows; take restoreFrom away when you like");
+            Restoration { is_done: true, reason: "Restored", message }
+        }
+        Some(Ok(Report::NotEmpty { rows })) => {
+            let message = format!(
+                "the server has {rows} rows and stays as it is: {from} is restored into an empty server only"
+            );
+            not("NotEmpty", message)
+        }
+        Some(Ok(Report::Failed { error })) => not("RestoreFailed", format!("{from}: {error}")),
+        Some(Ok(Report::BackedUp { .. }) | Err(_)) => {
+            not("RestoreFailed", format!("{from}: {}", said.unwrap_or_default()))
+        }
+        None => not("Pending", format!("the server was not started with {from} yet")),
+    }
+}
+
+/// What the container said in its last end.
+fn said(status: &ContainerStatus) -> Option<String> {
+    let states = [&status.state, &status.last_state];
+    states.into_iter().find_map(|state| state.as_ref()?.terminated.as_ref()?.message.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn reason(state: &Value, last: &Value) -> &'static str {
+        let status = json!({"name": "restore", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": state, "lastState": last});
+        let pod = json!({"metadata": {}, "status": {"initContainerStatuses": [status]}});
+        restoration("latest", &[serde_json::from_value(pod).unwrap()]).reason
+    }
+
+    #[test]
+    fn the_last_end_of_the_container_tells() {
+        let ended = |message: &str| json!({"terminated": {"exitCode": 0, "message": message}});
+        assert_eq!(reason(&ended(r#"{"restored":{"file":"a","rows":3}}"#), &json!({})), "Restored");
+        assert_eq!(reason(&ended(r#"{"notEmpty":{"rows":3}}"#), &json!({})), "NotEmpty");
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        assert_eq!(reason(&waiting, &ended(r#"{"failed":{"error":"no such file"}}"#)), "RestoreFailed");
+        assert_eq!(reason(&ended("Killed"), &json!({})), "RestoreFailed");
+        assert_eq!(reason(&json!({"running": {}}), &json!({})), "Pending");
+        assert_eq!(restoration("latest", &[]).reason, "Pending");
+    }
+}

@@ -1,0 +1,161 @@
+//! Backups: what is made for them, what is told of them, and that they outlive everything.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, NAMESPACE};
+
+fn spec(database: &Value) -> Value {
+    let mut spec = json!({"controller": {"image": "multinic:1"}, "database": {"enabled": true}});
+    for (name, value) in database.as_object().unwrap() {
+        spec["database"][name] = value.clone();
+    }
+    spec
+}
+
+/// The condition: its status, its reason and its message.
+async fn condition(bench: &Bench, type_: &str) -> Option<(String, String, String)> {
+    let status = bench.status("multinic").await;
+    let found = status.conditions.into_iter().find(|condition| condition.type_ == type_)?;
+    Some((found.status, found.reason?, found.message?))
+}
+
+async fn until_told(bench: &Bench, type_: &str, reason: &str) -> (String, String) {
+    bench
+        .until(&format!("{type_} says {reason}"), async || {
+            condition(bench, type_).await.is_some_and(|(_, said, _)| said == reason)
+        })
+        .await;
+    let (status, _, message) = condition(bench, type_).await.unwrap();
+    (status, message)
+}
+
+/// A pod of the CronJob, as its controller makes them, that ends with these words.
+async fn backup_ends(bench: &Bench, name: &str, code: i32, words: &Value) {
+    let pods: Api<Pod> = Api::namespaced(bench.client.clone(), NAMESPACE);
+    let job = bench.get("batch", "CronJob", "multinic-backup").await.unwrap();
+    let mut pod = job["spec"]["jobTemplate"]["spec"]["template"].clone();
+    pod["metadata"]["name"] = json!(name);
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let ended = json!({"exitCode": code, "finishedAt": now, "startedAt": now, "message": words.to_string()});
+    let container = json!({"name": "backup", "image": "x", "imageID": "x", "ready": false, "restartCount": 0,
+        "state": {"terminated": ended}});
+    let status = json!({"status": {"phase": if code == 0 { "Succeeded" } else { "Failed" },
+        "containerStatuses": [container]}});
+    pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+}
+
+#[tokio::test]
+async fn backups_are_made_by_the_clock_and_what_came_of_them_is_told() {
+    let Some(bench) = Bench::start().await else { return };
+    let backup = json!({"schedule": "0 3 * * *", "timezone": "Asia/Seoul", "storageSize": "3Gi",
+        "retention": {"count": 5, "maxAge": "720h"}});
+    bench.want("multinic", spec(&json!({"image": "mariadb:11.4", "backup": backup}))).await;
+    bench.until_running("multinic").await;
+    let job = bench.get("batch", "CronJob", "multinic-backup").await.unwrap()["spec"].clone();
+    assert_eq!((&job["schedule"], &job["timeZone"]), (&json!("0 3 * * *"), &json!("Asia/Seoul")));
+    let pod = &job["jobTemplate"]["spec"]["template"]["spec"];
+    assert_eq!(pod["initContainers"][0]["image"], json!("multinic:1"));
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], json!("mariadb:11.4"));
+    for argument in ["--keep-count=5", "--keep-age=720h", "--folder=/backups"] {
+        assert!(
+            container["args"].as_array().unwrap().contains(&json!(argument)),
+            "{argument} is not in {container}"
+        );
+    }
+    let user = json!({"name": "DB_USER", "value": "multinic-backup"});
+    assert!(container["env"].as_array().unwrap().contains(&user), "{container}");
+    let claim = bench.get("", "PersistentVolumeClaim", "multinic-backups").await.unwrap();
+    assert_eq!(claim["spec"]["resources"]["requests"]["storage"], json!("3Gi"));
+    let (status, message) = until_told(&bench, "BackupFresh", "NoBackupYet").await;
+    assert!(status == "False" && message.contains("T18:00:00Z"), "{message}");
+
+    let begun = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60);
+    let time = begun.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let made = json!({"backedUp": {"time": time, "file": "multinic-1.sql", "size": 7, "rows": 3}});
+    backup_ends(&bench, "first", 0, &made).await;
+    let (status, _) = until_told(&bench, "BackupFresh", "Fresh").await;
+    assert_eq!(status, "True");
+    let last = bench.status("multinic").await.last_backup.unwrap();
+    assert_eq!((last.time.as_str(), last.rows, last.size_bytes, last.verified), (time.as_str(), 3, 7, true));
+
+    // A failure is told; the last good one stays known, also when no pod tells of it any more.
+    backup_ends(&bench, "second", 1, &json!({"failed": {"error": "no space left"}})).await;
+    let (status, message) = until_told(&bench, "BackupFresh", "BackupFailed").await;
+    assert!(status == "False" && message.contains("no space left"), "{message}");
+    let pods: Api<Pod> = Api::namespaced(bench.client.clone(), NAMESPACE);
+    for name in ["first", "second"] {
+        pods.delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
+    }
+    until_told(&bench, "BackupFresh", "Fresh").await;
+    assert_eq!(bench.status("multinic").await.last_backup.unwrap().file, "multinic-1.sql");
+
+    // A claim of one's own is used as it is; the other stays, whatever happens.
+    let backup = json!({"schedule": "0 4 * * *", "claimName": "mine"});
+    bench.want("multinic", spec(&json!({"deletionPolicy": "Delete", "backup": backup}))).await;
+    bench.until_running("multinic").await;
+    let job = bench.get("batch", "CronJob", "multinic-backup").await.unwrap();
+    assert!(job.to_string().contains(r#""claimName":"mine""#), "{job}");
+    bench.operators().delete("multinic", &DeleteParams::default()).await.unwrap();
+    let claim = "PersistentVolumeClaim multinic-backups";
+    bench
+        .until("only the backups are left", async || {
+            bench.made().await.into_keys().collect::<Vec<_>>() == [claim]
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_server_is_filled_before_it_starts_and_the_pod_says_what_came_of_it() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.want("multinic", spec(&json!({"restoreFrom": "latest"}))).await;
+    bench
+        .until("it is refused without a place", async || {
+            bench
+                .status("multinic")
+                .await
+                .message
+                .is_some_and(|text| text.contains("spec.database.restoreFrom"))
+        })
+        .await;
+    let backup = json!({"schedule": "0 3 * * *"});
+    bench.want("multinic", spec(&json!({"restoreFrom": "latest", "backup": backup}))).await;
+    bench.until_running("multinic").await;
+    until_told(&bench, "Restored", "Pending").await;
+    let server = bench.get("apps", "StatefulSet", "mariadb").await.unwrap();
+    let pod = &server["spec"]["template"]["spec"];
+    let names: Vec<_> =
+        pod["initContainers"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
+    assert_eq!(names, ["prepare", "program", "restore"]);
+    let arguments = pod["initContainers"][2]["args"].as_array().unwrap();
+    for argument in ["--from=latest", "--database=multinic", "--data=/var/lib/mysql", "--folder=/backups"] {
+        assert!(arguments.contains(&json!(argument)), "{argument} is not in {arguments:?}");
+    }
+    let pods: Api<Pod> = Api::namespaced(bench.client.clone(), NAMESPACE);
+    for (words, status, reason) in [
+        (json!({"failed": {"error": "no backup latest"}}), "False", "RestoreFailed"),
+        (json!({"notEmpty": {"rows": 12}}), "False", "NotEmpty"),
+        (json!({"restored": {"file": "multinic-1.sql", "rows": 12}}), "True", "Restored"),
+    ] {
+        let ended = json!({"exitCode": 0, "message": words.to_string()});
+        let container = json!({"name": "restore", "image": "x", "imageID": "x", "ready": true, "restartCount": 0,
+            "state": {"terminated": ended}});
+        let patch = json!({"status": {"initContainerStatuses": [container]}});
+        pods.patch_status("mariadb-0", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        // Its pods are looked at when something of it changes.
+        bench
+            .meddle("apps", "StatefulSet", "mariadb", json!({"metadata": {"annotations": {"look": reason}}}))
+            .await;
+        let (told, message) = until_told(&bench, "Restored", reason).await;
+        assert_eq!(told, status, "{message}");
+    }
+    bench.want("multinic", spec(&json!({"backup": backup}))).await;
+    bench.until_running("multinic").await;
+    assert_eq!(condition(&bench, "Restored").await, None);
+    let server = bench.get("apps", "StatefulSet", "mariadb").await.unwrap();
+    assert_eq!(server["spec"]["template"]["spec"]["initContainers"].as_array().unwrap().len(), 1);
+}

@@ -1,0 +1,124 @@
+//! A server as the manifest starts it, with the accounts that the operator makes.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use multinic_api::operator::{DatabaseCredentials, DatabaseSpec};
+use multinic_operator::credentials::Credentials;
+use multinic_operator::manifests::Manifests;
+use multinic_testbed::program::Program;
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
+
+/// A busy machine needs a part of it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A server that is run by the commands of the manifest, in a folder in place of its volumes.
+pub struct Server {
+    pub folder: tempfile::TempDir,
+    pub port: u16,
+    program: Option<Program>,
+}
+
+impl Server {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["var/lib/mysql", "run/mysqld", "etc/multinic", "tmp"] {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let server = Self { folder, port, program: None };
+        server.prepare();
+        server
+    }
+
+    /// A command of the manifest, for this folder, this port and this user.
+    fn command(&self, arguments: &[String]) -> Command {
+        let here = |path: &str| format!("={}{path}", self.folder.path().display());
+        let arguments = arguments.iter().map(|argument| match argument.as_str() {
+            "--bind-address=*" => "--bind-address=127.0.0.1".to_owned(),
+            "--port=3306" => format!("--port={}", self.port),
+            other => other.replacen("=/", &here("/"), 1),
+        });
+        let arguments: Vec<String> = arguments.collect();
+        let mut command = Command::new(&arguments[0]);
+        command.args(&arguments[1..]).env("TMPDIR", self.folder.path().join("tmp"));
+        if nix::unistd::geteuid().is_root() {
+            command.arg("--user=root");
+        }
+        command
+    }
+
+    pub fn prepare(&self) {
+        let pod = pod();
+        let container = &pod.init_containers.unwrap()[0];
+        let output = self.command(container.command.as_ref().unwrap()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Starts it, or starts it again, with these accounts.
+    pub fn start(&mut self, credentials: &Credentials) {
+        self.stop();
+        let sql = &credentials.data()["init.sql"].0;
+        fs::write(self.folder.path().join("etc/multinic/init.sql"), sql).unwrap();
+        let pod = pod();
+        let command = self.command(pod.containers[0].command.as_ref().unwrap());
+        let log: PathBuf = self.folder.path().join("log");
+        self.program = Some(Program::start("mariadbd", command, log).unwrap());
+    }
+
+    /// Ends it, and its data stay.
+    pub fn stop(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            program.terminate(PATIENCE).unwrap();
+        }
+    }
+
+    /// Where its data are.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("var/lib/mysql")
+    }
+
+    pub async fn login(&self, user: &str, password: &str, database: &str) -> Result<MySqlConnection, String> {
+        let url = format!("mysql://{user}:{password}@127.0.0.1:{}/{database}?ssl-mode=disabled", self.port);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match MySqlConnection::connect(&url).await {
+                Ok(connection) => return Ok(connection),
+                // It does not listen yet.
+                Err(sqlx::Error::Io(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+}
+
+fn pod() -> k8s_openapi::api::core::v1::PodSpec {
+    Manifests::of("any").unwrap().database.stateful_set.spec.unwrap().template.spec.unwrap()
+}
+
+pub fn spec(user: &str, password: Option<&str>) -> DatabaseSpec {
+    let credentials = DatabaseCredentials {
+        user: Some(user.to_owned()),
+        password: password.map(str::to_owned),
+        ..DatabaseCredentials::default()
+    };
+    DatabaseSpec { enabled: true, credentials: Some(credentials), ..DatabaseSpec::default() }
+}
+
+pub fn fresh() -> impl FnMut() -> String {
+    let mut count = 0;
+    move || {
+        count += 1;
+        format!("generated{count}")
+    }
+}
+
+pub async fn does(connection: &mut MySqlConnection, sql: &str) -> Result<(), String> {
+    let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+    sql.execute(connection).await.map(drop).map_err(|error| error.to_string())
+}
