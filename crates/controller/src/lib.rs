@@ -16,7 +16,6 @@
 
 pub mod cluster;
 mod conclusion;
-mod connections;
 mod errands;
 pub mod inventory;
 mod looks;

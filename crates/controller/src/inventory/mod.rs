@@ -26,11 +26,11 @@ use multinic_store::inventory::{
     Entry, ImportError, InventoryStore, NodeObservation, Observed, RecordKey, Written,
 };
 use multinic_store::{Store, StoreError};
+use multinic_telemetry::connections::{self, Tls};
 use multinic_telemetry::shutdown::Shutdown;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::connections::{self, TlsFiles};
 use access::{Access, AccessError};
 use server::{Limits, TlsError};
 use settings::InventoryArgs;
@@ -77,7 +77,7 @@ pub enum InventoryError {
 pub struct Inventory {
     store: Option<InventoryStore>,
     access: Arc<Access>,
-    tls: Option<Arc<TlsFiles>>,
+    tls: Option<Arc<Tls>>,
     limits: Limits,
     /// The last revision that this process knows of.
     revision: Arc<watch::Sender<u64>>,

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use multinic_telemetry::connections::{self, Tls};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use tokio_rustls::rustls::{self, ServerConfig};
-
-use crate::connections::{self, TlsFiles};
 
 /// What a reader may take.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +66,8 @@ pub enum TlsError {
 }
 
 /// A certificate with its key.
-pub(super) fn tls_files(certificate: PathBuf, key: PathBuf) -> Result<TlsFiles, TlsError> {
-    TlsFiles::open(vec![certificate.clone(), key.clone()], move || read(&certificate, &key))
+pub(super) fn tls_files(certificate: PathBuf, key: PathBuf) -> Result<Tls, TlsError> {
+    Tls::open(vec![certificate.clone(), key.clone()], move || read(&certificate, &key))
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {

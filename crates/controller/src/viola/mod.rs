@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use multinic_telemetry::connections::{self, Tls};
 use multinic_telemetry::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -34,7 +35,6 @@ use self::callers::Callers;
 use self::metrics::Metrics;
 use self::routing::Routes;
 use self::settings::{Settings, StartError};
-use crate::connections::{self, TlsFiles};
 
 /// The field manager of the objects that are made here.
 pub const FIELD_MANAGER: &str = "multinic-viola";
@@ -44,7 +44,7 @@ pub const FIELD_MANAGER: &str = "multinic-viola";
 pub struct Viola {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<Arc<TlsFiles>>,
+    tls: Option<Arc<Tls>>,
     service: Service,
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use multinic_telemetry::connections::{Limits, Tls};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -11,7 +12,6 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::settings::{StartError, TlsPaths};
-use crate::connections::{Limits, TlsFiles};
 
 /// What callers may take. Each connection can hold a body of 4 MiB. `farewell` is the time for posts that are under way
 /// when a stop is requested.
@@ -23,10 +23,10 @@ pub(super) fn limits(farewell: Duration) -> Limits {
 ///
 /// # Errors
 /// Where a file cannot be read, or they do not go together.
-pub(super) fn tls_files(paths: TlsPaths) -> Result<TlsFiles, StartError> {
+pub(super) fn tls_files(paths: TlsPaths) -> Result<Tls, StartError> {
     let TlsPaths { certificate, key, clients } = &paths;
     let files = [certificate, key].into_iter().chain(clients).cloned().collect();
-    TlsFiles::open(files, move || read(&paths))
+    Tls::open(files, move || read(&paths))
 }
 
 fn read(paths: &TlsPaths) -> Result<ServerConfig, StartError> {

@@ -12,7 +12,6 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use multinic_telemetry::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -21,9 +20,11 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
+use crate::shutdown::Shutdown;
+
 /// What those at the other end may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// How many connections there are at once; more wait.
     pub connections: usize,
     /// How long a request's head, or a TLS handshake, may take.
@@ -34,8 +35,8 @@ pub(crate) struct Limits {
     pub farewell: Duration,
 }
 
-/// What a server's TLS is made of, made anew when one of its files changes.
-pub(crate) struct TlsFiles {
+/// A server's TLS: made of files, and anew when one of them changes; or fixed.
+pub struct Tls {
     files: Vec<PathBuf>,
     read: Box<dyn Fn() -> Result<ServerConfig, String> + Send + Sync>,
     current: Mutex<Current>,
@@ -46,14 +47,24 @@ struct Current {
     config: Arc<ServerConfig>,
 }
 
-impl fmt::Debug for TlsFiles {
+impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsFiles").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
-impl TlsFiles {
+impl Tls {
+    /// One that is what it is. Its certificate may change nevertheless, if its resolver gives another one.
+    pub fn fixed(config: Arc<ServerConfig>) -> Self {
+        let same = Arc::clone(&config);
+        let read = Box::new(move || Ok(ServerConfig::clone(&same)));
+        Self { files: Vec::new(), read, current: Mutex::new(Current { stamps: Vec::new(), config }) }
+    }
+
     /// Reads the files for the first time.
+    ///
+    /// # Errors
+    /// Those of `read`.
     pub fn open<E: fmt::Display>(
         files: Vec<PathBuf>,
         read: impl Fn() -> Result<ServerConfig, E> + Send + Sync + 'static,
@@ -83,11 +94,11 @@ fn stamps(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
 }
 
 /// Answers until a stop is requested; then what is under way has a time to be finished. `server` is its name in logs.
-pub(crate) async fn serve(
+pub async fn serve(
     server: &'static str,
     listener: TcpListener,
     router: Router,
-    tls: Option<Arc<TlsFiles>>,
+    tls: Option<Arc<Tls>>,
     limits: Limits,
     mut shutdown: Shutdown,
 ) {
@@ -136,7 +147,7 @@ async fn connection(
     server: &'static str,
     stream: TcpStream,
     router: Router,
-    tls: Option<Arc<TlsFiles>>,
+    tls: Option<Arc<Tls>>,
     limits: Limits,
     shutdown: Shutdown,
 ) {
