@@ -291,13 +291,13 @@ pub struct OpenstackEndpoints {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProtectionSpec {
-    /// Refuse changes by others.
+    /// Refuse what others change or delete of what the operator made; no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_mutation_prevention: Option<bool>,
-    /// Put back what others changed.
+    /// Put back what others changed; yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_auto_recovery: Option<bool>,
-    /// Operations that are allowed nevertheless.
+    /// What others may do nevertheless: `scale`, `restart`, `label`, `annotate`, `update`, `delete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::texts(64, 64))]
     pub allowed_operations: Option<Vec<String>>,

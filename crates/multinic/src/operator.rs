@@ -33,6 +33,12 @@ pub struct Args {
     /// Port of /metrics alone; 0 takes a free one.
     #[arg(long, env = "METRICS_PORT", default_value_t = 8080)]
     metrics_port: u16,
+    /// Address on which API servers are answered.
+    #[arg(long, env = "WEBHOOK_ADDR", default_value = "0.0.0.0")]
+    webhook_addr: IpAddr,
+    /// Port on which API servers are answered, by way of the Service multinic-operator, which has the same; 0 takes a free one.
+    #[arg(long, env = "WEBHOOK_PORT", default_value_t = 9443)]
+    webhook_port: u16,
     #[command(flatten)]
     logs: LogArgs,
 }
@@ -51,7 +57,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { _file: _, operator, health_addr, health_port, metrics_port, logs } = args;
+    let Args { _file: _, operator, health_addr, health_port, metrics_port, webhook_addr, webhook_port, logs } =
+        args;
     multinic_telemetry::logs::init(logs.log_format, logs.log_level).context("cannot set up the log")?;
     let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
     let client = client(NO_CLUSTER).await?;
@@ -61,6 +68,8 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
         let server = PageServer::bind(health_addr, port).await?;
         tokio::spawn(server.serve(operator.pulse().pages(registry(&metrics)), shutdown.clone()));
     }
+    let webhook = operator.webhook().bind(webhook_addr, webhook_port)?;
+    tokio::spawn(webhook.serve(shutdown.clone()));
     operator.run(shutdown).await;
     Ok(ExitCode::SUCCESS)
 }

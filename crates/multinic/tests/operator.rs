@@ -50,7 +50,12 @@ async fn the_program_makes_what_is_wanted_and_shows_what_it_does() {
     control_plane.admin().write_kubeconfig(&kubeconfig).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_multinic"));
     command.arg("operator").env_clear().env("KUBECONFIG", &kubeconfig).env("POD_NAMESPACE", &namespace);
-    command.envs([("HEALTH_ADDR", "127.0.0.1"), ("HEALTH_PORT", "0"), ("METRICS_PORT", "0")]);
+    command.envs([
+        ("HEALTH_ADDR", "127.0.0.1"),
+        ("HEALTH_PORT", "0"),
+        ("METRICS_PORT", "0"),
+        ("WEBHOOK_PORT", "0"),
+    ]);
     let mut operator = Program::start("operator", command, folder.path().join("log")).unwrap();
     let pages: Vec<String> = until("both ports", &operator, async || {
         let log = operator.output();

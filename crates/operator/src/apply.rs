@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt as _};
 
@@ -9,7 +10,12 @@ use crate::kinds::Key;
 use crate::object::{MANAGER, Object};
 use crate::observe::Observed;
 use crate::plan::{Plan, Removal};
+use crate::protection::judge::broken;
 use crate::said::answer;
+use crate::webhook::is_part;
+
+/// Where a workload says how many pods it has.
+const REPLICAS: &str = "/spec/replicas";
 
 /// What became of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,26 +39,37 @@ pub struct Applied {
     pub failures: Vec<(Key, String)>,
     /// What is otherwise than wanted, or not there, and was left so.
     pub differing: Vec<Key>,
+    /// What was left as it is because somebody broke the glass.
+    pub held: Vec<Key>,
+}
+
+impl Applied {
+    /// This and what else was done.
+    fn and(&mut self, other: Self) {
+        let Self { live, changes, failures, differing, held } = other;
+        self.live.extend(live);
+        self.changes.extend(changes);
+        self.failures.extend(failures);
+        self.differing.extend(differing);
+        self.held.extend(held);
+    }
 }
 
 /// Applies and removes.
 pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Applied {
-    let Plan { apply, remove, refused } = plan;
+    let Plan { apply, held, remove, keeps_scale, refused } = plan;
     let mut applied = Applied { failures: refused, ..Applied::default() };
     for object in apply {
-        let before = observed.objects.get(&object.key).and_then(|metadata| metadata.resource_version.clone());
-        match put_or_remake(client, &object).await {
-            Ok(live) => {
-                match before {
-                    None => applied.changes.push((object.key.clone(), Change::Made)),
-                    before if before != live.metadata.resource_version => {
-                        applied.changes.push((object.key.clone(), Change::Changed));
-                    }
-                    _ => {}
-                }
-                applied.live.insert(object.key, live);
+        let key = object.key.clone();
+        match write(client, object, observed.objects.get(&key), keeps_scale).await {
+            Ok(Written { live, change }) => {
+                applied.changes.extend(change.map(|change| (key.clone(), change)));
+                applied
+                    .held
+                    .extend((broken(&live.metadata).is_some() && !is_part(&key)).then(|| key.clone()));
+                applied.live.insert(key, live);
             }
-            Err(error) => applied.failures.push((object.key, answer(&error))),
+            Err(error) => applied.failures.push((key, answer(&error))),
         }
     }
     for removal in remove {
@@ -62,14 +79,84 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
             Err(error) => applied.failures.push((removal.key, answer(&error))),
         }
     }
+    let keys = held.iter().map(|object| object.key.clone()).collect();
+    let compared = compare(client, held).await;
+    applied.and(Applied { held: keys, differing: Vec::new(), ..compared });
     applied
 }
 
-/// Looks what applying a plan would change, and changes nothing.
-pub async fn compare(client: &Client, plan: Plan) -> Applied {
-    let Plan { apply, remove: _, refused } = plan;
-    let mut compared = Applied { failures: refused, ..Applied::default() };
-    for object in apply {
+/// An object that is as it is wanted now, or left as it is.
+struct Written {
+    live: DynamicObject,
+    change: Option<Change>,
+}
+
+/// So many others may be faster in the time of one write.
+const ATTEMPTS: usize = 5;
+
+/// Writes over what was seen, and nothing else: somebody who broke the glass, or scaled where he may, after that is not
+/// overwritten.
+async fn write(
+    client: &Client,
+    mut object: Object,
+    seen: Option<&ObjectMeta>,
+    keeps_scale: bool,
+) -> Result<Written, kube::Error> {
+    let keeps_scale = keeps_scale && object.content.pointer(REPLICAS).is_some();
+    let mut version = seen.and_then(|seen| seen.resource_version.clone());
+    let mut has_to_look = keeps_scale;
+    let mut attempt = 1;
+    loop {
+        if has_to_look {
+            let there = object.key.api(client.clone()).get_opt(&object.key.name).await?;
+            if let Some(live) = there.as_ref().filter(|live| broken(&live.metadata).is_some())
+                && !is_part(&object.key)
+            {
+                return Ok(Written { live: live.clone(), change: None });
+            }
+            let scale = there.as_ref().and_then(|live| live.data.pointer(REPLICAS).cloned());
+            if let (true, Some(scale), Some(wanted)) =
+                (keeps_scale, scale, object.content.pointer_mut(REPLICAS))
+            {
+                *wanted = scale;
+            }
+            version = there.and_then(|live| live.metadata.resource_version);
+        }
+        object = object.over(version.as_deref());
+        match put_or_remake(client, &object).await {
+            Ok(live) => {
+                let change = match &version {
+                    None => Some(Change::Made),
+                    Some(_) if version != live.metadata.resource_version => Some(Change::Changed),
+                    Some(_) => None,
+                };
+                return Ok(Written { live, change });
+            }
+            // It changed meanwhile, or went.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) && attempt < ATTEMPTS => {
+                (has_to_look, attempt) = (true, attempt + 1);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Carries out what makes API servers ask, which has to be right always, and looks what the rest would change.
+pub async fn look(client: &Client, plan: Plan, observed: &Observed) -> Applied {
+    let Plan { apply, held, remove, keeps_scale, refused } = plan;
+    let (own, others): (Vec<Object>, Vec<Object>) =
+        apply.into_iter().partition(|object| is_part(&object.key));
+    let remove = remove.into_iter().filter(|removal| is_part(&removal.key)).collect();
+    let mut applied =
+        carry_out(client, Plan { apply: own, held, remove, keeps_scale, refused }, observed).await;
+    applied.and(compare(client, others).await);
+    applied
+}
+
+/// Looks what applying objects would change, and changes nothing.
+async fn compare(client: &Client, objects: Vec<Object>) -> Applied {
+    let mut compared = Applied::default();
+    for object in objects {
         match would_be(client, &object).await {
             Ok(Some((there, wanted))) => {
                 if content(&there) != content(&wanted) {
@@ -125,7 +212,7 @@ async fn put_or_remake(client: &Client, object: &Object) -> Result<DynamicObject
     }
     tracing::info!(object = %key, "it cannot be changed into what is wanted, and is made anew");
     take_away(client, &Removal { key: key.clone(), uid: there.uid() }).await?;
-    put(client, object).await
+    put(client, &object.clone().over(None)).await
 }
 
 /// What an API server says of fields that nobody can change, and of nothing else.

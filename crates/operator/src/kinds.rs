@@ -33,11 +33,11 @@ const fn kind(
     Kind { order, group, version: "v1", name, plural, is_namespaced }
 }
 
-const ADMISSION: &str = "admissionregistration.k8s.io";
+pub(crate) const ADMISSION: &str = "admissionregistration.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Every kind, in the order in which objects are made. They are removed in the opposite order.
-pub static KINDS: [Kind; 16] = [
+pub static KINDS: [Kind; 17] = [
     kind(0, ADMISSION, "ValidatingAdmissionPolicy", "validatingadmissionpolicies", false),
     kind(1, ADMISSION, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", false),
     kind(2, "", "ServiceAccount", "serviceaccounts", true),
@@ -54,6 +54,8 @@ pub static KINDS: [Kind; 16] = [
     kind(13, "apps", "Deployment", "deployments", true),
     kind(14, "apps", "DaemonSet", "daemonsets", true),
     kind(15, "batch", "CronJob", "cronjobs", true),
+    // Last: API servers ask when the certificate is there to answer with, and no longer when anything goes.
+    kind(16, ADMISSION, "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", false),
 ];
 
 /// Where events about a Node are, which has no namespace: agents need a right there.

@@ -5,6 +5,8 @@
 //!   [`credentials`](mod@credentials): the accounts of the database.
 //! * [`observe`](mod@observe): what is there. [`plan`](mod@plan): what is to be done about the difference. [`apply`]: it is done.
 //! * [`component`], [`status`]: how it is, and how that is told.
+//! * [`protection`]: what others may do to it. [`claims`]: what configurations and nodes contradict each other in. [`webhook`]: how
+//!   API servers ask about both.
 //! * `watch`: when to look. `reconciler`: the turns around all this. `events`: what happened.
 //! * [`backup`]: the database is backed up and restored.
 //! * [`settings`], [`metrics`], [`pulse`]: the process.
@@ -20,6 +22,7 @@
 pub mod apply;
 pub mod backup;
 pub mod check;
+pub mod claims;
 pub mod component;
 pub mod credentials;
 pub mod desired;
@@ -30,11 +33,13 @@ pub mod metrics;
 pub mod object;
 pub mod observe;
 pub mod plan;
+pub mod protection;
 pub mod pulse;
 mod reconciler;
 mod said;
 pub mod settings;
 pub mod status;
 mod watch;
+pub mod webhook;
 
 pub use reconciler::{Operator, TurnError};

@@ -23,6 +23,11 @@ const AGENT: [&str; 3] = [
     include_str!("../../../deploy/agent/admission-policy.yaml"),
 ];
 const AGENT_DAEMON_SET: &str = include_str!("../../../deploy/agent/daemonset.yaml");
+const PROTECTION: [&str; 2] = [
+    include_str!("../../../deploy/protection/policy.yaml"),
+    include_str!("../../../deploy/protection/webhooks.yaml"),
+];
+const CONFIGURATIONS: &str = include_str!("../../../deploy/protection/configurations.yaml");
 const DATABASE_VOLUME: &str = include_str!("../../../deploy/database/volume.yaml");
 const DATABASE_SERVICE: &str = include_str!("../../../deploy/database/service.yaml");
 const DATABASE_STATEFUL_SET: &str = include_str!("../../../deploy/database/statefulset.yaml");
@@ -49,6 +54,8 @@ pub struct Manifests {
     pub database: DatabaseManifests,
     /// The agent's.
     pub agent: AgentManifests,
+    /// Those that make API servers ask.
+    pub protection: ProtectionManifests,
 }
 
 /// What `deploy/controller` holds.
@@ -88,6 +95,15 @@ pub struct AgentManifests {
     pub daemon_set: DaemonSet,
 }
 
+/// What `deploy/protection` holds.
+#[derive(Debug, Clone)]
+pub struct ProtectionManifests {
+    /// The webhooks for `OpenstackConfig` and `MultiNicNodeConfig` objects.
+    pub configurations: Value,
+    /// Policy and webhooks that keep others from changing what the operator made.
+    pub protecting: Vec<Value>,
+}
+
 impl Manifests {
     /// Reads them.
     ///
@@ -117,6 +133,10 @@ impl Manifests {
                 backup_volume: one(BACKUP_VOLUME, namespace)?,
             },
             agent: AgentManifests { fixed: all(&AGENT)?, daemon_set: one(AGENT_DAEMON_SET, namespace)? },
+            protection: ProtectionManifests {
+                configurations: one(CONFIGURATIONS, namespace)?,
+                protecting: all(&PROTECTION)?,
+            },
         })
     }
 }
@@ -145,7 +165,7 @@ mod tests {
 
     #[test]
     fn every_manifest_is_read_and_names_the_namespace_that_is_asked_for() {
-        let Manifests { controller, database, agent } = Manifests::of("elsewhere").unwrap();
+        let Manifests { controller, database, agent, protection } = Manifests::of("elsewhere").unwrap();
         let ControllerManifests { fixed, config, service, deployment } = controller;
         let DatabaseManifests { volume, service: database_service, stateful_set, backup, backup_volume } =
             database;
@@ -160,7 +180,7 @@ mod tests {
             serde_json::to_value(deployment).unwrap(),
             serde_json::to_value(agent.daemon_set).unwrap(),
         ];
-        for object in fixed.iter().chain(&agent.fixed).chain(&typed) {
+        for object in fixed.iter().chain(&agent.fixed).chain(&typed).chain(&protection.protecting) {
             let text = object.to_string();
             assert!(!text.contains(NAMESPACE), "{text}");
             assert!(object.pointer("/metadata/name").is_some(), "{text}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -29,6 +30,23 @@ struct Which {
     operator: String,
 }
 
+/// What became of a question of an API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It may be done.
+    Allowed,
+    /// It may, since somebody says that it must.
+    Broken,
+    /// It may not.
+    Denied,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decided {
+    operation: &'static str,
+    decision: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Done {
     change: &'static str,
@@ -48,6 +66,9 @@ pub struct Metrics {
     durations: Family<Of, Histogram, fn() -> Histogram>,
     components: Family<Which, Gauge>,
     changes: Family<Done, Counter>,
+    decisions: Family<Decided, Counter>,
+    protected: Family<Of, Gauge>,
+    certificate_ends: Gauge,
 }
 
 impl Default for Metrics {
@@ -57,6 +78,9 @@ impl Default for Metrics {
             durations: Family::new_with_constructor(histogram),
             components: Family::default(),
             changes: Family::default(),
+            decisions: Family::default(),
+            protected: Family::default(),
+            certificate_ends: Gauge::default(),
         }
     }
 }
@@ -84,6 +108,21 @@ impl Metrics {
             "Objects that were made, changed or removed",
             self.changes.clone(),
         );
+        registry.register(
+            "multinic_protection_decisions",
+            "Questions of API servers about objects of the operator, by what they were told",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "multinic_protection_active",
+            "Whether others are kept from changing what the operator made (1) or not (0)",
+            self.protected.clone(),
+        );
+        registry.register(
+            "multinic_webhook_certificate_end_timestamp_seconds",
+            "When the certificate ends that the operator made for API servers; 0 for one of somebody else",
+            self.certificate_ends.clone(),
+        );
     }
 
     /// A pass was made.
@@ -103,6 +142,27 @@ impl Metrics {
     pub(crate) fn gone(&self) {
         self.components.clear();
         self.durations.clear();
+        self.protected.clear();
+    }
+
+    /// An API server was answered.
+    pub(crate) fn decided(&self, operation: &'static str, decision: Decision) {
+        let decision = match decision {
+            Decision::Allowed => "allowed",
+            Decision::Broken => "broken",
+            Decision::Denied => "denied",
+        };
+        self.decisions.get_or_create(&Decided { operation, decision }).inc();
+    }
+
+    /// Whether others are kept from changing things.
+    pub(crate) fn protected(&self, operator: &str, is_active: bool) {
+        self.protected.get_or_create(&Of { operator: operator.to_owned() }).set(i64::from(is_active));
+    }
+
+    /// When the operator's own certificate ends.
+    pub(crate) fn certificate_ends(&self, at: Timestamp) {
+        self.certificate_ends.set(at.as_second());
     }
 
     /// An object was written.

@@ -115,6 +115,18 @@ impl Object {
         Some(Self { key, content })
     }
 
+    /// The same, for one version of what is there only; none: for whatever is there.
+    #[must_use]
+    pub(crate) fn over(mut self, version: Option<&str>) -> Self {
+        if let Some(metadata) = self.content.get_mut("metadata").and_then(Value::as_object_mut) {
+            match version {
+                Some(version) => drop(metadata.insert("resourceVersion".to_owned(), json!(version))),
+                None => drop(metadata.remove("resourceVersion")),
+            }
+        }
+        self
+    }
+
     /// The same without an owner: it stays when its owner goes.
     #[must_use]
     pub fn lasting(mut self) -> Self {

@@ -7,14 +7,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::kinds::Key;
 use crate::object::{OPERATOR, OPERATOR_NAMESPACE, Object, Owner, label};
 use crate::observe::Observed;
+use crate::protection::judge::broken;
+use crate::webhook::is_part;
 
 /// What a pass is to do.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Objects to apply, in this order. Those that are as they are wanted are among them: the API server compares.
     pub apply: Vec<Object>,
+    /// Objects that are left as they are, since somebody broke the glass.
+    pub held: Vec<Object>,
     /// Objects to remove, in this order.
     pub remove: Vec<Removal>,
+    /// Whether numbers of pods stay that others have set.
+    pub keeps_scale: bool,
     /// What cannot be done, and why.
     pub refused: Vec<(Key, String)>,
 }
@@ -36,9 +42,12 @@ pub fn plan(owner: &Owner, desired: Vec<Object>, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
     let wanted: BTreeSet<Key> = desired.iter().map(|object| object.key.clone()).collect();
     for object in desired {
-        match observed.objects.get(&object.key).filter(|metadata| !owner.is_near(metadata)) {
-            Some(metadata) => plan.refused.push((object.key, belongs_to(metadata))),
-            None => plan.apply.push(object),
+        match observed.objects.get(&object.key) {
+            Some(metadata) if !owner.is_near(metadata) => {
+                plan.refused.push((object.key, belongs_to(metadata)));
+            }
+            Some(metadata) if broken(metadata).is_some() && !is_part(&object.key) => plan.held.push(object),
+            _ => plan.apply.push(object),
         }
     }
     for (key, metadata) in observed.objects.iter().rev() {

@@ -16,7 +16,7 @@ use rand::distr::{Alphanumeric, SampleString as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::apply::{Applied, Change, carry_out, compare, take_away};
+use crate::apply::{Applied, Change, carry_out, look, take_away};
 use crate::backup::fresh::{ends, freshness, newer};
 use crate::backup::restoration::{Restoration, restoration};
 use crate::check::check;
@@ -30,13 +30,17 @@ use crate::metrics::Metrics;
 use crate::object::Owner;
 use crate::observe::{ObserveError, Observed, observe};
 use crate::plan::{left_over, plan};
+use crate::protection::Wanted;
+use crate::protection::change::Operation;
+use crate::protection::tally::Untold;
 use crate::pulse::{Carried, Pulse};
 use multinic_core::brief::short;
 
 use crate::said::answer;
 use crate::settings::OperatorArgs;
-use crate::status::{Backup, Findings, Problem, after_pass};
+use crate::status::{Backup, Findings, Problem, Protection, after_pass};
 use crate::watch::{follow, operators};
+use crate::webhook::{Prepared, Webhook, is_part};
 
 /// Between two looks at what is as it should be, in case that a watch missed something.
 const CALM: Duration = Duration::from_secs(300);
@@ -86,6 +90,7 @@ pub struct Operator {
     events: Events,
     metrics: Metrics,
     pulse: Arc<Pulse>,
+    webhook: Arc<Webhook>,
 }
 
 impl std::fmt::Debug for Operator {
@@ -115,6 +120,8 @@ struct Turn {
     phase: Option<Phase>,
     /// Whether something could not be done that is to be tried again.
     failed: bool,
+    /// When to look again at the latest, if something is to be done then.
+    again: Option<Duration>,
 }
 
 impl Operator {
@@ -128,6 +135,7 @@ impl Operator {
             events: Events::new(client.clone(), args.identity()),
             namespace: args.pod_namespace.clone(),
             pulse: Arc::default(),
+            webhook: Arc::new(Webhook::new(client.clone(), args, metrics.clone())),
             metrics,
             client,
         })
@@ -138,16 +146,23 @@ impl Operator {
         Arc::clone(&self.pulse)
     }
 
+    /// What API servers ask. It has to be bound and served for that.
+    pub fn webhook(&self) -> Arc<Webhook> {
+        Arc::clone(&self.webhook)
+    }
+
     /// Works until a stop is requested; a turn at hand is finished.
     pub async fn run(self, mut shutdown: Shutdown) {
         let (notice, _watches) = follow(&self.client, &self.namespace);
+        let _claims = self.webhook.claims().follow(&self.client, &self.namespace);
         let mut wait = RETRY.0;
         while !shutdown.is_requested() {
             let next = match self.turn().await {
-                Ok(Turn { phase, failed: false }) => {
+                Ok(Turn { phase, failed: false, again }) => {
                     wait = RETRY.0;
                     self.pulse.passed(Carried(phase));
-                    if phase == Some(Phase::Running) || phase.is_none() { CALM } else { BUSY }
+                    let calm = phase == Some(Phase::Running) || phase.is_none();
+                    again.unwrap_or(CALM).min(if calm { CALM } else { BUSY })
                 }
                 outcome => {
                     match outcome {
@@ -165,6 +180,7 @@ impl Operator {
             };
             tokio::select! {
                 () = notice.notified() => {}
+                () = self.webhook.tally().news() => {}
                 () = tokio::time::sleep(next) => {}
                 () = shutdown.requested() => {}
             }
@@ -190,7 +206,7 @@ impl Operator {
         staying.sort_by_key(|object| {
             (object.metadata.creation_timestamp.clone().map(|time| time.0), object.name_any())
         });
-        let mut turn = Turn { phase: None, failed: false };
+        let mut turn = Turn { phase: None, failed: false, again: None };
         let mut first: Option<String> = None;
         for object in &staying {
             let name = object.name_any();
@@ -204,7 +220,7 @@ impl Operator {
                         namespace: self.namespace.clone(),
                         namespace_uid: namespace.uid().unwrap_or_default(),
                     };
-                    self.pass(object, &owner, &observed).await
+                    self.pass(object, &owner, &observed, &mut turn.again).await
                 }
             };
             let phase = self.tell(&api, object, &findings).await?;
@@ -217,6 +233,7 @@ impl Operator {
             }
         }
         if staying.is_empty() {
+            self.webhook.want(Wanted::default());
             self.metrics.gone();
         }
         let names: BTreeSet<String> = staying.iter().map(|object| object.name_any()).collect();
@@ -255,23 +272,45 @@ impl Operator {
     }
 
     /// Carries one out.
-    async fn pass(&self, object: &DynamicObject, owner: &Owner, observed: &Observed) -> Findings {
+    async fn pass(
+        &self,
+        object: &DynamicObject,
+        owner: &Owner,
+        observed: &Observed,
+        again: &mut Option<Duration>,
+    ) -> Findings {
+        let wanted = Wanted::of(&owner.namespace, &object.data);
+        self.webhook.want(wanted.clone());
+        let untold = self.webhook.tally().untold();
         // Also where the rest of the spec cannot be read.
         let has_agents = object.data.pointer("/spec/agent/image").is_some();
         let has_database = object.data.pointer("/spec/database/enabled") == Some(&Value::Bool(true));
         let generation = object.metadata.generation;
         let refused = |message: String| Problem { reason: "InvalidSpec", message, is_stalled: true };
         let spec = object.data.get("spec").cloned().unwrap_or_default();
+        let mut protection = None;
         let (applied, problem) = match serde_json::from_value::<MultiNicOperatorSpec>(spec) {
             Err(error) => (Applied::default(), Some(refused(format!("spec: {error}")))),
             Ok(spec) => match check(&owner.name, &spec).as_slice() {
-                [] => self.carry_out(object, owner, &spec, observed).await,
+                [] => {
+                    let prepared = self.webhook.prepare().await;
+                    let way = Way { wanted: &wanted, prepared: &prepared };
+                    let (applied, problem) = self.carry_out(object, owner, &spec, observed, &way).await;
+                    if let Ok(Some(prepared)) = &prepared {
+                        *again = self.webhook.applied(prepared, &applied);
+                    }
+                    protection = Some(protection_of(&way, &applied));
+                    (applied, problem)
+                }
                 wrong => {
                     let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
                     (Applied::default(), Some(refused(all.join("; "))))
                 }
             },
         };
+        if let Some(protection) = &protection {
+            self.metrics.protected(&owner.name, protection.is_active);
+        }
         let controller = self.component(owner, &applied, Program::CONTROLLER).await;
         let database = match has_database {
             true => Some(self.component(owner, &applied, Program::DATABASE).await),
@@ -281,11 +320,22 @@ impl Operator {
             true => Some(self.component(owner, &applied, Program::AGENT).await),
             false => None,
         };
-        let differing = applied.differing.iter().map(ToString::to_string).collect();
         let backup = self.backup(object, owner, observed).await;
         let restored = self.restored(object).await;
-        let controller = Some(controller);
-        Findings { generation, problem, controller, database, agent, differing, backup, restored }
+        let names = |keys: &[Key]| keys.iter().map(ToString::to_string).collect();
+        Findings {
+            generation,
+            problem,
+            controller: Some(controller),
+            database,
+            agent,
+            differing: names(&applied.differing),
+            held: names(&applied.held),
+            protection,
+            untold,
+            backup,
+            restored,
+        }
     }
 
     /// How backups are, where the spec wants any.
@@ -330,6 +380,7 @@ impl Operator {
         owner: &Owner,
         spec: &MultiNicOperatorSpec,
         observed: &Observed,
+        way: &Way<'_>,
     ) -> (Applied, Option<Problem>) {
         let credentials = match self.credentials(&spec.database).await {
             Ok(credentials) => credentials,
@@ -339,14 +390,25 @@ impl Operator {
                 return (Applied::default(), Some(problem));
             }
         };
-        let objects = desired(owner, spec, &self.manifests, credentials.as_ref());
-        let plan = plan(owner, objects, observed);
+        let mut objects = desired(owner, spec, &self.manifests, credentials.as_ref());
+        if let Ok(Some(prepared)) = way.prepared {
+            objects.extend(prepared.objects(owner, &self.manifests.protection, way.wanted));
+            objects.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        let mut plan = plan(owner, objects, observed);
+        let rules = way.wanted.rules.as_ref();
+        let others_scale = rules.is_some_and(|rules| rules.allowed.contains(&Operation::Scale));
+        plan.keeps_scale = is_carried_out(object) && others_scale;
+        if way.prepared.is_err() {
+            // They are wanted, and stay as they are until it is known how.
+            plan.remove.retain(|removal| !is_part(&removal.key));
+        }
         let recovers =
             spec.protection.as_ref().and_then(|protection| protection.enable_auto_recovery) != Some(false);
         let applied = if recovers || !is_carried_out(object) {
             carry_out(&self.client, plan, observed).await
         } else {
-            compare(&self.client, plan).await
+            look(&self.client, plan, observed).await
         };
         self.announce(object, &applied.changes).await;
         let problem = (!applied.failures.is_empty()).then(|| {
@@ -355,6 +417,22 @@ impl Operator {
             Problem { reason: RECONCILE_ERROR, message: all.join("; "), is_stalled: false }
         });
         (applied, problem)
+    }
+
+    /// Says what was refused, and what was done by breaking the glass.
+    async fn announce_protection(&self, object: &DynamicObject, untold: &Untold) {
+        let Untold { prevented, last, broken, more } = untold;
+        if let (1.., Some((_, last))) = (prevented, last) {
+            let note = format!("{prevented} refused, the last of {last}");
+            self.events.publish(object, true, "MutationPrevented", note).await;
+        }
+        for what in broken {
+            self.events.publish(object, true, "GlassBroken", what.clone()).await;
+        }
+        if *more > 0 {
+            self.events.publish(object, true, "GlassBroken", format!("{more} times more")).await;
+        }
+        self.webhook.tally().told(untold);
     }
 
     /// Says what was done, once for each kind of change.
@@ -436,6 +514,7 @@ impl Operator {
             _ => Phase::Error,
         };
         if status == before {
+            self.announce_protection(object, &findings.untold).await;
             return Ok(phase);
         }
         let name = object.name_any();
@@ -449,6 +528,7 @@ impl Operator {
             Err(source) => return Err(TurnError::Write { what: "the status", name, source }),
             Ok(_) => {}
         }
+        self.announce_protection(&object, &findings.untold).await;
         if let Some(is) = is
             && was.as_ref().map(|was| (&was.reason, was.ready)) != Some((&is.reason, is.ready))
         {
@@ -456,6 +536,41 @@ impl Operator {
         }
         Ok(phase)
     }
+}
+
+/// How others are kept from changing things.
+struct Way<'a> {
+    wanted: &'a Wanted,
+    prepared: &'a Result<Option<Prepared>, String>,
+}
+
+/// Whether they are.
+fn protection_of(way: &Way<'_>, applied: &Applied) -> Protection {
+    let Way { wanted, prepared } = way;
+    let not = |reason, message: &str| Protection { is_active: false, reason, message: message.to_owned() };
+    if wanted.rules.is_none() {
+        return not(
+            "Disabled",
+            "spec.protection.enableMutationPrevention is not true: others may change everything",
+        );
+    }
+    match prepared {
+        Err(why) => return not("NotServed", why),
+        Ok(None) => return not("NotServed", "no API server can ask this operator"),
+        Ok(Some(_)) => {}
+    }
+    if let Some((key, why)) = applied.failures.iter().find(|(key, _)| is_part(key)) {
+        return not(RECONCILE_ERROR, &format!("{key}: {why}"));
+    }
+    let unknown = match wanted.unknown.as_slice() {
+        [] => String::new(),
+        words => {
+            let known = Operation::ALL.map(Operation::as_str).join(", ");
+            format!("; allowedOperations knows {known}, and not: {}", words.join(", "))
+        }
+    };
+    let message = format!("others are kept from changing what the operator made{unknown}");
+    Protection { is_active: true, reason: "Active", message }
 }
 
 /// One that is not carried out because another is.

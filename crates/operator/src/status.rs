@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use multinic_api::condition::{MOST_TEXT, whole_second};
-use multinic_api::operator::{ComponentStatus, LastBackup};
+use multinic_api::operator::{ComponentStatus, LastBackup, ProtectionStatus};
 use multinic_api::{Conditions, MultiNicOperatorStatus};
 
 use crate::backup::fresh::Freshness;
 use crate::backup::restoration::Restoration;
 use crate::component::{Component, Phase};
+use crate::protection::tally::Untold;
 use multinic_core::brief::cut;
 
 /// What is known after a pass.
@@ -25,10 +26,27 @@ pub struct Findings {
     pub agent: Option<Component>,
     /// Objects that somebody else changed or deleted, and that are left so.
     pub differing: Vec<String>,
+    /// Objects that are left as they are because somebody broke the glass.
+    pub held: Vec<String>,
+    /// Whether others are kept from changing things, if that was looked at.
+    pub protection: Option<Protection>,
+    /// What was refused since that was told last.
+    pub untold: Untold,
     /// Backups, if the spec wants any.
     pub backup: Option<Backup>,
     /// What came of a restoration, if the spec wants one.
     pub restored: Option<Restoration>,
+}
+
+/// Whether others are kept from changing things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protection {
+    /// Whether they are.
+    pub is_active: bool,
+    /// The condition's reason.
+    pub reason: &'static str,
+    /// The condition's message.
+    pub message: String,
 }
 
 /// How backups are.
@@ -57,7 +75,19 @@ pub fn after_pass(
     findings: &Findings,
     now: Timestamp,
 ) -> MultiNicOperatorStatus {
-    let Findings { generation, problem, controller, database, agent, differing, backup, restored } = findings;
+    let Findings {
+        generation,
+        problem,
+        controller,
+        database,
+        agent,
+        differing,
+        held,
+        protection,
+        untold,
+        backup,
+        restored,
+    } = findings;
     let now = whole_second(now);
     let mut status = before.clone();
     status.observed_generation = generation.or(status.observed_generation);
@@ -73,11 +103,17 @@ pub fn after_pass(
     status.database_status = component_status(before.database_status.as_ref(), database.as_ref(), now);
     tell(&mut conditions, "AgentReady", agent.as_ref());
     status.agent_status = component_status(before.agent_status.as_ref(), agent.as_ref(), now);
-    match differing.as_slice() {
-        [] => conditions.remove("Drifted"),
-        names => {
-            let message = format!("not as wanted, and left so: {}", names.join(", "));
-            conditions.set("Drifted", true, "AutoRecoveryOff", &message);
+    let differing = (!differing.is_empty())
+        .then(|| ("AutoRecoveryOff", format!("not as wanted, and left so: {}", differing.join(", "))));
+    let held = (!held.is_empty())
+        .then(|| ("GlassBroken", format!("left as they are, by their annotation: {}", held.join(", "))));
+    match (differing, held) {
+        (None, None) => conditions.remove("Drifted"),
+        (Some((reason, message)), None) | (None, Some((reason, message))) => {
+            conditions.set("Drifted", true, reason, &message);
+        }
+        (Some((reason, one)), Some((_, another))) => {
+            conditions.set("Drifted", true, reason, &format!("{one}; {another}"));
         }
     }
     match backup {
@@ -93,6 +129,11 @@ pub fn after_pass(
             conditions.set("Restored", *is_done, reason, message);
         }
     }
+    if let Some(Protection { is_active, reason, message }) = protection {
+        conditions.set("ProtectionActive", *is_active, reason, message);
+    }
+    status.protection_status =
+        protection_status(before.protection_status.as_ref(), protection.as_ref(), untold);
     let components: Vec<(&str, &Component)> =
         [("controller", controller), ("database", database), ("agents", agent)]
             .into_iter()
@@ -138,6 +179,24 @@ pub fn after_pass(
         status.last_updated = Some(now.to_string());
     }
     status
+}
+
+/// Counts go on where they were: they are of the object, not of the process.
+fn protection_status(
+    before: Option<&ProtectionStatus>,
+    protection: Option<&Protection>,
+    untold: &Untold,
+) -> Option<ProtectionStatus> {
+    if before.is_none() && protection.is_none() {
+        return None;
+    }
+    let before = before.cloned().unwrap_or_default();
+    let last = untold.last.as_ref().map(|(at, _)| whole_second(*at).to_string());
+    Some(ProtectionStatus {
+        active: protection.map(|protection| protection.is_active).or(before.active),
+        prevented_mutations: Some(before.prevented_mutations.unwrap_or(0).saturating_add(untold.prevented)),
+        last_protection_event: last.or(before.last_protection_event),
+    })
 }
 
 fn component_status(

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use axum::http::Request;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::client::Body;
 use kube::core::ApiResource;
 use kube::{Api, Client, ResourceExt as _};
 use multinic_api::{MultiNicOperator, MultiNicOperatorStatus, definitions};
@@ -14,7 +17,7 @@ use multinic_operator::Operator;
 use multinic_operator::kinds::{KINDS, Key, Kind};
 use multinic_operator::metrics::Metrics;
 use multinic_operator::observe::observe;
-use multinic_operator::settings::OperatorArgs;
+use multinic_operator::settings::{OperatorArgs, WebhookArgs};
 use multinic_telemetry::shutdown::{Shutdown, ShutdownRequest};
 use multinic_testbed::kubernetes::ControlPlane;
 use serde_json::{Value, json};
@@ -23,13 +26,16 @@ use tokio::task::JoinHandle;
 pub const NAMESPACE: &str = "multinic-system";
 /// Two busy cores need a part of it.
 const PATIENCE: Duration = Duration::from_secs(120);
+pub const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 pub struct Bench {
     // Before the control plane, without which it would complain.
     running: Option<(ShutdownRequest, JoinHandle<()>)>,
     pub client: Client,
-    _control_plane: ControlPlane,
+    pub control_plane: ControlPlane,
     as_shipped: Client,
+    /// Where API servers ask, once they did.
+    port: u16,
 }
 
 impl Bench {
@@ -55,7 +61,7 @@ impl Bench {
         let mut config = account.config().unwrap();
         config.default_retry = false;
         let as_shipped = Client::try_from(config).unwrap();
-        Some(Self { running: None, client, _control_plane: control_plane, as_shipped })
+        Some(Self { running: None, client, control_plane, as_shipped, port: 0 })
     }
 
     /// The same with an operator that runs.
@@ -67,10 +73,38 @@ impl Bench {
 
     /// Starts the operator.
     pub fn run(&mut self) {
-        let args = OperatorArgs { pod_namespace: NAMESPACE.to_owned(), pod_name: Some("test".to_owned()) };
-        let operator = Operator::new(self.as_shipped.clone(), &args, Metrics::default()).unwrap();
+        let operator = self.operator(WEEK);
         let (request, shutdown) = Shutdown::by_hand();
         self.running = Some((request, tokio::spawn(operator.run(shutdown))));
+    }
+
+    fn operator(&self, lifetime: Duration) -> Operator {
+        let args = OperatorArgs {
+            pod_namespace: NAMESPACE.to_owned(),
+            pod_name: Some("test".to_owned()),
+            webhook: WebhookArgs { webhook_cert_secret: None, webhook_cert_lifetime: lifetime },
+        };
+        Operator::new(self.as_shipped.clone(), &args, Metrics::default()).unwrap()
+    }
+
+    /// Starts the operator, and lets API servers ask it, with certificates that are valid for so long. Nobody routes to pods
+    /// here, so its Service is a name for this machine.
+    pub async fn run_asked(&mut self, lifetime: Duration) {
+        let operator = self.operator(lifetime);
+        let listening = operator.webhook().bind(Ipv4Addr::LOCALHOST.into(), self.port).unwrap();
+        self.port = listening.port();
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "multinic-operator"},
+            "spec": {"type": "ExternalName", "externalName": "localhost"},
+        });
+        let services: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let parameters = PatchParams::apply("test");
+        services.patch("multinic-operator", &parameters, &Patch::Apply(service)).await.unwrap();
+        let (request, shutdown) = Shutdown::by_hand();
+        let both = async move {
+            tokio::join!(operator.run(shutdown.clone()), listening.serve(shutdown));
+        };
+        self.running = Some((request, tokio::spawn(both)));
     }
 
     /// Stops the operator.
@@ -134,6 +168,12 @@ impl Bench {
     pub async fn meddle(&self, group: &str, kind: &str, name: &str, patch: Value) {
         let api = key(group, kind, name).api(self.client.clone());
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Deletes the object of this path.
+    pub async fn forget(&self, path: &str, name: &str) {
+        let request = Request::delete(format!("{path}/{name}")).body(Body::empty()).unwrap();
+        self.client.send(request).await.unwrap();
     }
 
     pub async fn delete(&self, group: &str, kind: &str, name: &str) {

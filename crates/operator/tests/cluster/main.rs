@@ -7,4 +7,5 @@ mod bench;
 mod controller;
 mod database;
 mod mutations;
+mod protection;
 mod recovery;

@@ -1,0 +1,124 @@
+//! What is refused is counted, what is done by breaking the glass is recorded and left, and what is allowed stays.
+
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::hands::{GLASS, condition, key, spec, started, until_heard};
+use crate::bench::{Bench, NAMESPACE, WEEK};
+
+async fn events(bench: &Bench, reason: &str) -> Vec<String> {
+    let events: Api<Event> = Api::namespaced(bench.client.clone(), NAMESPACE);
+    let list = events.list(&ListParams::default()).await.unwrap();
+    let found = list.items.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
+    found.filter_map(|event| event.note).collect()
+}
+
+async fn prevented(bench: &Bench) -> i64 {
+    let status = bench.status("multinic").await.protection_status;
+    status.and_then(|status| status.prevented_mutations).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn what_is_refused_is_counted_once_for_all_and_told_together() {
+    let Some((mut bench, admin)) = started(spec(true, &[])).await else { return };
+    until_heard(&bench, &admin, false, false).await;
+    assert_eq!(prevented(&bench).await, 0, "what was only tried is not counted");
+    let api = key("apps", "Deployment", "multinic-controller").api(admin.client.clone());
+    let version = async || bench.operators().get("multinic").await.unwrap().metadata.resource_version;
+    let mut versions = vec![version().await];
+    let scaled = json!({"spec": {"replicas": 5}});
+    for _ in 0..40 {
+        let refused = api
+            .patch("multinic-controller", &PatchParams::default(), &Patch::Merge(&scaled))
+            .await
+            .unwrap_err();
+        assert!(refused.to_string().contains("spec.controller.replicas"), "{refused}");
+        versions.push(version().await);
+    }
+    bench.until("all are counted", async || prevented(&bench).await == 40).await;
+    versions.dedup();
+    assert!(versions.len() < 10, "the status was written {} times for 40 refusals", versions.len());
+    let status = bench.status("multinic").await.protection_status.unwrap();
+    assert_eq!(status.active, Some(true));
+    assert!(status.last_protection_event.unwrap().ends_with('Z'));
+    bench
+        .until("an event tells who tried what", async || {
+            let told = events(&bench, "MutationPrevented").await;
+            told.iter().any(|note| note.contains("admin: update Deployment multinic-controller"))
+        })
+        .await;
+
+    // Counts are of the object, and go on where they were.
+    bench.stop().await;
+    bench.run_asked(WEEK).await;
+    until_heard(&bench, &admin, false, false).await;
+    api.delete("multinic-controller", &Default::default()).await.unwrap_err();
+    bench.until("one more is counted", async || prevented(&bench).await == 41).await;
+}
+
+#[tokio::test]
+async fn behind_broken_glass_an_object_is_left_as_it_is_until_it_is_mended() {
+    let Some((bench, admin)) = started(spec(true, &[])).await else { return };
+    until_heard(&bench, &admin, false, false).await;
+    let replicas = async || {
+        let deployment = bench.get("apps", "Deployment", "multinic-controller").await.unwrap();
+        deployment["spec"]["replicas"].clone()
+    };
+    let change = async |patch: Value| {
+        let api = key("apps", "Deployment", "multinic-controller").api(admin.client.clone());
+        api.patch("multinic-controller", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    change(json!({"metadata": {"annotations": {GLASS: "the cloud is on fire"}}})).await;
+    change(json!({"spec": {"replicas": 0}})).await;
+    bench
+        .until("it is told", async || {
+            let drifted = condition(&bench, "Drifted").await;
+            drifted.is_some_and(|(_, reason)| reason == "GlassBroken")
+                && events(&bench, "GlassBroken").await.iter().any(|note| {
+                    note.contains("admin: update Deployment multinic-controller")
+                        && note.contains("the cloud is on fire")
+                })
+        })
+        .await;
+    assert_eq!(replicas().await, json!(0));
+    // Others are as they were before.
+    bench
+        .until("an object with whole glass is put back", async || {
+            let gone = key("", "Service", "multinic-controller").api(bench.client.clone());
+            let whole = bench.get("", "Service", "multinic-controller").await;
+            assert!(gone.delete("multinic-controller", &Default::default()).await.is_err());
+            whole.is_some()
+        })
+        .await;
+    change(json!({"metadata": {"annotations": {GLASS: null}}})).await;
+    bench.until("it is as wanted again", async || replicas().await == json!(1)).await;
+    bench.until("that is told", async || condition(&bench, "Drifted").await.is_none()).await;
+}
+
+#[tokio::test]
+async fn where_others_may_scale_their_number_stays_until_the_spec_changes() {
+    let Some((bench, admin)) = started(spec(true, &["scale"])).await else { return };
+    until_heard(&bench, &admin, false, true).await;
+    let api = key("apps", "Deployment", "multinic-controller").api(admin.client.clone());
+    let replicas = async || {
+        let deployment = bench.get("apps", "Deployment", "multinic-controller").await.unwrap();
+        deployment["spec"]["replicas"].clone()
+    };
+    let scaled = Patch::Merge(json!({"spec": {"replicas": 3}}));
+    api.patch_scale("multinic-controller", &PatchParams::default(), &scaled).await.unwrap();
+    // The operator had a look after that.
+    bench
+        .until("three are ready", async || {
+            bench.be_the_kubelet().await;
+            bench.status("multinic").await.controller_status.unwrap().ready_replicas == Some(3)
+        })
+        .await;
+    assert_eq!(replicas().await, json!(3));
+    let mut other = spec(true, &["scale"]);
+    other["controller"]["replicas"] = json!(2);
+    bench.want("multinic", other).await;
+    bench.until_running("multinic").await;
+    assert_eq!(replicas().await, json!(2));
+}
