@@ -245,6 +245,10 @@ pub struct DatabaseCredentials {
     /// The user's password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+    /// Any text, such as a date. Another one than before: controller and agents get new passwords, but for one that is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
+    pub rotation: Option<String>,
 }
 
 /// Without any content: it may be a password.
@@ -343,7 +347,7 @@ pub struct MultiNicOperatorStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `ControllerReady`, `DatabaseReady`, `AgentReady`, `ProtectionActive`, `BackupFresh`,
-    /// `Restored`.
+    /// `Restored`, `CredentialsRotating`.
     #[serde(default)]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,

@@ -17,7 +17,7 @@ const TAKEN_PORTS: [i32; 2] = [8083, 18081];
 /// The shortest interval of `scheduled`.
 const LEAST_INTERVAL: Duration = Duration::from_secs(60);
 /// Databases and users of the server itself, and the users of agents and backups.
-const SYSTEM_NAMES: [&str; 8] = [
+const SYSTEM_NAMES: [&str; 9] = [
     "mysql",
     "sys",
     "information_schema",
@@ -25,6 +25,7 @@ const SYSTEM_NAMES: [&str; 8] = [
     "root",
     "mariadb.sys",
     "multinic-agent",
+    "multinic-agent-b",
     "multinic-backup",
 ];
 /// The longest value of a label, which the name is.
@@ -122,7 +123,10 @@ fn check_database(spec: &DatabaseSpec, say: &mut impl FnMut(&str, String)) {
             say("spec.database.restoreFrom", "it is the name of a file, or latest".to_owned());
         }
     }
-    let Some(DatabaseCredentials { root_password, database, user, password }) = credentials else { return };
+    let Some(DatabaseCredentials { root_password, database, user, password, rotation: _ }) = credentials
+    else {
+        return;
+    };
     let is_name = |name: &str| {
         name.len() <= MOST_NAME
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))

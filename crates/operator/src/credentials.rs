@@ -1,4 +1,15 @@
 //! The database's accounts: what a spec says of them, what is known already, and what is generated for the rest. Pure.
+//!
+//! Another user or password is another account beside the one that is in use, and nobody who runs is ever locked out:
+//!
+//! 1. [`Step::Preparing`]: the server is started with both.
+//! 2. [`Step::Moving`]: it runs with both, and programs are started with the new one.
+//! 3. All programs have it: the server is started without the old one.
+//!
+//! The Secret says how far it has come. What allows the next step is in [`rotation`](mod@crate::rotation).
+
+mod accounts;
+mod sql;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +18,18 @@ use k8s_openapi::api::core::v1::Secret;
 use multinic_api::operator::DatabaseSpec;
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use self::accounts::{Account, Accounts};
 use crate::desired::given;
 
 /// The Secret with the accounts.
 pub const SECRET: &str = "multinic-database";
-/// Annotation of that Secret: another text for another content. Pods that read it are replaced then.
+/// Annotation of that Secret and of pods that read it: another text after all of it was lost. Pods are replaced then.
 pub const REVISION: &str = "multinic.example.com/revision";
-/// The agents' account.
+/// The same of what the server does when it starts.
+pub const SERVER_REVISION: &str = "multinic.example.com/server-revision";
+/// Annotation of that Secret: the rotation that was asked for last.
+pub const ROTATION: &str = "multinic.example.com/rotation";
+/// The agents' account; its other name ends in `-b`.
 pub const AGENT_USER: &str = "multinic-agent";
 /// The account that backups are made by.
 pub const BACKUP_USER: &str = "multinic-backup";
@@ -23,6 +39,8 @@ pub const ROOT_PASSWORD: &str = "root-password";
 pub const USER: &str = "username";
 /// Key of the controller's password.
 pub const PASSWORD: &str = "password";
+/// Key of the agents' user.
+pub const AGENT_USERNAME: &str = "agent-username";
 /// Key of the agents' password.
 pub const AGENT_PASSWORD: &str = "agent-password";
 /// Key of the password of backups.
@@ -32,6 +50,34 @@ const RETIRED: &str = "retired";
 /// The name of the database and of the controller's user.
 const NAME: &str = "multinic";
 
+/// How far a rotation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The other accounts are made; they will be in use.
+    Preparing,
+    /// The other accounts were in use; programs leave them.
+    Moving,
+}
+
+impl Step {
+    /// What the keys of the other accounts begin with.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Preparing => "next-",
+            Self::Moving => "previous-",
+        }
+    }
+}
+
+/// What the workloads show of a rotation that is under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The server runs with all accounts that the Secret names.
+    pub server: bool,
+    /// Every program runs with the accounts that are in use.
+    pub programs: bool,
+}
+
 /// Everybody who may log in.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -39,130 +85,162 @@ pub struct Credentials {
     pub database: String,
     /// The administrator's password, on the server itself only.
     pub root_password: SecretString,
-    /// The controller's user.
-    pub user: String,
-    /// Its password.
-    pub password: SecretString,
-    /// The password of [`AGENT_USER`].
-    pub agent_password: SecretString,
+    /// The accounts that programs are to use.
+    pub current: Accounts,
+    /// While a rotation is under way: the other ones.
+    pub other: Option<(Step, Accounts)>,
     /// The password of [`BACKUP_USER`].
     pub backup_password: SecretString,
-    /// Users that were the controller's and are not any more.
+    /// Users that there were and are not any more.
     pub retired: BTreeSet<String>,
-    /// Another one whenever any of this changes. It says nothing of the passwords.
+    /// The rotation that was asked for last.
+    pub rotation: Option<String>,
+    /// See [`REVISION`]. It says nothing of the passwords.
     pub revision: String,
+    /// See [`SERVER_REVISION`].
+    pub server_revision: String,
+}
+
+/// What a Secret of ours says.
+struct Known<'a>(Option<&'a Secret>);
+
+impl Known<'_> {
+    fn text(&self, key: &str) -> Option<String> {
+        let ByteString(bytes) = self.0?.data.as_ref()?.get(key)?;
+        String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty())
+    }
+
+    fn annotation(&self, name: &str) -> Option<String> {
+        self.0?.metadata.annotations.as_ref()?.get(name).cloned()
+    }
+
+    /// The accounts whose keys begin so.
+    fn accounts(&self, prefix: &str) -> Option<Accounts> {
+        let account = |user: &str, password: &str, default: Option<&str>| {
+            let name = self.text(&format!("{prefix}{user}")).or(default.map(str::to_owned))?;
+            let password = self.text(&format!("{prefix}{password}"))?;
+            Some(Account { user: name, password: password.into() })
+        };
+        // An earlier version had one name for agents, and said it nowhere.
+        let agent = account(AGENT_USERNAME, AGENT_PASSWORD, prefix.is_empty().then_some(AGENT_USER))?;
+        Some(Accounts { controller: account(USER, PASSWORD, None)?, agent })
+    }
 }
 
 /// The accounts: what the spec says goes before what is known, and that before what is `fresh`.
 pub fn credentials(
     spec: &DatabaseSpec,
     known: Option<&Secret>,
+    progress: Progress,
     mut fresh: impl FnMut() -> String,
 ) -> Credentials {
     let said = spec.credentials.clone().unwrap_or_default();
-    let known_text = |key: &str| -> Option<String> {
-        let ByteString(bytes) = known?.data.as_ref()?.get(key)?;
-        String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty())
+    let rotation = given(said.rotation.as_ref()).map(str::to_owned);
+    let base = given(said.user.as_ref()).unwrap_or(NAME).to_owned();
+    let said_password = said.password.filter(|password| !password.is_empty());
+    let known = Known(known);
+    let mut retired: BTreeSet<String> =
+        known.text(RETIRED).unwrap_or_default().split(',').map(str::to_owned).collect();
+
+    let mut carried_out = known.annotation(ROTATION);
+    let (mut current, mut other) = (known.accounts(""), None);
+    if let Some(in_use) = current.take() {
+        let next = known.accounts(Step::Preparing.prefix());
+        let previous = known.accounts(Step::Moving.prefix());
+        (current, other) = match (next, previous) {
+            (Some(next), _) if progress.server => (Some(next), Some((Step::Moving, in_use))),
+            (Some(next), _) => (Some(in_use), Some((Step::Preparing, next))),
+            (None, Some(previous)) if progress.server && progress.programs => {
+                retired.extend(previous.users());
+                (Some(in_use), None)
+            }
+            (None, Some(previous)) => (Some(in_use), Some((Step::Moving, previous))),
+            (None, None) => (Some(in_use), None),
+        };
+    }
+    let is_lost = current.is_none();
+    let current = match current {
+        Some(current) => {
+            let is_asked_for = rotation.is_some() && rotation != carried_out;
+            let wanted = current.wanted(&base, said_password.as_deref(), is_asked_for, &mut fresh);
+            if let (None, Some(wanted)) = (&other, wanted) {
+                other = Some((Step::Preparing, wanted));
+                carried_out = rotation.or(carried_out);
+            }
+            current
+        }
+        None => {
+            // What there is of an account that is known by half is not lost.
+            let agent = known.text(AGENT_PASSWORD).unwrap_or_else(&mut fresh);
+            let password = said_password.or_else(|| known.text(PASSWORD)).unwrap_or_else(&mut fresh);
+            carried_out = rotation;
+            Accounts {
+                controller: Account { user: base.clone(), password: password.into() },
+                agent: Account { user: AGENT_USER.to_owned(), password: agent.into() },
+            }
+        }
     };
+    let root_password = said.root_password.filter(|password| !password.is_empty());
     let mut password = |said: Option<String>, key: &str| -> SecretString {
-        let said = said.filter(|password| !password.is_empty());
-        said.or_else(|| known_text(key)).unwrap_or_else(&mut fresh).into()
+        said.or_else(|| known.text(key)).unwrap_or_else(&mut fresh).into()
     };
-    let root_password = password(said.root_password, ROOT_PASSWORD);
-    let agent_password = password(None, AGENT_PASSWORD);
-    let backup_password = password(None, BACKUP_PASSWORD);
-    let controller_password = password(said.password, PASSWORD);
-    let user = given(said.user.as_ref()).unwrap_or(NAME).to_owned();
-    let retired = known_text(RETIRED).unwrap_or_default();
-    let retired = retired.split(',').map(str::to_owned).chain(known_text(USER));
-    let retired = retired.filter(|old| !old.is_empty() && *old != user).collect();
     let mut credentials = Credentials {
         database: given(said.database.as_ref()).unwrap_or(NAME).to_owned(),
-        root_password,
-        user,
-        password: controller_password,
-        agent_password,
-        backup_password,
+        root_password: password(root_password, ROOT_PASSWORD),
+        current,
+        other,
+        backup_password: password(None, BACKUP_PASSWORD),
         retired,
+        rotation: carried_out,
         revision: String::new(),
+        server_revision: String::new(),
     };
-    let same = known.filter(|secret| secret.data.as_ref() == Some(&credentials.data()));
-    let revision = same.and_then(|secret| secret.metadata.annotations.as_ref()?.get(REVISION));
-    credentials.revision = revision.cloned().unwrap_or_else(fresh);
+    if credentials.other.is_none() {
+        // A name that was given up in a rotation is nobody's, also where it was forgotten that there was one.
+        credentials.retired.extend(Account::names(&base).into_iter().chain(Account::names(AGENT_USER)));
+    }
+    let live = credentials.users();
+    credentials.retired.retain(|user| !user.is_empty() && !live.contains(user));
+    credentials.revision = known.annotation(REVISION).filter(|_| !is_lost).unwrap_or_else(&mut fresh);
+    let is_same = known.text("init.sql").is_some_and(|sql| sql == credentials.init_sql());
+    credentials.server_revision = known.annotation(SERVER_REVISION).filter(|_| is_same).unwrap_or_else(fresh);
     credentials
 }
 
 impl Credentials {
+    /// The users of all accounts that the server has.
+    fn users(&self) -> BTreeSet<String> {
+        let other = self.other.iter().flat_map(|(_, accounts)| accounts.users());
+        self.current.users().chain(other).collect()
+    }
+
     /// What the Secret holds.
     pub fn data(&self) -> BTreeMap<String, ByteString> {
-        let Self {
-            database: _,
-            root_password,
-            user,
-            password,
-            agent_password,
-            backup_password,
-            retired,
-            revision: _,
-        } = self;
+        let Self { root_password, current, other, backup_password, retired, .. } = self;
         let retired = retired.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-        let init = self.init_sql();
-        let entries = [
-            (ROOT_PASSWORD, root_password.expose_secret()),
-            (USER, user),
-            (PASSWORD, password.expose_secret()),
-            (AGENT_PASSWORD, agent_password.expose_secret()),
-            (BACKUP_PASSWORD, backup_password.expose_secret()),
-            (RETIRED, &retired),
-            ("init.sql", &init),
+        let mut entries = vec![
+            (ROOT_PASSWORD.to_owned(), root_password.expose_secret().to_owned()),
+            (BACKUP_PASSWORD.to_owned(), backup_password.expose_secret().to_owned()),
+            (RETIRED.to_owned(), retired),
+            ("init.sql".to_owned(), self.init_sql()),
         ];
-        let entries = entries.into_iter().filter(|(_, text)| !text.is_empty());
-        entries.map(|(key, text)| (key.to_owned(), ByteString(text.as_bytes().to_vec()))).collect()
-    }
-
-    /// What the server does at each start, one statement a line. Accounts have the rights that they need: the controller makes
-    /// and fills its tables, agents read them and say there what they did, backups are read.
-    fn init_sql(&self) -> String {
-        let Self {
-            database,
-            root_password,
-            user,
-            password,
-            agent_password,
-            backup_password,
-            retired,
-            revision: _,
-        } = self;
-        // A pattern in a grant.
-        let pattern = database.replace('_', "\\_");
-        let mut lines = vec![
-            "CREATE USER IF NOT EXISTS 'mysql'@'localhost' IDENTIFIED VIA unix_socket".to_owned(),
-            format!("ALTER USER 'root'@'localhost' IDENTIFIED BY {}", quoted(root_password.expose_secret())),
-            format!(
-                "CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
-            ),
-        ];
-        let all = [
-            (user.as_str(), password, "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES"),
-            (AGENT_USER, agent_password, "SELECT, UPDATE"),
-            (BACKUP_USER, backup_password, "SELECT, SHOW VIEW"),
-        ];
-        for (user, password, rights) in all {
-            let (user, password) = (quoted(user), quoted(password.expose_secret()));
-            lines.push(format!("CREATE USER IF NOT EXISTS {user}@'%' IDENTIFIED BY {password}"));
-            lines.push(format!("ALTER USER {user}@'%' IDENTIFIED BY {password}"));
-            // What it had of other databases, or of an earlier version, goes.
-            lines.push(format!("REVOKE ALL PRIVILEGES, GRANT OPTION FROM {user}@'%'"));
-            lines.push(format!("GRANT {rights} ON `{pattern}`.* TO {user}@'%'"));
+        entries.extend(current.entries(""));
+        if let Some((step, accounts)) = other {
+            entries.extend(accounts.entries(step.prefix()));
         }
-        lines.extend(retired.iter().map(|user| format!("DROP USER IF EXISTS {}@'%'", quoted(user))));
-        lines.iter().map(|line| format!("{line};\n")).collect()
+        let entries = entries.into_iter().filter(|(_, text)| !text.is_empty());
+        entries.map(|(key, text)| (key, ByteString(text.into_bytes()))).collect()
     }
-}
 
-/// As a text of SQL. [`check`](crate::check::check) has seen to it that no line ends in it.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+    /// What its annotations say.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        let mut annotations = BTreeMap::from([
+            (REVISION.to_owned(), self.revision.clone()),
+            (SERVER_REVISION.to_owned(), self.server_revision.clone()),
+        ]);
+        annotations.extend(self.rotation.clone().map(|rotation| (ROTATION.to_owned(), rotation)));
+        annotations
+    }
 }
 
 #[cfg(test)]
@@ -174,9 +252,12 @@ mod tests {
 
     use super::*;
 
+    const NONE: Progress = Progress { server: false, programs: false };
+    const SERVER: Progress = Progress { server: true, programs: false };
+    const ALL: Progress = Progress { server: true, programs: true };
+
     fn secret(credentials: &Credentials) -> Secret {
-        let annotations = BTreeMap::from([(REVISION.to_owned(), credentials.revision.clone())]);
-        let metadata = ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() };
+        let metadata = ObjectMeta { annotations: Some(credentials.annotations()), ..ObjectMeta::default() };
         Secret { metadata, data: Some(credentials.data()), ..Secret::default() }
     }
 
@@ -188,50 +269,122 @@ mod tests {
         }
     }
 
-    fn spec(user: Option<&str>, password: Option<&str>) -> DatabaseSpec {
+    fn spec(user: Option<&str>, password: Option<&str>, rotation: Option<&str>) -> DatabaseSpec {
         let credentials = DatabaseCredentials {
             user: user.map(str::to_owned),
             password: password.map(str::to_owned),
+            rotation: rotation.map(str::to_owned),
             ..DatabaseCredentials::default()
         };
         DatabaseSpec { credentials: Some(credentials), ..DatabaseSpec::default() }
     }
 
-    #[test]
-    fn what_is_generated_once_stays_and_what_is_said_goes_before_it() {
-        let mut fresh = counting();
-        let first = credentials(&DatabaseSpec::default(), None, &mut fresh);
-        assert_eq!(first.user, "multinic");
-        let again = credentials(&DatabaseSpec::default(), Some(&secret(&first)), &mut fresh);
-        assert_eq!((&again.revision, again.data()), (&first.revision, first.data()));
-        let said = credentials(&spec(None, Some("a'b\\c")), Some(&secret(&first)), &mut fresh);
-        assert_ne!(said.revision, first.revision);
-        assert_eq!(said.password.expose_secret(), "a'b\\c");
-        assert!(said.init_sql().contains("BY 'a''b\\\\c';"), "{}", said.init_sql());
-        assert_eq!(said.agent_password.expose_secret(), first.agent_password.expose_secret());
-        // No longer said, it is known.
-        let known = credentials(&DatabaseSpec::default(), Some(&secret(&said)), &mut fresh);
-        assert_eq!((known.revision, known.password.expose_secret()), (said.revision, "a'b\\c"));
-        // A Secret that was lost is made anew, and everybody hears of it.
-        let anew = credentials(&DatabaseSpec::default(), None, &mut fresh);
-        assert_ne!(anew.revision, first.revision);
+    fn says(credentials: &Credentials, sql: &str) -> bool {
+        credentials.init_sql().lines().any(|line| line.starts_with(sql))
     }
 
     #[test]
-    fn a_user_that_is_another_now_is_dropped_unless_it_comes_back() {
-        let first = credentials(&spec(Some("a"), None), None, counting());
-        let second = credentials(&spec(Some("b"), None), Some(&secret(&first)), counting());
-        assert_eq!(second.retired, BTreeSet::from(["a".to_owned()]));
-        assert!(second.init_sql().contains("DROP USER IF EXISTS 'a'@'%';"), "{}", second.init_sql());
-        let third = credentials(&spec(Some("a"), None), Some(&secret(&second)), counting());
-        assert_eq!(third.retired, BTreeSet::from(["b".to_owned()]));
+    fn what_is_generated_once_stays() {
+        let mut fresh = counting();
+        let first = credentials(&DatabaseSpec::default(), None, NONE, &mut fresh);
+        assert_eq!((first.current.controller.user.as_str(), first.other.is_none()), ("multinic", true));
+        let again = credentials(&DatabaseSpec::default(), Some(&secret(&first)), ALL, &mut fresh);
+        assert_eq!((again.annotations(), again.data()), (first.annotations(), first.data()));
+        // A Secret that was lost is made anew, and everybody hears of it.
+        let anew = credentials(&DatabaseSpec::default(), None, NONE, &mut fresh);
+        assert_ne!((&anew.revision, &anew.server_revision), (&first.revision, &first.server_revision));
+    }
+
+    #[test]
+    fn another_password_is_another_account_until_everybody_has_it() {
+        let mut fresh = counting();
+        let first = credentials(&DatabaseSpec::default(), None, NONE, &mut fresh);
+        let wanted = spec(None, Some("a'b\\c"), None);
+        let mut step =
+            |known: &Credentials, progress| credentials(&wanted, Some(&secret(known)), progress, &mut fresh);
+        let preparing = step(&first, ALL);
+        assert_eq!(preparing.current.controller.user, "multinic");
+        assert!(
+            says(&preparing, "ALTER USER 'multinic'@'%'") && says(&preparing, "ALTER USER 'multinic-b'@'%'")
+        );
+        assert!(preparing.init_sql().contains("BY 'a''b\\\\c';"), "{}", preparing.init_sql());
+        assert_ne!(preparing.server_revision, first.server_revision);
+        assert_eq!(step(&preparing, NONE).data(), preparing.data());
+
+        let moving = step(&preparing, SERVER);
+        assert_eq!(moving.current.controller.user, "multinic-b");
+        assert_eq!(moving.current.controller.password.expose_secret(), "a'b\\c");
+        assert_eq!(moving.current.agent.user, first.current.agent.user, "nothing is asked of agents");
+        assert_eq!(
+            (&moving.server_revision, &moving.revision),
+            (&preparing.server_revision, &first.revision)
+        );
+        assert_eq!(step(&moving, SERVER).data(), moving.data());
+
+        let done = step(&moving, ALL);
+        assert!(done.other.is_none() && says(&done, "DROP USER IF EXISTS 'multinic'@'%'"));
+        assert!(!says(&done, "ALTER USER 'multinic'@'%'"), "{}", done.init_sql());
+        assert_ne!(done.server_revision, moving.server_revision);
+        assert_eq!(step(&done, ALL).data(), done.data());
+        // No longer said, it is known.
+        let known = credentials(&DatabaseSpec::default(), Some(&secret(&done)), ALL, &mut fresh);
+        assert_eq!(known.data(), done.data());
+    }
+
+    #[test]
+    fn a_rotation_that_is_asked_for_gives_all_new_passwords_and_goes_on_with_the_names_in_turn() {
+        let mut fresh = counting();
+        let mut now = credentials(&spec(None, None, Some("spring")), None, NONE, &mut fresh);
+        let mut names = Vec::new();
+        for rotation in ["spring", "summer", "autumn"] {
+            for _ in 0..4 {
+                let wanted = spec(None, None, Some(rotation));
+                now = credentials(&wanted, Some(&secret(&now)), ALL, &mut fresh);
+            }
+            assert!(now.other.is_none());
+            let Accounts { controller, agent } = &now.current;
+            names.push((
+                controller.user.clone(),
+                agent.user.clone(),
+                controller.password.expose_secret().to_owned(),
+            ));
+        }
+        let users: Vec<_> = names.iter().map(|(user, agent, _)| (user.as_str(), agent.as_str())).collect();
+        let (a, b) = (("multinic", "multinic-agent"), ("multinic-b", "multinic-agent-b"));
+        assert_eq!(users, [a, b, a]);
+        let passwords: BTreeSet<_> = names.iter().map(|(_, _, password)| password).collect();
+        assert_eq!(passwords.len(), 3);
+    }
+
+    #[test]
+    fn what_is_wanted_meanwhile_waits_for_the_end_of_a_rotation() {
+        let mut fresh = counting();
+        let first = credentials(&spec(Some("a"), None, None), None, NONE, &mut fresh);
+        let second = credentials(&spec(Some("b"), None, None), Some(&secret(&first)), ALL, &mut fresh);
+        let meanwhile = credentials(&spec(Some("c"), None, None), Some(&secret(&second)), NONE, &mut fresh);
+        assert_eq!(meanwhile.data(), second.data());
+        let mut now = meanwhile;
+        for _ in 0..6 {
+            now = credentials(&spec(Some("c"), None, None), Some(&secret(&now)), ALL, &mut fresh);
+        }
+        assert_eq!((now.current.controller.user.as_str(), now.other.is_none()), ("c", true));
+        for gone in ["a", "b"] {
+            assert!(says(&now, &format!("DROP USER IF EXISTS '{gone}'@'%'")), "{}", now.init_sql());
+        }
+        // And it comes back.
+        for _ in 0..4 {
+            now = credentials(&spec(Some("a"), None, None), Some(&secret(&now)), ALL, &mut fresh);
+        }
+        assert_eq!(now.current.controller.user, "a");
+        assert!(!says(&now, "DROP USER IF EXISTS 'a'@'%'"), "{}", now.init_sql());
     }
 
     #[test]
     fn no_debug_output_holds_a_password() {
-        let credentials = credentials(&DatabaseSpec::default(), None, counting());
+        let credentials = credentials(&DatabaseSpec::default(), None, NONE, counting());
         let text = format!("{credentials:?}");
-        for password in [&credentials.root_password, &credentials.password, &credentials.agent_password] {
+        let Accounts { controller, agent } = &credentials.current;
+        for password in [&credentials.root_password, &controller.password, &agent.password] {
             assert!(!text.contains(password.expose_secret()), "{text}");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! * [`manifests`]: what `deploy/` says of each program; [`kinds`], [`object`]: objects, their kinds and whose they are.
 //! * [`check`](mod@check): what is wrong with a spec. [`desired`](mod@desired): which objects a spec wants. Both pure.
-//!   [`credentials`](mod@credentials): the accounts of the database.
+//!   [`credentials`](mod@credentials): the accounts of the database; [`rotation`]: when they change.
 //! * [`observe`](mod@observe): what is there. [`plan`](mod@plan): what is to be done about the difference. [`apply`]: it is done.
 //! * [`component`], [`status`]: how it is, and how that is told.
 //! * [`protection`]: what others may do to it. [`claims`]: what configurations and nodes contradict each other in. [`webhook`]: how
@@ -36,6 +36,7 @@ pub mod plan;
 pub mod protection;
 pub mod pulse;
 mod reconciler;
+pub mod rotation;
 mod said;
 pub mod settings;
 pub mod status;

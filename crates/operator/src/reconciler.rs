@@ -21,7 +21,7 @@ use crate::backup::fresh::{ends, freshness, newer};
 use crate::backup::restoration::{Restoration, restoration};
 use crate::check::check;
 use crate::component::{Component, Phase, troubles};
-use crate::credentials::{Credentials, SECRET, credentials};
+use crate::credentials::{Credentials, Progress, SECRET, credentials};
 use crate::desired::{AGENT, BACKUP, CONTROLLER, DATABASE, desired};
 use crate::events::Events;
 use crate::kinds::{Key, Kind};
@@ -36,9 +36,10 @@ use crate::protection::tally::Untold;
 use crate::pulse::{Carried, Pulse};
 use multinic_core::brief::short;
 
+use crate::rotation::{self, Rotation, Workloads};
 use crate::said::answer;
 use crate::settings::OperatorArgs;
-use crate::status::{Backup, Findings, Problem, Protection, after_pass};
+use crate::status::{Backup, Findings, Problem, Protection, ROTATING, after_pass};
 use crate::watch::{follow, operators};
 use crate::webhook::{Prepared, Webhook, is_part};
 
@@ -228,6 +229,9 @@ impl Operator {
                 let is_done = findings.problem.is_none();
                 self.metrics.passed(&name, is_done, started.elapsed());
                 turn.phase = Some(phase);
+                if findings.rotation.is_some() {
+                    turn.again = Some(turn.again.map_or(BUSY, |again| again.min(BUSY)));
+                }
                 turn.failed = findings.problem.is_some_and(|problem| !problem.is_stalled);
                 first = Some(name);
             }
@@ -289,22 +293,23 @@ impl Operator {
         let refused = |message: String| Problem { reason: "InvalidSpec", message, is_stalled: true };
         let spec = object.data.get("spec").cloned().unwrap_or_default();
         let mut protection = None;
-        let (applied, problem) = match serde_json::from_value::<MultiNicOperatorSpec>(spec) {
-            Err(error) => (Applied::default(), Some(refused(format!("spec: {error}")))),
+        let (applied, problem, rotation) = match serde_json::from_value::<MultiNicOperatorSpec>(spec) {
+            Err(error) => (Applied::default(), Some(refused(format!("spec: {error}"))), None),
             Ok(spec) => match check(&owner.name, &spec).as_slice() {
                 [] => {
                     let prepared = self.webhook.prepare().await;
                     let way = Way { wanted: &wanted, prepared: &prepared };
-                    let (applied, problem) = self.carry_out(object, owner, &spec, observed, &way).await;
+                    let done = self.carry_out(object, owner, &spec, observed, &way).await;
+                    let (applied, ..) = &done;
                     if let Ok(Some(prepared)) = &prepared {
-                        *again = self.webhook.applied(prepared, &applied);
+                        *again = self.webhook.applied(prepared, applied);
                     }
-                    protection = Some(protection_of(&way, &applied));
-                    (applied, problem)
+                    protection = Some(protection_of(&way, applied));
+                    done
                 }
                 wrong => {
                     let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-                    (Applied::default(), Some(refused(all.join("; "))))
+                    (Applied::default(), Some(refused(all.join("; "))), None)
                 }
             },
         };
@@ -335,6 +340,7 @@ impl Operator {
             untold,
             backup,
             restored,
+            rotation,
         }
     }
 
@@ -363,15 +369,34 @@ impl Operator {
         Some(restoration(from, &self.pods(DATABASE).await))
     }
 
-    /// The accounts of the database: those that there are, and new ones for the rest.
-    async fn credentials(&self, spec: &DatabaseSpec) -> Result<Option<Credentials>, kube::Error> {
+    /// The accounts of the database: those that there are, and new ones for the rest. While they change, also what that
+    /// waits for.
+    async fn credentials(
+        &self,
+        spec: &DatabaseSpec,
+    ) -> Result<Option<(Credentials, Option<Rotation>)>, kube::Error> {
         if !spec.enabled {
             return Ok(None);
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let known = secrets.get_opt(SECRET).await?;
+        let progress = match known.as_ref().filter(|known| rotation::step(known).is_some()) {
+            Some(known) => rotation::progress(known, &self.workloads().await?),
+            None => Progress::default(),
+        };
         let fresh = || Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LENGTH);
-        Ok(Some(credentials(spec, known.as_ref(), fresh)))
+        let credentials = credentials(spec, known.as_ref(), progress, fresh);
+        let rotation = credentials.other.as_ref().map(|(step, _)| rotation::told(*step, progress));
+        Ok(Some((credentials, rotation)))
+    }
+
+    async fn workloads(&self) -> Result<Workloads, kube::Error> {
+        let (client, namespace) = (&self.client, self.namespace.as_str());
+        Ok(Workloads {
+            server: Api::namespaced(client.clone(), namespace).get_opt(DATABASE).await?,
+            controller: Api::namespaced(client.clone(), namespace).get_opt(CONTROLLER).await?,
+            agents: Api::namespaced(client.clone(), namespace).get_opt(AGENT).await?,
+        })
     }
 
     async fn carry_out(
@@ -381,15 +406,16 @@ impl Operator {
         spec: &MultiNicOperatorSpec,
         observed: &Observed,
         way: &Way<'_>,
-    ) -> (Applied, Option<Problem>) {
+    ) -> (Applied, Option<Problem>, Option<Rotation>) {
         let credentials = match self.credentials(&spec.database).await {
             Ok(credentials) => credentials,
             Err(error) => {
                 let message = format!("the Secret {SECRET} cannot be read: {}", answer(&error));
                 let problem = Problem { reason: RECONCILE_ERROR, message, is_stalled: false };
-                return (Applied::default(), Some(problem));
+                return (Applied::default(), Some(problem), None);
             }
         };
+        let (credentials, rotation) = credentials.unzip();
         let mut objects = desired(owner, spec, &self.manifests, credentials.as_ref());
         if let Ok(Some(prepared)) = way.prepared {
             objects.extend(prepared.objects(owner, &self.manifests.protection, way.wanted));
@@ -416,7 +442,7 @@ impl Operator {
                 applied.failures.iter().map(|(key, why)| format!("{key}: {why}")).collect();
             Problem { reason: RECONCILE_ERROR, message: all.join("; "), is_stalled: false }
         });
-        (applied, problem)
+        (applied, problem, rotation.flatten())
     }
 
     /// Says what was refused, and what was done by breaking the glass.
@@ -584,6 +610,7 @@ fn another(object: &DynamicObject, first: &str) -> Findings {
 fn is_carried_out(object: &DynamicObject) -> bool {
     let status = status_of(object);
     status.observed_generation == object.metadata.generation
+        && !status.conditions.iter().any(|condition| condition.type_ == ROTATING)
         && Readiness::of(&status.conditions).is_some_and(|said| said.reason != RECONCILE_ERROR)
 }
 

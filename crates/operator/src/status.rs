@@ -9,6 +9,7 @@ use crate::backup::fresh::Freshness;
 use crate::backup::restoration::Restoration;
 use crate::component::{Component, Phase};
 use crate::protection::tally::Untold;
+use crate::rotation::Rotation;
 use multinic_core::brief::cut;
 
 /// What is known after a pass.
@@ -36,6 +37,8 @@ pub struct Findings {
     pub backup: Option<Backup>,
     /// What came of a restoration, if the spec wants one.
     pub restored: Option<Restoration>,
+    /// While the database's accounts change: what that waits for.
+    pub rotation: Option<Rotation>,
 }
 
 /// Whether others are kept from changing things.
@@ -48,6 +51,9 @@ pub struct Protection {
     /// The condition's message.
     pub message: String,
 }
+
+/// The condition that is there only while the database's accounts change.
+pub const ROTATING: &str = "CredentialsRotating";
 
 /// How backups are.
 #[derive(Debug, Clone)]
@@ -87,6 +93,7 @@ pub fn after_pass(
         untold,
         backup,
         restored,
+        rotation,
     } = findings;
     let now = whole_second(now);
     let mut status = before.clone();
@@ -122,6 +129,10 @@ pub fn after_pass(
             conditions.set("BackupFresh", *is_fresh, reason, message);
             status.last_backup.clone_from(last);
         }
+    }
+    match rotation {
+        None => conditions.remove(ROTATING),
+        Some(Rotation { step, waits_for }) => conditions.set(ROTATING, true, step, waits_for),
     }
     match restored {
         None => conditions.remove("Restored"),

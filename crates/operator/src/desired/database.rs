@@ -14,7 +14,7 @@ use super::backup::Parts;
 use super::container::{named, set_limits};
 use super::given;
 use crate::credentials::{
-    AGENT_PASSWORD, AGENT_USER, BACKUP_PASSWORD, BACKUP_USER, Credentials, PASSWORD, REVISION, SECRET, USER,
+    Account, BACKUP_PASSWORD, BACKUP_USER, Credentials, PASSWORD, SECRET, SERVER_REVISION, USER,
 };
 use crate::manifests::DatabaseManifests;
 use crate::object::{Object, Owner};
@@ -44,7 +44,7 @@ pub(super) fn objects(
         if let Some(from) = given(spec.restore_from.as_ref()) {
             parts.restore(&mut stateful_set, from, &credentials.database);
         }
-        let connection = to_own(owner, spec, credentials, BACKUP_USER, BACKUP_PASSWORD);
+        let connection = to_own(owner, spec, credentials, BACKUP_USER, BACKUP_PASSWORD.to_owned());
         of_backups.push(
             parts.volume(backup_volume).and_then(|volume| Object::new(owner, &volume)).map(Object::lasting),
         );
@@ -67,11 +67,10 @@ fn image(spec: &DatabaseSpec) -> &str {
 }
 
 fn secret(stateful_set: &StatefulSet, credentials: &Credentials) -> Secret {
-    let annotations = [(REVISION.to_owned(), credentials.revision.clone())].into();
     let metadata = ObjectMeta {
         name: Some(SECRET.to_owned()),
         labels: stateful_set.metadata.labels.clone(),
-        annotations: Some(annotations),
+        annotations: Some(credentials.annotations()),
         ..ObjectMeta::default()
     };
     Secret { metadata, data: Some(credentials.data()), ..Secret::default() }
@@ -106,8 +105,8 @@ fn served(mut service: Service, spec: Option<&DatabaseService>) -> Service {
 fn server(mut stateful_set: StatefulSet, spec: &DatabaseSpec, credentials: &Credentials) -> StatefulSet {
     let Some(wanted) = &mut stateful_set.spec else { return stateful_set };
     let metadata = wanted.template.metadata.get_or_insert_default();
-    let revision = credentials.revision.clone();
-    metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), revision);
+    let revision = credentials.server_revision.clone();
+    metadata.annotations.get_or_insert_default().insert(SERVER_REVISION.to_owned(), revision);
     let Some(pod) = &mut wanted.template.spec else { return stateful_set };
     let image = image(spec);
     let prepare = pod.init_containers.iter_mut().flatten().filter(|container| container.name == PREPARE);
@@ -139,7 +138,9 @@ pub(super) fn connection(
     credentials: Option<&Credentials>,
 ) -> Option<Connection> {
     match (spec.enabled, credentials, &spec.external) {
-        (true, Some(credentials), _) => Some(to_own(owner, spec, credentials, &credentials.user, PASSWORD)),
+        (true, Some(credentials), _) => {
+            Some(to_own_as(owner, spec, credentials, &credentials.current.controller))
+        }
         (false, _, Some(external)) => {
             let ExternalDatabase { host, port: at, database, tls, secret_name, ca_key } = external;
             let tls = given(tls.as_ref()).unwrap_or("verify");
@@ -174,7 +175,11 @@ pub(super) fn connection_of_agents(
     credentials: Option<&Credentials>,
 ) -> Option<Connection> {
     let credentials = credentials.filter(|_| spec.enabled)?;
-    Some(to_own(owner, spec, credentials, AGENT_USER, AGENT_PASSWORD))
+    Some(to_own_as(owner, spec, credentials, &credentials.current.agent))
+}
+
+fn to_own_as(owner: &Owner, spec: &DatabaseSpec, credentials: &Credentials, account: &Account) -> Connection {
+    to_own(owner, spec, credentials, &account.user, account.key())
 }
 
 /// To the database that the operator runs, as a user whose password has a key of its Secret.
@@ -183,7 +188,7 @@ fn to_own(
     spec: &DatabaseSpec,
     credentials: &Credentials,
     user: &str,
-    key: &str,
+    key: String,
 ) -> Connection {
     Connection {
         settings: vec![
@@ -194,7 +199,7 @@ fn to_own(
             password_file(),
         ],
         secret: SECRET.to_owned(),
-        files: vec![(key.to_owned(), PASSWORD)],
+        files: vec![(key, PASSWORD)],
         revision: Some(credentials.revision.clone()),
         is_external: false,
     }

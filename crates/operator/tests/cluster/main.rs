@@ -9,3 +9,7 @@ mod database;
 mod mutations;
 mod protection;
 mod recovery;
+mod rotation;
+#[path = "../database/server.rs"]
+#[allow(dead_code)] // What only the tests of the server alone use.
+mod server;

@@ -20,10 +20,11 @@ const OTHER_EFFECTS: [&str; 3] = [
 ];
 /// Fields whose effect stays when they are taken away: passwords and data (`database.rs`), a volume that needs a class to
 /// grow, and a number that Kubernetes leaves to a Service once it has it.
-const LASTING: [&str; 7] = [
+const LASTING: [&str; 8] = [
     "database.service.nodePort",
     "database.credentials.rootPassword",
     "database.credentials.password",
+    "database.credentials.rotation",
     "database.credentials.user",
     "database.credentials.database",
     "database.storageSize",

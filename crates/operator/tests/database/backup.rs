@@ -8,7 +8,7 @@ use std::time::Duration;
 use multinic_operator::backup::archive::{Archive, LATEST, Record, Retention};
 use multinic_operator::backup::report::Report;
 use multinic_operator::backup::{BackupError, Restored, Restoring, Source, make, restore};
-use multinic_operator::credentials::{BACKUP_USER, Credentials, credentials};
+use multinic_operator::credentials::{BACKUP_USER, Credentials, Progress, credentials};
 use multinic_store::{DatabaseSettings, Store};
 use multinic_testbed::mariadb::MariaDb;
 use multinic_testbed::publication::one_nic;
@@ -46,7 +46,7 @@ impl Scene {
             return None;
         }
         let mut server = Server::new();
-        let accounts = credentials(&spec("multinic", None), None, fresh());
+        let accounts = credentials(&spec("multinic", None), None, Progress::default(), fresh());
         server.start(&accounts);
         let folder = tempfile::tempdir().unwrap();
         for name in ["backups", "work"] {
@@ -65,7 +65,10 @@ impl Scene {
     }
 
     async fn login(&self) -> MySqlConnection {
-        self.server.login("multinic", self.accounts.password.expose_secret(), "multinic").await.unwrap()
+        self.server
+            .login("multinic", self.accounts.current.controller.password.expose_secret(), "multinic")
+            .await
+            .unwrap()
     }
 
     async fn sql(&self, sql: &str) {
@@ -73,7 +76,7 @@ impl Scene {
     }
 
     async fn store(&self) -> Store {
-        let password = self.accounts.password.expose_secret();
+        let password = self.accounts.current.controller.password.expose_secret();
         let url = format!("mysql://multinic:{password}@127.0.0.1:{}/multinic", self.server.port);
         let store = Store::open(&DatabaseSettings::from_url(&url).unwrap()).await.unwrap();
         store.migrate().await.unwrap();

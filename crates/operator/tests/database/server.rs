@@ -60,8 +60,12 @@ impl Server {
 
     /// Starts it, or starts it again, with these accounts.
     pub fn start(&mut self, credentials: &Credentials) {
+        self.start_with(&credentials.data()["init.sql"].0);
+    }
+
+    /// The same with what the Secret holds.
+    pub fn start_with(&mut self, sql: &[u8]) {
         self.stop();
-        let sql = &credentials.data()["init.sql"].0;
         fs::write(self.folder.path().join("etc/multinic/init.sql"), sql).unwrap();
         let pod = pod();
         let command = self.command(pod.containers[0].command.as_ref().unwrap());

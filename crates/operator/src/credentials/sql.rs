@@ -1,0 +1,104 @@
+//! What the server does at each start, so that its accounts are those of the Secret.
+
+use std::collections::BTreeMap;
+
+use secrecy::ExposeSecret as _;
+
+use super::accounts::{Account, Accounts};
+use super::{BACKUP_USER, Credentials};
+
+/// The tables that agents read.
+const READ: [&str; 5] = ["multi_interface", "multi_subnet", "node_table", "multi_removal", "multinic_meta"];
+/// The columns in which they say what they did.
+const REPORTED: [(&str, &[&str]); 2] = [
+    (
+        "multi_interface",
+        &[
+            "netplan_success",
+            "observed_name",
+            "observed_addresses",
+            "last_error",
+            "observed_at",
+            "modified_at",
+        ],
+    ),
+    ("multi_removal", &["released_at"]),
+];
+
+impl Credentials {
+    /// One statement a line. Accounts have the rights that they need: the controller makes and fills its tables, agents read
+    /// those that concern them and write the columns in which they say what they did, backups are read.
+    pub(super) fn init_sql(&self) -> String {
+        let Self { database, root_password, current, other, backup_password, retired, .. } = self;
+        // A pattern in a grant.
+        let pattern = database.replace('_', "\\_");
+        let mut lines = vec![
+            "CREATE USER IF NOT EXISTS 'mysql'@'localhost' IDENTIFIED VIA unix_socket".to_owned(),
+            format!("ALTER USER 'root'@'localhost' IDENTIFIED BY {}", quoted(root_password.expose_secret())),
+            format!(
+                "CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
+            ),
+        ];
+        let backup = Account { user: BACKUP_USER.to_owned(), password: backup_password.clone() };
+        lines.extend(account(&backup));
+        lines.push(format!("GRANT SELECT, SHOW VIEW ON `{pattern}`.* TO {}@'%'", quoted(BACKUP_USER)));
+        // Which of two is in use is not the server's concern: it is not started again for that.
+        let both = [Some(current), other.as_ref().map(|(_, other)| other)].into_iter().flatten();
+        let (mut controllers, mut agents) = (BTreeMap::new(), BTreeMap::new());
+        for Accounts { controller, agent } in both {
+            controllers.insert(&controller.user, controller);
+            agents.insert(&agent.user, agent);
+        }
+        for controller in controllers.into_values() {
+            lines.extend(account(controller));
+            let rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES";
+            lines.push(format!("GRANT {rights} ON `{pattern}`.* TO {}@'%'", quoted(&controller.user)));
+        }
+        for agent in agents.into_values() {
+            lines.extend(account(agent));
+            lines.extend(rights_of_agents(database, &agent.user));
+        }
+        lines.extend(retired.iter().map(|user| format!("DROP USER IF EXISTS {}@'%'", quoted(user))));
+        lines.push("FLUSH PRIVILEGES".to_owned());
+        lines.iter().map(|line| format!("{line};\n")).collect()
+    }
+}
+
+/// An account with this password and without any right: what it had of other databases, or of an earlier version, goes.
+fn account(account: &Account) -> [String; 3] {
+    let (user, password) = (quoted(&account.user), quoted(account.password.expose_secret()));
+    [
+        format!("CREATE USER IF NOT EXISTS {user}@'%' IDENTIFIED BY {password}"),
+        format!("ALTER USER {user}@'%' IDENTIFIED BY {password}"),
+        format!("REVOKE ALL PRIVILEGES, GRANT OPTION FROM {user}@'%'"),
+    ]
+}
+
+/// Rights to tables and columns that may not be there yet, since the controller makes them: GRANT refuses these, so they are
+/// written where GRANT would write them.
+fn rights_of_agents(database: &str, user: &str) -> [String; 2] {
+    let (database, user) = (quoted(database), quoted(user));
+    let tables = READ.map(|table| {
+        let columns = if REPORTED.iter().any(|(reported, _)| *reported == table) { "Update" } else { "" };
+        format!("('%', {database}, {user}, '{table}', '', 'Select', '{columns}')")
+    });
+    let columns =
+        REPORTED.iter().flat_map(|(table, columns)| columns.iter().map(move |column| (table, column)));
+    let columns =
+        columns.map(|(table, column)| format!("('%', {database}, {user}, '{table}', '{column}', 'Update')"));
+    [
+        format!(
+            "REPLACE INTO mysql.tables_priv (Host, Db, User, Table_name, Grantor, Table_priv, Column_priv) VALUES {}",
+            tables.join(", ")
+        ),
+        format!(
+            "REPLACE INTO mysql.columns_priv (Host, Db, User, Table_name, Column_name, Column_priv) VALUES {}",
+            columns.collect::<Vec<_>>().join(", ")
+        ),
+    ]
+}
+
+/// As a text of SQL. [`check`](crate::check::check) has seen to it that no line ends in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
