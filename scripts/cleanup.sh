@@ -51,7 +51,8 @@ left() {
 }
 # What an operator made for the whole cluster.
 of_operator() {
-  kubectl get clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings \
+  kubectl get \
+    clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,validatingwebhookconfigurations \
     --selector "multinic.example.com/operator-namespace=$NAMESPACE" --output name
 }
 # Waits until a list is empty. A failed read is tried again.

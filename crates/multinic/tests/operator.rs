@@ -82,7 +82,8 @@ async fn the_program_makes_what_is_wanted_and_shows_what_it_does() {
         (status.phase.as_deref() == Some("Pending") && status.observed_generation == Some(1)).then_some(())
     })
     .await;
-    assert!(ask(&pages[0], "/healthz").contains("\"degraded\""));
+    let is_degraded = async || ask(&pages[0], "/healthz").contains("\"degraded\"").then_some(());
+    until("its health says so", &operator, is_degraded).await;
     for page in &pages {
         let metrics = ask(page, "/metrics");
         for name in [
@@ -90,6 +91,8 @@ async fn the_program_makes_what_is_wanted_and_shows_what_it_does() {
             "multinic_operator_reconcile_duration_seconds_count{operator=\"multinic\"}",
             "multinic_operator_object_changes_total{change=\"made\"}",
             "multinic_component_status{component=\"controller\"",
+            "multinic_protection_active{operator=\"multinic\"} 0",
+            "multinic_webhook_certificate_end_timestamp_seconds ",
         ] {
             assert!(metrics.contains(name), "{name} is not in {metrics}");
         }

@@ -81,7 +81,8 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
     }
     let keys = held.iter().map(|object| object.key.clone()).collect();
     let compared = compare(client, held).await;
-    applied.and(Applied { held: keys, differing: Vec::new(), ..compared });
+    // What others made of it may be such that nothing could be applied: it is theirs for now.
+    applied.and(Applied { held: keys, differing: Vec::new(), failures: Vec::new(), ..compared });
     applied
 }
 

@@ -7,7 +7,7 @@
 //! * [`component`], [`status`]: how it is, and how that is told.
 //! * [`protection`]: what others may do to it. [`claims`]: what configurations and nodes contradict each other in. [`webhook`]: how
 //!   API servers ask about both.
-//! * `watch`: when to look. `reconciler`: the turns around all this. `events`: what happened.
+//! * `watch`: when to look. `reconciler`: the turns around all this. `tell`, `events`: what happened.
 //! * [`backup`]: the database is backed up and restored.
 //! * [`settings`], [`metrics`], [`pulse`]: the process.
 //!
@@ -40,6 +40,7 @@ pub mod rotation;
 mod said;
 pub mod settings;
 pub mod status;
+mod tell;
 mod watch;
 pub mod webhook;
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
+use multinic_api::MultiNicOperatorSpec;
 use multinic_api::operator::{BackupSpec, DatabaseSpec};
-use multinic_api::{MultiNicOperatorSpec, MultiNicOperatorStatus, Readiness};
 use multinic_telemetry::shutdown::Shutdown;
 use rand::distr::{Alphanumeric, SampleString as _};
 use serde::de::DeserializeOwned;
@@ -32,16 +32,16 @@ use crate::observe::{ObserveError, Observed, observe};
 use crate::plan::{left_over, plan};
 use crate::protection::Wanted;
 use crate::protection::change::Operation;
-use crate::protection::tally::Untold;
 use crate::pulse::{Carried, Pulse};
 use multinic_core::brief::short;
 
 use crate::rotation::{self, Rotation, Workloads};
 use crate::said::answer;
 use crate::settings::OperatorArgs;
-use crate::status::{Backup, Findings, Problem, Protection, ROTATING, after_pass};
+use crate::status::{Backup, Findings, Problem};
+use crate::tell::{Way, is_carried_out, protection_of, status_of};
 use crate::watch::{follow, operators};
-use crate::webhook::{Prepared, Webhook, is_part};
+use crate::webhook::{Webhook, is_part};
 
 /// Between two looks at what is as it should be, in case that a watch missed something.
 const CALM: Duration = Duration::from_secs(300);
@@ -50,7 +50,7 @@ const BUSY: Duration = Duration::from_secs(10);
 /// Between two turns that failed, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Reason: something could not be done.
-const RECONCILE_ERROR: &str = "ReconcileError";
+pub(crate) const RECONCILE_ERROR: &str = "ReconcileError";
 /// Some 190 bits.
 const PASSWORD_LENGTH: usize = 32;
 /// The finalizer of the first generation of operators. What it was for is done by owner references, so that nothing ever waits
@@ -88,10 +88,10 @@ pub struct Operator {
     client: Client,
     namespace: String,
     manifests: Manifests,
-    events: Events,
-    metrics: Metrics,
+    pub(crate) events: Events,
+    pub(crate) metrics: Metrics,
     pulse: Arc<Pulse>,
-    webhook: Arc<Webhook>,
+    pub(crate) webhook: Arc<Webhook>,
 }
 
 impl std::fmt::Debug for Operator {
@@ -445,45 +445,6 @@ impl Operator {
         (applied, problem, rotation.flatten())
     }
 
-    /// Says what was refused, and what was done by breaking the glass.
-    async fn announce_protection(&self, object: &DynamicObject, untold: &Untold) {
-        let Untold { prevented, last, broken, more } = untold;
-        if let (1.., Some((_, last))) = (prevented, last) {
-            let note = format!("{prevented} refused, the last of {last}");
-            self.events.publish(object, true, "MutationPrevented", note).await;
-        }
-        for what in broken {
-            self.events.publish(object, true, "GlassBroken", what.clone()).await;
-        }
-        if *more > 0 {
-            self.events.publish(object, true, "GlassBroken", format!("{more} times more")).await;
-        }
-        self.webhook.tally().told(untold);
-    }
-
-    /// Says what was done, once for each kind of change.
-    async fn announce(&self, object: &DynamicObject, changes: &[(Key, Change)]) {
-        // What a spec that is carried out already does not ask for was changed by somebody else.
-        let is_repair = is_carried_out(object);
-        for (change, reason, repair) in [
-            (Change::Made, "Made", "MadeAgain"),
-            (Change::Changed, "Changed", "ChangedBack"),
-            (Change::Removed, "Removed", "Removed"),
-        ] {
-            let names: Vec<String> =
-                changes.iter().filter(|(_, done)| *done == change).map(|(key, _)| key.to_string()).collect();
-            for _ in &names {
-                self.metrics.changed(change);
-            }
-            if !names.is_empty() {
-                let reason = if is_repair { repair } else { reason };
-                let names = names.join(", ");
-                tracing::info!(reason, objects = names, "objects were written");
-                self.events.publish(object, false, reason, names).await;
-            }
-        }
-    }
-
     /// A component as it is now.
     async fn component(&self, owner: &Owner, applied: &Applied, program: Program) -> Component {
         let Program { kind, name, label } = program;
@@ -524,79 +485,6 @@ impl Operator {
             }
         }
     }
-
-    /// Writes the status, if it says something else.
-    async fn tell(
-        &self,
-        api: &Api<DynamicObject>,
-        object: &DynamicObject,
-        findings: &Findings,
-    ) -> Result<Phase, TurnError> {
-        let before = status_of(object);
-        let status = after_pass(&before, findings, Timestamp::now());
-        let phase = match status.phase.as_deref() {
-            Some("Running") => Phase::Running,
-            Some("Pending") => Phase::Pending,
-            _ => Phase::Error,
-        };
-        if status == before {
-            self.announce_protection(object, &findings.untold).await;
-            return Ok(phase);
-        }
-        let name = object.name_any();
-        let (was, is) = (Readiness::of(&before.conditions), Readiness::of(&status.conditions));
-        let mut object = object.clone();
-        // Only maps with keys that are not texts fail to serialise, and there is none.
-        object.data = json!({ "spec": object.data.get("spec"), "status": serde_json::to_value(status).unwrap_or_default() });
-        match api.replace_status(&name, &PostParams::default(), &object).await {
-            // Somebody was faster, or it is gone: that is news of its own.
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => return Ok(phase),
-            Err(source) => return Err(TurnError::Write { what: "the status", name, source }),
-            Ok(_) => {}
-        }
-        self.announce_protection(&object, &findings.untold).await;
-        if let Some(is) = is
-            && was.as_ref().map(|was| (&was.reason, was.ready)) != Some((&is.reason, is.ready))
-        {
-            self.events.publish(&object, phase == Phase::Error, &is.reason, is.message).await;
-        }
-        Ok(phase)
-    }
-}
-
-/// How others are kept from changing things.
-struct Way<'a> {
-    wanted: &'a Wanted,
-    prepared: &'a Result<Option<Prepared>, String>,
-}
-
-/// Whether they are.
-fn protection_of(way: &Way<'_>, applied: &Applied) -> Protection {
-    let Way { wanted, prepared } = way;
-    let not = |reason, message: &str| Protection { is_active: false, reason, message: message.to_owned() };
-    if wanted.rules.is_none() {
-        return not(
-            "Disabled",
-            "spec.protection.enableMutationPrevention is not true: others may change everything",
-        );
-    }
-    match prepared {
-        Err(why) => return not("NotServed", why),
-        Ok(None) => return not("NotServed", "no API server can ask this operator"),
-        Ok(Some(_)) => {}
-    }
-    if let Some((key, why)) = applied.failures.iter().find(|(key, _)| is_part(key)) {
-        return not(RECONCILE_ERROR, &format!("{key}: {why}"));
-    }
-    let unknown = match wanted.unknown.as_slice() {
-        [] => String::new(),
-        words => {
-            let known = Operation::ALL.map(Operation::as_str).join(", ");
-            format!("; allowedOperations knows {known}, and not: {}", words.join(", "))
-        }
-    };
-    let message = format!("others are kept from changing what the operator made{unknown}");
-    Protection { is_active: true, reason: "Active", message }
 }
 
 /// One that is not carried out because another is.
@@ -604,20 +492,6 @@ fn another(object: &DynamicObject, first: &str) -> Findings {
     let message = format!("the MultiNicOperator {first} is carried out: a namespace has one, the oldest");
     let problem = Problem { reason: "AnotherOperator", message, is_stalled: true };
     Findings { generation: object.metadata.generation, problem: Some(problem), ..Findings::default() }
-}
-
-/// Whether the spec as it is now was carried out before: what is otherwise since then was changed by somebody else.
-fn is_carried_out(object: &DynamicObject) -> bool {
-    let status = status_of(object);
-    status.observed_generation == object.metadata.generation
-        && !status.conditions.iter().any(|condition| condition.type_ == ROTATING)
-        && Readiness::of(&status.conditions).is_some_and(|said| said.reason != RECONCILE_ERROR)
-}
-
-fn status_of(object: &DynamicObject) -> MultiNicOperatorStatus {
-    let status = object.data.get("status").cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    // One that we cannot read we write anew.
-    serde_json::from_value(status).unwrap_or_default()
 }
 
 fn typed<T: DeserializeOwned>(object: DynamicObject) -> Option<T> {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -194,9 +194,10 @@ pub fn kept<E>(
     issue: impl FnOnce() -> Result<Pair, E>,
 ) -> Result<Kept, E> {
     let known = known.and_then(read);
+    let skew = SignedDuration::try_from(SKEW).unwrap_or_default();
     match known {
-        // One of the future is of a clock that was wrong.
-        Some(kept) if now < kept.renewal(lifetime) && kept.issued <= now => Ok(kept),
+        // One of the far future is of a clock that was wrong.
+        Some(kept) if now < kept.renewal(lifetime) && kept.issued.duration_since(now) <= skew => Ok(kept),
         known => {
             let previous = known.map(|kept| kept.pair.authority);
             Ok(Kept { pair: issue()?, issued: now, previous })

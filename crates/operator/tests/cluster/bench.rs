@@ -73,24 +73,20 @@ impl Bench {
 
     /// Starts the operator.
     pub fn run(&mut self) {
-        let operator = self.operator(WEEK);
+        let operator = self.operator(own_certificate(WEEK));
         let (request, shutdown) = Shutdown::by_hand();
         self.running = Some((request, tokio::spawn(operator.run(shutdown))));
     }
 
-    fn operator(&self, lifetime: Duration) -> Operator {
-        let args = OperatorArgs {
-            pod_namespace: NAMESPACE.to_owned(),
-            pod_name: Some("test".to_owned()),
-            webhook: WebhookArgs { webhook_cert_secret: None, webhook_cert_lifetime: lifetime },
-        };
+    fn operator(&self, webhook: WebhookArgs) -> Operator {
+        let args =
+            OperatorArgs { pod_namespace: NAMESPACE.to_owned(), pod_name: Some("test".to_owned()), webhook };
         Operator::new(self.as_shipped.clone(), &args, Metrics::default()).unwrap()
     }
 
-    /// Starts the operator, and lets API servers ask it, with certificates that are valid for so long. Nobody routes to pods
-    /// here, so its Service is a name for this machine.
-    pub async fn run_asked(&mut self, lifetime: Duration) {
-        let operator = self.operator(lifetime);
+    /// Starts the operator, and lets API servers ask it. Nobody routes to pods here, so its Service is a name for this machine.
+    pub async fn run_asked(&mut self, webhook: WebhookArgs) {
+        let operator = self.operator(webhook);
         let listening = operator.webhook().bind(Ipv4Addr::LOCALHOST.into(), self.port).unwrap();
         self.port = listening.port();
         let service = json!({
@@ -209,6 +205,11 @@ impl Bench {
             }
         }
     }
+}
+
+/// A certificate that the operator makes itself.
+pub fn own_certificate(lifetime: Duration) -> WebhookArgs {
+    WebhookArgs { webhook_cert_secret: None, webhook_cert_lifetime: lifetime }
 }
 
 fn key(group: &str, kind: &str, name: &str) -> Key {

@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::hands::{GLASS, Try, key, spec, started, until_heard};
-use crate::bench::{NAMESPACE, WEEK, apply, shipped};
+use crate::bench::{NAMESPACE, WEEK, apply, own_certificate, shipped};
 
 #[tokio::test]
 async fn the_namespace_goes_with_all_that_is_in_it_while_the_operator_is_down() {
@@ -66,7 +66,7 @@ async fn while_the_operator_is_down_deleting_is_refused_changing_is_not_and_it_f
         .await;
 
     bench.want("multinic", spec(true, &[])).await;
-    bench.run_asked(WEEK).await;
+    bench.run_asked(own_certificate(WEEK)).await;
     bench.until_running("multinic").await;
     until_heard(&bench, &admin, false, false).await;
     let deployment = bench.get("apps", "Deployment", "multinic-controller").await.unwrap();

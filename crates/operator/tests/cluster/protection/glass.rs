@@ -6,7 +6,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::hands::{GLASS, condition, key, spec, started, until_heard};
-use crate::bench::{Bench, NAMESPACE, WEEK};
+use crate::bench::{Bench, NAMESPACE, WEEK, own_certificate};
 
 async fn events(bench: &Bench, reason: &str) -> Vec<String> {
     let events: Api<Event> = Api::namespaced(bench.client.clone(), NAMESPACE);
@@ -52,7 +52,7 @@ async fn what_is_refused_is_counted_once_for_all_and_told_together() {
 
     // Counts are of the object, and go on where they were.
     bench.stop().await;
-    bench.run_asked(WEEK).await;
+    bench.run_asked(own_certificate(WEEK)).await;
     until_heard(&bench, &admin, false, false).await;
     api.delete("multinic-controller", &Default::default()).await.unwrap_err();
     bench.until("one more is counted", async || prevented(&bench).await == 41).await;

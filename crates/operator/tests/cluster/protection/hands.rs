@@ -5,7 +5,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use multinic_operator::kinds::{Key, Kind};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, NAMESPACE, WEEK};
+use crate::bench::{Bench, NAMESPACE, WEEK, own_certificate};
 
 pub const GLASS: &str = "multinic.example.com/break-glass";
 pub const RBAC: &str = "rbac.authorization.k8s.io";
@@ -78,7 +78,7 @@ pub fn key(group: &str, kind: &str, name: &str) -> Key {
 /// An operator that is asked, and carries out a spec.
 pub async fn started(spec: Value) -> Option<(Bench, Hand)> {
     let mut bench = Bench::empty().await?;
-    bench.run_asked(WEEK).await;
+    bench.run_asked(own_certificate(WEEK)).await;
     bench.want("multinic", spec).await;
     bench.until_running("multinic").await;
     let admin = Hand::new(&bench, "admin");
