@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use multinic_controller::cluster::metrics::ClusterMetrics;
@@ -17,7 +18,7 @@ use multinic_controller::settings::{CloudArgs, DatabaseArgs, LogArgs, PassArgs};
 use multinic_controller::sinks::viola::ViolaArgs;
 use multinic_controller::standalone::Standalone;
 use multinic_openstack::Gate;
-use multinic_store::{DatabaseSettings, Store};
+use multinic_store::{DatabaseSettings, Store, StoreError};
 use multinic_telemetry::pages::{PageServer, Pages};
 use multinic_telemetry::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
@@ -71,6 +72,9 @@ const NO_CLUSTER: &str = "no cluster to follow: there is neither a ServiceAccoun
 
 /// Where the ledger is unless a database is named: a volume, if it is to outlive the pod.
 const LEDGER: &str = "/var/lib/multinic/multinic.db";
+
+/// How long after a failed attempt a database is tried again that was not there at the start.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
 const AFTER_HELP: &str = "\
 Every flag is also an environment variable, named in brackets, and a key of the --config file:
@@ -131,7 +135,9 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     };
     let defaults = clouds.defaults(&pass, environment)?;
     let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
-    let store = Store::open(&settings).await.context("cannot open the database")?;
+    let is_patient = standalone.is_none();
+    let opened = open(&settings, is_patient, shutdown.clone()).await.context("cannot open the database")?;
+    let Some(store) = opened else { return Ok(ExitCode::SUCCESS) };
     tracing::info!(database = %store.place(), "the database is ready");
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
@@ -183,6 +189,31 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     tokio::spawn(server.serve(pulse.pages(registry), shutdown.clone()));
     standalone.run(shutdown).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the database. In a cluster it may be on its way up, as after a node's reboot: whoever ended then would be started again
+/// late, and later each time. None where the end is asked for meanwhile.
+async fn open(
+    settings: &DatabaseSettings,
+    is_patient: bool,
+    mut shutdown: Shutdown,
+) -> Result<Option<Store>, StoreError> {
+    let mut told = String::new();
+    loop {
+        let error = match Store::open(settings).await {
+            Ok(store) => return Ok(Some(store)),
+            Err(error) if is_patient && error.retry() => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        if error != told {
+            tracing::warn!(error, "the database cannot be opened yet");
+            told = error;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(DATABASE_PAUSE) => {}
+            () = shutdown.requested() => return Ok(None),
+        }
+    }
 }
 
 /// Whether any setting names a database.
