@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the Kubernetes that the tests run against, from the Go modules pinned in go.mod. Needs Go 1.26 or newer.
+# Builds the Kubernetes that the tests run against, from the Go modules pinned in go.mod and dns/go.mod. Needs Go 1.26 or newer.
 #
 #   build.sh api          etcd and kube-apiserver: what `make test` needs (about 9 minutes from nothing on two cores)
 #   build.sh oldest       the oldest kube-apiserver that is supported, from oldest/go.mod, for MULTINIC_KUBERNETES=oldest
@@ -81,6 +81,7 @@ cluster() {
     install "$program" "$CONTAINERD/$program@$CONTAINERD_VERSION" \
       -tags no_btrfs,no_zfs,no_aufs,no_devmapper -ldflags '-s -w'
   done
+  (cd dns && install coredns .)
   CGO_ENABLED=1 install runc "github.com/opencontainers/runc@$RUNC_VERSION" -tags seccomp -ldflags '-s -w'
 }
 

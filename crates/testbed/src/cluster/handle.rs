@@ -13,7 +13,7 @@ use super::error::file;
 use super::way_in::way_in;
 use super::{ClusterError, kubelet, network};
 use crate::guest::{Guest, NetworkManagement, Nic, Release, Rootfs};
-use crate::kubernetes::{Access, ControlPlane, Scheduler};
+use crate::kubernetes::{Access, ControlPlane, Dns, Scheduler};
 use crate::node::{NetNs, Switch};
 use crate::relay::relay;
 
@@ -32,6 +32,7 @@ pub struct NodeSpec {
 /// A running cluster. Its nodes are `node-1`, `node-2`, …; here they are numbered from 0. It ends with its handle.
 pub struct Cluster {
     nodes: Vec<Guest>,
+    _dns: Dns,
     _scheduler: Scheduler,
     control_plane: ControlPlane,
     net: NetNs,
@@ -58,11 +59,12 @@ impl Cluster {
         let net = NetNs::new("control-plane")?;
         let count = u8::try_from(specs.len()).map_err(|_| ClusterError::NoNode(specs.len()))?;
         network::connect(&net, &switch, count)?;
-        let (control_plane, scheduler) = net.run(|| {
+        let (control_plane, scheduler, dns) = net.run(|| {
             let mut control_plane = ControlPlane::options().address(network::CONTROL_PLANE.into()).start()?;
             control_plane.start_controllers()?;
             let scheduler = control_plane.start_scheduler()?;
-            Ok::<_, ClusterError>((control_plane, scheduler))
+            let dns = control_plane.start_dns()?;
+            Ok::<_, ClusterError>((control_plane, scheduler, dns))
         })??;
         // That one goes even if this process is killed.
         let folder = control_plane.folder().join("cluster");
@@ -82,7 +84,8 @@ impl Cluster {
         }
         let pause = folder.join("pause.tar");
         kubelet::pause_image(&pause)?;
-        let mut cluster = Self { nodes, _scheduler: scheduler, control_plane, net, access, switch, folder };
+        let (_dns, _scheduler) = (dns, scheduler);
+        let mut cluster = Self { nodes, _dns, _scheduler, control_plane, net, access, switch, folder };
         let results: Vec<Result<(), ClusterError>> = thread::scope(|scope| {
             let boots = (1..).zip(&mut cluster.nodes).map(|(number, guest)| {
                 scope.spawn(move || {
@@ -200,6 +203,14 @@ impl Cluster {
     /// Where a node refuses it.
     pub fn import_image(&self, archive: &Path) -> Result<(), ClusterError> {
         self.nodes.iter().try_for_each(|guest| kubelet::import(guest, archive))
+    }
+
+    /// The same for one node.
+    ///
+    /// # Errors
+    /// Where there is no such node, or it refuses the image.
+    pub fn import_image_into(&self, node: usize, archive: &Path) -> Result<(), ClusterError> {
+        kubelet::import(self.guest(node)?, archive)
     }
 
     /// What the containers of a pod wrote on a node, container after container, each line as kubelet keeps it.

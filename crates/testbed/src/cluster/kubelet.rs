@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::network::{ALL_PODS, node_address, pod_network};
+use super::network::{ALL_PODS, CONTROL_PLANE, node_address, pod_network};
 use super::{ClusterError, image};
 use crate::guest::{Guest, succeed};
-use crate::kubernetes::{ControlPlane, KubernetesError};
+use crate::kubernetes::{ControlPlane, DOMAIN, KubernetesError};
 
 /// Where Debian has the plugins that connect pods.
 const PLUGINS: &str = "/usr/lib/cni";
@@ -61,7 +61,8 @@ pub(super) fn install(
     guest.write("/etc/kubernetes/proxy.kubeconfig", &kubeconfig("system:kube-proxy", &[])?, 0o600)?;
     guest.write("/etc/kubernetes/ca.crt", control_plane.ca_pem(), 0o644)?;
     guest.write("/etc/kubernetes/containerd.toml", CONTAINERD, 0o644)?;
-    guest.write("/etc/kubernetes/kubelet.yaml", KUBELET, 0o644)?;
+    let settings = format!("{KUBELET}clusterDomain: {DOMAIN}\nclusterDNS: [{CONTROL_PLANE}]\n");
+    guest.write("/etc/kubernetes/kubelet.yaml", &settings, 0o644)?;
     let pods = format!(
         "{{\"cniVersion\": \"1.0.0\", \"name\": \"pods\", \"plugins\": [{{\"type\": \"bridge\", \"bridge\": \"cni0\", \
          \"isGateway\": true, \"ipam\": {{\"type\": \"host-local\", \"ranges\": [[{{\"subnet\": \"{}\"}}]], \

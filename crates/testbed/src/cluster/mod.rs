@@ -3,10 +3,11 @@
 //!
 //! * [`Cluster`]: the control plane, in a network namespace, and the nodes.
 //! * [`image`]: container images out of folders, without an engine or a registry.
+//! * [`mariadb_image`]: the image of a MariaDB.
 //!
 //! It needs root, the programs that `testbed/kubernetes/build.sh cluster` builds, what guests need, and the plugins of
-//! Debian's `containernetworking-plugins`. There is no DNS in it and nobody enforces network policies. Everything ends with
-//! the process that started it.
+//! Debian's `containernetworking-plugins`. Its DNS knows the cluster's services only, and nobody enforces network policies. Everything
+//! ends with the process that started it.
 //!
 //! | network | what |
 //! |---|---|
@@ -18,6 +19,7 @@ mod error;
 mod handle;
 pub mod image;
 mod kubelet;
+pub mod mariadb_image;
 mod network;
 mod way_in;
 

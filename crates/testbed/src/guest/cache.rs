@@ -19,7 +19,7 @@ const BUILDING: &str = ".building-";
 
 /// The folder of this name in the cache, made by `make` in a folder that goes if that fails. Two processes that want the same
 /// at once get the same, made once.
-pub(super) fn get(
+pub(crate) fn get(
     cache: &Path,
     name: &str,
     make: impl FnOnce(&Path) -> Result<PathBuf, GuestError>,
@@ -65,7 +65,7 @@ fn prune(cache: &Path, kept: Duration) {
 }
 
 /// The cache of the testbed: `~/.cache/multinic-testbed`.
-pub(super) fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     cache.unwrap_or_default().join("multinic-testbed")

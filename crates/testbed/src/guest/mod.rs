@@ -11,8 +11,8 @@
 
 mod agreement;
 mod boot;
-mod cache;
-mod error;
+pub(crate) mod cache;
+pub(crate) mod error;
 mod handle;
 mod kernel;
 mod rootfs;
@@ -22,4 +22,4 @@ pub use error::GuestError;
 pub use handle::{Guest, Nic};
 pub use kernel::Kernel;
 pub use rootfs::{NetworkManagement, Release, Rootfs};
-pub(crate) use rootfs::{succeed, succeed_with, tail};
+pub(crate) use rootfs::{bootstrap, succeed, succeed_with, tail};

@@ -198,7 +198,12 @@ fn build(release: Release, network: NetworkManagement, folder: &Path) -> Result<
 }
 
 /// Makes a Debian userland with packages. What runs at last sees it at the path that is its one argument.
-fn bootstrap(release: Release, packages: &str, root: &Path, hook: Option<&Path>) -> Result<(), GuestError> {
+pub(crate) fn bootstrap(
+    release: Release,
+    packages: &str,
+    root: &Path,
+    hook: Option<&Path>,
+) -> Result<(), GuestError> {
     let mirror = std::env::var(MIRROR_VARIABLE).unwrap_or_else(|_| MIRROR.to_owned());
     let mut command = Command::new("mmdebstrap");
     command.args(["--quiet", "--variant=minbase", "--mode=root", "--skip=check/empty"]);

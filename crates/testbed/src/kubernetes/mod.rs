@@ -24,4 +24,5 @@ pub use binaries::helm;
 pub use control_plane::{ControlPlane, Options};
 pub use error::KubernetesError;
 pub use fault_proxy::{FaultProxy, Record};
-pub use nodes::Scheduler;
+pub(crate) use nodes::DOMAIN;
+pub use nodes::{Dns, Scheduler};

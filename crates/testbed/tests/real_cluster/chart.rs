@@ -44,12 +44,7 @@ pub async fn helm(scene: &Scene, verb: &str, texts: &str) {
 
 /// The same with values that are no texts.
 pub async fn helm_with(scene: &Scene, verb: &str, texts: &str, values: &str) {
-    let arguments = match verb {
-        "rollback" => vec![verb, "multinic", "--namespace", NAMESPACE],
-        _ => [&[verb], &RELEASE[..], &["--set-string", texts, "--set", values]].concat(),
-    };
-    let output = run(scene, "helm", &arguments, &[]);
-    assert!(output.status.success(), "helm {verb}: {}", String::from_utf8_lossy(&output.stderr));
+    release(scene, verb, &["--set-string", texts, "--set", values]);
     scene.wait_agents().await;
     let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), NAMESPACE);
     scene
@@ -64,6 +59,16 @@ pub async fn helm_with(scene: &Scene, verb: &str, texts: &str, values: &str) {
             (!ready).then(|| format!("{status:?}"))
         })
         .await;
+}
+
+/// Runs Helm on the release, and no more.
+pub fn release(scene: &Scene, verb: &str, values: &[&str]) {
+    let arguments = match verb {
+        "rollback" => vec![verb, "multinic", "--namespace", NAMESPACE],
+        _ => [&[verb], &RELEASE[..], values].concat(),
+    };
+    let output = run(scene, "helm", &arguments, &[]);
+    assert!(output.status.success(), "helm {verb}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Takes the release away; what was said where that failed.

@@ -7,6 +7,7 @@
 mod chart;
 mod feed;
 mod nics;
+mod operated;
 mod scene;
 
 use multinic_testbed::cluster::Cluster;
@@ -16,7 +17,7 @@ use multinic_testbed::node::NetNs;
 
 use feed::Feed;
 use nics::Wanted;
-use scene::{Scene, Source, Without, kill_agent};
+use scene::{NAMESPACE, Scene, Source, Without, kill_agent};
 
 /// What happens to pods and nodes while NICs come and go, whoever says which NICs there are to be. One NIC of each node is
 /// left.
@@ -224,8 +225,7 @@ async fn an_uninstall_that_is_to_clean_nodes_waits_for_every_agent_and_else_take
     let refused = chart::uninstall(&scene);
     assert!(refused.is_err(), "{refused:?}");
     assert_eq!(chart::images(&scene), ["localhost/multinic-agent:1", "localhost/multinic:1"]);
-    let logs =
-        [0, 1, 2].map(|node| scene.cluster.logs(node, scene::NAMESPACE, "multinic-uninstall").unwrap());
+    let logs = [0, 1, 2].map(|node| scene.cluster.logs(node, NAMESPACE, "multinic-uninstall").unwrap());
     let logs = logs.concat();
     assert!(logs.contains("left: ") && logs.contains("tenant"), "{logs}");
 
@@ -235,6 +235,89 @@ async fn an_uninstall_that_is_to_clean_nodes_waits_for_every_agent_and_else_take
         assert!(!nic.is_addressed(scene.cluster.guest(node).unwrap()));
     }
     let left = scene.kubectl(&["get", "clusterroles,mnnc,osc", "--all-namespaces", "--output=name"]);
+    assert!(!left.contains("multinic"), "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and a Kubernetes of its own: make test-cluster"]
+async fn nics_outlive_all_that_happens_to_an_operator_and_to_the_database_that_it_runs() {
+    if !Cluster::supported() || kubernetes::helm().is_none() {
+        return;
+    }
+    let mut scene = Scene::start("default");
+    scene.deployed.source = Source::Database;
+    operated::prepare(&scene);
+    operated::helm(&scene, "install", "1").await;
+    let mut feed = Feed::cloud(&scene);
+    let nics = [feed.attach(&scene, 0).await, feed.attach(&scene, 1).await, feed.attach(&scene, 2).await];
+    for (node, nic) in nics.iter().enumerate() {
+        scene.plug(node, nic, "ens4");
+        scene.wait_configured(node, "multinic0", nic).await;
+        scene.wait_reported(node, &[nic]).await;
+    }
+    scene.assert_reaches(0, &nics[1]);
+    let mut watches = [0, 1, 2].map(|node| scene.watch(node, &[&nics[node]]));
+
+    // What is attached while the database is away is a NIC once it is back.
+    operated::kill(&scene, "mariadb").await;
+    let late = feed.attach(&scene, 1).await;
+    scene.plug(1, &late, "ens5");
+    scene.wait_configured(1, "multinic1", &late).await;
+    scene.wait_reported(1, &[&nics[1], &late]).await;
+
+    // So is what is attached while the operator is away. It puts back what somebody deleted meanwhile, agents among it.
+    operated::kill(&scene, "multinic-operator").await;
+    scene.kubectl(&["delete", "daemonset/multinic-agent", "service/mariadb", "--namespace", NAMESPACE]);
+    operated::wait_ready(&scene).await;
+    feed.detach(&scene, 1, &late).await;
+    scene.wait_released(1, &late).await;
+    scene.wait_reported(1, &[&nics[1]]).await;
+    watches.iter_mut().for_each(nics::Watch::assert_kept);
+
+    // The node with the database.
+    scene.cluster.reboot(operated::NODE).unwrap();
+    scene.wait_configured(operated::NODE, "multinic0", &nics[operated::NODE]).await;
+    watches[operated::NODE] = scene.watch(operated::NODE, &[&nics[operated::NODE]]);
+    scene.cluster.start_kubelet(operated::NODE).unwrap();
+    operated::wait_ready(&scene).await;
+
+    operated::helm(&scene, "upgrade", "2").await;
+    assert_eq!(
+        chart::images(&scene),
+        ["localhost/multinic-agent:2", "localhost/multinic:1", "localhost/multinic:1"]
+    );
+    operated::helm(&scene, "rollback", "1").await;
+    assert_eq!(
+        chart::images(&scene),
+        ["localhost/multinic-agent:1", "localhost/multinic:1", "localhost/multinic:1"]
+    );
+    watches.iter_mut().for_each(nics::Watch::assert_kept);
+
+    // Without programs, the NICs are as they were. Volume and passwords are there, and with them all that was known.
+    chart::script(&scene, "cleanup.sh", &[]);
+    assert!(chart::images(&scene).is_empty());
+    operated::helm(&scene, "install", "2").await;
+    for (node, nic) in nics.iter().enumerate() {
+        scene.wait_reported(node, &[nic]).await;
+    }
+    let new = feed.attach(&scene, 2).await;
+    scene.plug(2, &new, "ens5");
+    scene.wait_configured(2, "multinic1", &new).await;
+    scene.wait_reported(2, &[&nics[2], &new]).await;
+    watches.iter_mut().for_each(nics::Watch::assert_kept);
+
+    let everything = [
+        ("CLEAN_NODES", "true"),
+        ("DELETE_DEFINITIONS", "true"),
+        ("DELETE_NAMESPACE", "true"),
+        ("TIMEOUT", "120"),
+    ];
+    chart::script(&scene, "cleanup-operator.sh", &everything);
+    for (node, nic) in nics.iter().enumerate() {
+        assert!(!nic.is_addressed(scene.cluster.guest(node).unwrap()), "{nic:?}");
+    }
+    assert!(!new.is_addressed(scene.cluster.guest(2).unwrap()));
+    let left = scene.kubectl(&["get", "customresourcedefinitions,clusterroles", "--output=name"]);
     assert!(!left.contains("multinic"), "{left}");
 }
 

@@ -17,6 +17,7 @@ use multinic_testbed::program::find;
 use serde_json::{Value, json};
 
 use crate::nics::{Wanted, Watch};
+use crate::operated;
 
 pub const NAMESPACE: &str = "multinic-system";
 /// Changes the DaemonSet as the documentation says.
@@ -120,7 +121,7 @@ pub struct Scene {
     pub cluster: Cluster,
     pub client: Client,
     pub deployed: Deployed,
-    /// The ledger, if it is there.
+    /// The ledger, if it is on this machine. Else the operator has it.
     pub database: Option<MariaDb>,
 }
 
@@ -134,7 +135,7 @@ impl Scene {
         let scene = Self { client: cluster.client().unwrap(), cluster, deployed, database: None };
         let images = [("multinic", "1"), ("multinic", "2"), ("multinic-agent", "1"), ("multinic-agent", "2")];
         for (program, tag) in images {
-            let archive = scene.cluster.folder().join(format!("{program}-{tag}.tar"));
+            let archive = scene.cluster.folder().join("image.tar");
             let reference = format!("localhost/{program}:{tag}");
             image::pack_program(&find(program).unwrap(), &reference, &archive).unwrap();
             scene.cluster.import_image(&archive).unwrap();
@@ -244,7 +245,9 @@ impl Scene {
                     return Some("a node is not ready".to_owned());
                 }
             }
-            let set = sets.get("multinic-agent").await.unwrap();
+            let Some(set) = sets.get_opt("multinic-agent").await.unwrap() else {
+                return Some("there are no agents".to_owned());
+            };
             let generation = set.metadata.generation;
             let status = set.status.unwrap_or_default();
             let count = i32::try_from(NODES.len()).unwrap();
@@ -347,7 +350,10 @@ impl Scene {
             "SELECT LOWER(macaddress) FROM multi_interface WHERE attached_node_name = '{name}' AND netplan_success = 1 \
              AND deleted_at IS NULL ORDER BY 1"
         );
-        let rows = self.database.as_ref().unwrap().sql(DATABASE, &sql).map_err(|error| error.to_string())?;
+        let rows = match &self.database {
+            Some(database) => database.sql(DATABASE, &sql).map_err(|error| error.to_string())?,
+            None => operated::sql(self, DATABASE, &sql)?,
+        };
         Ok(rows.lines().map(str::to_owned).collect())
     }
 
@@ -397,7 +403,7 @@ pub async fn kill_agent(scene: &Scene, node: usize, how: Kill) {
     }
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     pod.metadata.deletion_timestamp.is_none()
         && conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True")
