@@ -52,14 +52,14 @@ def _run(arguments: argparse.Namespace) -> None:
 def _run_alone(layout: Layout, arguments: argparse.Namespace) -> None:
     match arguments.subcommand:
         case "install":
-            install(layout)
+            install(layout, switch=arguments.switch)
         case "start":
-            install(layout)
+            install(layout, switch=arguments.switch)
             speak(_start(layout, arguments))
         case "stop":
             lifecycle.stop(layout)
         case "session":
-            install(layout)
+            install(layout, switch=arguments.switch)
             try:
                 speak({"ready": _start(layout, arguments)})
                 drive(Commands(layout))
@@ -70,7 +70,9 @@ def _run_alone(layout: Layout, arguments: argparse.Namespace) -> None:
 
 def _start(layout: Layout, arguments: argparse.Namespace) -> dict[str, object]:
     fresh = arguments.fresh or arguments.subcommand == "session"
-    return lifecycle.start(layout, fresh=fresh, anew=arguments.anew, token_seconds=arguments.token_seconds)
+    return lifecycle.start(
+        layout, fresh=fresh, anew=arguments.anew, switch=arguments.switch, token_seconds=arguments.token_seconds
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,12 +81,14 @@ def _parser() -> argparse.ArgumentParser:
         "--lock-wait", type=float, default=1800, metavar="SECONDS", help="wait so long for another run (%(default)s)"
     )
     subcommands = parser.add_subparsers(dest="subcommand", required=True)
-    subcommands.add_parser("install", help="install what is missing")
+    installs = subcommands.add_parser("install", help="install what is missing")
     start = subcommands.add_parser("start", help="install and start, print the endpoints as JSON")
     session = subcommands.add_parser(
         "session", help="start with an empty cloud, answer commands on standard input, stop when it ends"
     )
     session.add_argument("--keep", action="store_true", help="leave the stack running at the end")
+    for each in (installs, start, session):
+        each.add_argument("--switch", action="store_true", help="with Open vSwitch, so that guests have NICs")
     for each in (start, session):
         each.add_argument("--fresh", action="store_true", help="begin with an empty cloud (always so for a session)")
         each.add_argument("--anew", action="store_true", help="create the schemas again, too")

@@ -16,7 +16,7 @@ from .api import ApiError, Json, Session, until
 from .layout import Layout, TestbedError
 from .lifecycle import services_of_running
 from .schema import grant
-from .services import ALL
+from .services import everything
 
 # Generous: the machine may be compiling something at the same time, and all that is well is seen at once.
 PATIENCE_SECONDS = 300
@@ -141,6 +141,8 @@ class Commands:
 
     def port_status(self, port: str, status: str) -> Json:
         """Holds a port DOWN, as if its hypervisor had lost it, or lets it be ACTIVE again; its server keeps it."""
+        if self._layout.guests.exists():
+            raise TestbedError("a real switch has no port that it holds")
         held = self._layout.held_ports / port
         if status == "DOWN":
             held.touch()
@@ -190,6 +192,13 @@ class Commands:
         for port in ports or []:
             self.wait_port(port, device_id=server, status="ACTIVE")
         return made
+
+    def server_guest(self, server: str, netns: str) -> Json:
+        """Says in which network namespace (a path) a server's NICs appear from now on; with a real switch only."""
+        if not self._layout.guests.exists():
+            raise TestbedError("no server of this stack has a guest; start it with --switch")
+        (self._layout.guests / server).write_text(netns)
+        return {"server": server, "netns": netns}
 
     def server_show(self, server: str) -> Json:
         """The server as Nova shows it to the administrator."""
@@ -249,18 +258,24 @@ class Commands:
 
     def service_stop(self, service: str) -> Json:
         """Stops one process of the stack, as `keystone`, `neutron`, `nova`, `rabbitmq`."""
-        services_of_running(self._layout).stop(_known(service))
+        services_of_running(self._layout).stop(self._known(service))
         return {"service": service, "running": False}
 
     def service_start(self, service: str) -> Json:
         """Starts it again; returns when it answers and, if nothing else is stopped, servers can be worked on again."""
         services = services_of_running(self._layout)
         began = readiness.now()
-        services.start(_known(service))
+        services.start(self._known(service))
         services.wait_for(service)
-        if all(map(services.processes.alive, ALL)):
-            readiness.wait_until_ready(self._admin(), services.processes, began)
+        if all(map(services.processes.alive, everything(self._layout))):
+            readiness.wait_until_ready(self._layout, self._admin(), services.processes, began)
         return {"service": service, "running": True}
+
+    def _known(self, service: str) -> str:
+        known = everything(self._layout)
+        if service not in known:
+            raise TestbedError(f"no service {service!r}; there are {', '.join(known)}")
+        return service
 
     def _urls(self) -> dict[str, str]:
         return {kind: self._endpoints[key] for kind, key in URL_KEYS.items()}
@@ -313,9 +328,3 @@ def perform(commands: Commands, name: str, arguments: Json) -> Json:
     except TypeError as error:
         raise TestbedError(f"{name}: {error}") from None
     return function(commands, **arguments)
-
-
-def _known(service: str) -> str:
-    if service not in ALL:
-        raise TestbedError(f"no service {service!r}; there are {', '.join(ALL)}")
-    return service

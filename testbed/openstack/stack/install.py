@@ -18,17 +18,18 @@ LOCK_FILE = HERE / "requirements.lock"
 POLICY = Path("/usr/sbin/policy-rc.d")
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 OVN_SCHEMAS = Path("/usr/share/ovn")
+SWITCH_SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 
 
-def install(layout: Layout) -> None:
-    """Installs what is missing; quick when nothing is."""
+def install(layout: Layout, *, switch: bool) -> None:
+    """Installs what is missing, a real switch if that is wanted; quick when nothing is."""
     layout.root.mkdir(parents=True, exist_ok=True)
-    _debian_packages(layout)
+    _debian_packages(layout, _wanted_packages() + (_packages_of_switch() if switch else []))
     _virtual_environment(layout)
 
 
-def _debian_packages(layout: Layout) -> None:
-    missing = [name for name, present in _wanted_packages() if not present]
+def _debian_packages(layout: Layout, wanted: list[tuple[str, bool]]) -> None:
+    missing = [name for name, present in wanted if not present]
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -50,18 +51,28 @@ def _debian_packages(layout: Layout) -> None:
             POLICY.unlink(missing_ok=True)
 
 
-def _wanted_packages() -> list[tuple[str, bool]]:
-    def have(*programs: str) -> bool:
-        return all(shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") for program in programs)
+def _have(*programs: str) -> bool:
+    return all(shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") for program in programs)
 
+
+def _packages_of_switch() -> list[tuple[str, bool]]:
+    return [
+        ("openvswitch-switch", _have("ovs-vswitchd", "ovs-vsctl") and SWITCH_SCHEMA.exists()),
+        ("ovn-host", _have("ovn-controller")),
+        ("iproute2", _have("ip")),
+        ("util-linux", _have("nsenter", "unshare")),
+    ]
+
+
+def _wanted_packages() -> list[tuple[str, bool]]:
     # uWSGI is compiled: that takes a compiler and the headers of the very interpreter that runs it.
     headers = Path(sysconfig.get_path("include"), "Python.h").exists()
     wanted = [
-        ("mariadb-server-core", have("mariadbd", "mariadb-install-db")),
-        ("mariadb-client-core", have("mariadb")),
+        ("mariadb-server-core", _have("mariadbd", "mariadb-install-db")),
+        ("mariadb-client-core", _have("mariadb")),
         ("rabbitmq-server", RABBITMQ_SERVER.exists()),
-        ("ovn-central", have("ovn-northd", "ovsdb-server", "ovsdb-tool") and OVN_SCHEMAS.is_dir()),
-        ("gcc", have("cc")),
+        ("ovn-central", _have("ovn-northd", "ovsdb-server", "ovsdb-tool") and OVN_SCHEMAS.is_dir()),
+        ("gcc", _have("cc")),
         ("libc6-dev", Path("/usr/include/stdio.h").exists()),
         ("python3-dev", headers),
     ]

@@ -150,6 +150,16 @@ class Layout:
         return self.run / "hold"
 
     @property
+    def guests(self) -> Path:
+        """One file per server that has a guest, with the path of its network namespace; there only with a real switch."""
+        return self.data / "nova/guests"
+
+    @property
+    def switch_socket(self) -> Path:
+        """Where the database of Open vSwitch is served."""
+        return self.run / "ovs.sock"
+
+    @property
     def ovsdb_socket(self) -> Path:
         """Where the northbound and the southbound database of OVN are served."""
         return self.run / "ovsdb.sock"

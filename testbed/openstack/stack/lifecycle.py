@@ -23,26 +23,32 @@ from .processes import Processes
 from .progress import say
 from .schema import FLAVOR, IMAGE, MEMBER, PROJECT, Schema
 from .services import (
-    ALL,
     READY_SECONDS,
     STATEFUL,
     STATEFUL_GRACE_SECONDS,
     STATELESS_GRACE_SECONDS,
     WSGI_MODULES,
     Services,
+    chassis,
+    everything,
 )
 from .settings import Settings
 
 DEFAULT_TOKEN_SECONDS = 3600
 
 
-def start(layout: Layout, *, fresh: bool, anew: bool, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Json:
+def start(
+    layout: Layout, *, fresh: bool, anew: bool, switch: bool, token_seconds: int = DEFAULT_TOKEN_SECONDS
+) -> Json:
     """Starts what is not running and gives the endpoints.
 
-    With `fresh` the state is the empty one, whatever the last run left; with `anew` even that is made again.
+    With `fresh` the state is the empty one, whatever the last run left; with `anew` even that is made again. With `switch`
+    servers have guests whose NICs a real switch connects.
     """
     processes = Processes(layout)
-    if not (fresh or anew) and layout.endpoints.exists() and all(map(processes.alive, ALL)):
+    is_alike = switch == layout.guests.exists()
+    running = layout.endpoints.exists() and all(map(processes.alive, everything(layout)))
+    if not (fresh or anew) and is_alike and running:
         say("already running")
         endpoints: Json = json.loads(layout.endpoints.read_text())
         return endpoints
@@ -51,7 +57,7 @@ def start(layout: Layout, *, fresh: bool, anew: bool, token_seconds: int = DEFAU
         layout.snapshot.unlink(missing_ok=True)
     if fresh or anew or not snapshot.state_is_usable(layout):
         snapshot.restore(layout)
-    _make_folders(layout)
+    _make_folders(layout, switch=switch)
     try:
         return _Start(layout, token_seconds).run()
     except BaseException:
@@ -79,7 +85,7 @@ def status(layout: Layout) -> Json:
     """Which processes live, and the memory that each takes."""
     processes = Processes(layout)
     found: Json = {}
-    for name in ALL:
+    for name in everything(layout):
         pid = processes.pid(name)
         found[name] = pid and {"pid": pid, "memory_mib": round(processes.memory(name) / 2**20)}
     ready = layout.endpoints.exists() and all(found.values())
@@ -93,7 +99,7 @@ def services_of_running(layout: Layout) -> Services:
     return Services(layout, ports, Settings(layout, ports, DEFAULT_TOKEN_SECONDS))
 
 
-def _make_folders(layout: Layout) -> None:
+def _make_folders(layout: Layout, *, switch: bool) -> None:
     previous = layout.log.with_name("log.previous")
     if layout.log.exists():
         shutil.rmtree(previous, ignore_errors=True)
@@ -105,6 +111,10 @@ def _make_folders(layout: Layout) -> None:
     kept = [layout.data / name for name in ("neutron", "glance/images", "glance/staging", "glance/tasks")]
     for folder in (*kept, layout.plugged_ports):
         folder.mkdir(parents=True, exist_ok=True)
+    # The guests of the last run are gone.
+    shutil.rmtree(layout.guests, ignore_errors=True)
+    if switch:
+        layout.guests.mkdir()
 
 
 class _Start:
@@ -157,7 +167,9 @@ class _Start:
         self._services.start("rabbitmq")
         self._services.wait_for("ovsdb")
         self._services.start("ovn-northd")
-        self._services.start("chassis")
+        for name in chassis(self._layout):
+            self._services.start(name)
+            self._services.wait_for(name)
         self._services.wait_for("mariadb")
         if self._new:
             self._schema.databases()
@@ -210,7 +222,7 @@ class _Start:
         self._wait_until_ready(readiness.now())
 
     def _wait_until_ready(self, since: datetime) -> None:
-        readiness.wait_until_ready(self._session, self._services.processes, since)
+        readiness.wait_until_ready(self._layout, self._session, self._services.processes, since)
 
     def _describe(self) -> Json:
         """What tests read."""

@@ -6,9 +6,9 @@ import time
 from datetime import UTC, datetime
 
 from .api import ApiError, Session
-from .layout import TestbedError
+from .layout import Layout, TestbedError
 from .processes import Processes
-from .services import ALL, NOVA_WORKERS, READY_SECONDS
+from .services import NOVA_WORKERS, READY_SECONDS, everything
 
 
 def now() -> datetime:
@@ -16,11 +16,11 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0, tzinfo=None)
 
 
-def wait_until_ready(session: Session, processes: Processes, since: datetime) -> None:
+def wait_until_ready(layout: Layout, session: Session, processes: Processes, since: datetime) -> None:
     """Waits until Nova's services have sent a heartbeat after `since`, and all else that a server needs is there."""
     deadline = time.monotonic() + READY_SECONDS
     while (missing := _missing(session, since)) is not None:
-        for name in ALL:
+        for name in everything(layout):
             if not processes.alive(name):
                 raise TestbedError(f"{name} ended; {processes.tail(name)}")
         if time.monotonic() > deadline:

@@ -6,7 +6,7 @@ import http.client
 import shutil
 
 from .api import send
-from .install import OVN_SCHEMAS, RABBITMQ_SERVER
+from .install import OVN_SCHEMAS, RABBITMQ_SERVER, SWITCH_SCHEMA
 from .layout import COMPUTE_HOST, HERE, LOOPBACK, Layout, Ports
 from .processes import Processes, listens
 from .settings import Settings
@@ -24,11 +24,23 @@ WSGI_MODULES = {
 NOVA_WORKERS = ("nova-conductor", "nova-scheduler", "nova-compute")
 
 # With no data of their own these need not be asked for long; Neutron's worker does not heed SIGTERM at all.
-STATELESS = ("nova-compute", "nova-scheduler", "nova-conductor", *WSGI_MODULES, "chassis")
+STATELESS = ("nova-compute", "nova-scheduler", "nova-conductor", *WSGI_MODULES)
 STATELESS_GRACE_SECONDS = 3
 STATEFUL = ("ovn-northd", "ovsdb", "rabbitmq", "mariadb")
 STATEFUL_GRACE_SECONDS = 30
-ALL = (*STATELESS, *STATEFUL, "epmd")
+# What claims the ports of the one hypervisor.
+STAND_IN = ("chassis",)
+SWITCH = ("switch-db", "switch", "ovn-controller")
+
+
+def chassis(layout: Layout) -> tuple[str, ...]:
+    """The processes of the hypervisor's network: a real switch where guests have NICs, else what stands in for it."""
+    return SWITCH if layout.guests.exists() else STAND_IN
+
+
+def everything(layout: Layout) -> tuple[str, ...]:
+    """All processes of the stack."""
+    return (*STATELESS, *chassis(layout), *STATEFUL, "epmd")
 
 
 class Services:
@@ -55,6 +67,9 @@ class Services:
                 "ovsdb": self._start_ovsdb,
                 "ovn-northd": self._start_northd,
                 "chassis": self._start_chassis,
+                "switch-db": self._start_switch_db,
+                "switch": self._start_switch,
+                "ovn-controller": self._start_ovn_controller,
             }[name]()
 
     def wait_for(self, name: str) -> None:
@@ -69,6 +84,8 @@ class Services:
             self.processes.wait_for(name, lambda: listens(port), READY_SECONDS)
         elif name == "ovsdb":
             self.processes.wait_for(name, self._layout.ovsdb_socket.exists, READY_SECONDS)
+        elif name == "switch-db":
+            self.processes.wait_for(name, self._layout.switch_socket.exists, READY_SECONDS)
         elif name == "nova-conductor":
             # It has no other sign of life before its first heartbeat, which takes 5 s more.
             log = self.processes.log(name)
@@ -177,6 +194,52 @@ class Services:
                 *(str(self._layout.plugged_ports), str(self._layout.held_ports)),
             ],
         )
+
+    def _start_switch_db(self) -> None:
+        # Which interfaces there are is known of the guests; the rest is written below.
+        file = self._layout.data / "ovn/switch.db"
+        file.unlink(missing_ok=True)
+        self.processes.run("switch-db", ["ovsdb-tool", "create", str(file), str(SWITCH_SCHEMA)])
+        self.processes.start(
+            "switch-db",
+            [
+                *("ovsdb-server", "--no-chdir", f"--remote=punix:{self._layout.switch_socket}"),
+                *(f"--unixctl={self._layout.run}/switch-db.ctl", str(file)),
+            ],
+        )
+
+    def _start_switch(self) -> None:
+        external = {
+            "system-id": COMPUTE_HOST,
+            "hostname": COMPUTE_HOST,
+            "ovn-remote": f"unix:{self._layout.ovsdb_socket}",
+            "ovn-encap-type": "geneve",
+            "ovn-encap-ip": LOOPBACK,
+            "ovn-bridge": "br-int",
+            "ovn-bridge-datapath-type": "netdev",
+        }
+        self.processes.run(
+            "switch-settings",
+            [
+                *("ovs-vsctl", f"--db=unix:{self._layout.switch_socket}", "--no-wait", "init"),
+                *("--", "set", "open_vswitch", "."),
+                *(f'external_ids:{key}="{value}"' for key, value in external.items()),
+                *("--", "--may-exist", "add-br", "br-int"),
+                *("--", "set", "bridge", "br-int", "datapath_type=netdev", "fail_mode=secure"),
+            ],
+        )
+        # It switches packets by itself, without the kernel's help, in a network namespace of its own: nothing that it makes is
+        # among the machine's links.
+        self.processes.start(
+            "switch",
+            [
+                *("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"),
+                *("ovs-vswitchd", f"unix:{self._layout.switch_socket}", f"--unixctl={self._layout.run}/switch.ctl"),
+            ],
+        )
+
+    def _start_ovn_controller(self) -> None:
+        self.processes.start("ovn-controller", ["ovn-controller", f"unix:{self._layout.switch_socket}"])
 
 
 def _answers(port: int) -> bool:
