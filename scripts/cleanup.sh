@@ -49,6 +49,20 @@ configs() {
 left() {
   configs && objects multinicnodeconfigs.multinic.io KIND:.kind,NAMESPACE:.metadata.namespace,NAME:.metadata.name,STATE:.status.state
 }
+# Agents that read the database, whose nodes have NICs of ours: no object waits for these. An agent that cannot read the database, or
+# does not answer, is one of them.
+holding() {
+  local agents pod node source port held env='.spec.containers[0].env'
+  agents=$(kubectl --namespace "$NAMESPACE" get pods --selector app.kubernetes.io/name=multinic-agent --output \
+    "jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {${env}[?(@.name=='DATA_SOURCE')].value} \
+{${env}[?(@.name=='HEALTH_PORT')].value}{'\\n'}{end}") || return 1
+  while read -r pod node source port; do
+    [[ $source == db ]] || continue
+    held=$(kubectl get --raw "/api/v1/namespaces/$NAMESPACE/pods/$pod:$port/proxy/health" 2>/dev/null |
+      sed -n 's/.*"held_interfaces":\([0-9]*\).*/\1/p') || held=
+    [[ $held == 0 ]] || printf 'Node %s has NICs of ours: %s\n' "$node" "${held:-its agent does not say}"
+  done <<<"$agents"
+}
 # What an operator made for the whole cluster.
 of_operator() {
   kubectl get \
@@ -90,6 +104,10 @@ else
     $DRY_RUN || until_empty left || still_there
     $DRY_RUN || while read -r line; do say "gone: $line"; done <<<"$list"
   fi
+  $DRY_RUN || until_empty holding || {
+    holding
+    still_there
+  }
   $DRY_RUN || say "no node has a NIC of ours"
 fi
 

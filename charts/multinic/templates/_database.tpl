@@ -7,6 +7,13 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Whether agents, Helm's own or the operator's, read the database: yes or nothing. */}}
+{{- define "multinic.agentsReadDatabase" -}}
+{{- if or (and .Values.agent.enabled (eq (include "multinic.dataSource" .) "db")) (and .Values.operator.enabled (eq (dig "agent" "dataSource" "" .Values.operator.spec) "db")) -}}
+yes
+{{- end -}}
+{{- end -}}
+
 {{/* SINKS of the controller; empty for its own choice. */}}
 {{- define "multinic.sinks" -}}
 {{- if .Values.controller.sinks -}}

@@ -29,6 +29,7 @@ struct State {
     worked_once: bool,
     counts: Counts,
     deleted: u64,
+    held: usize,
 }
 
 /// The NICs of the last pass.
@@ -51,6 +52,7 @@ impl StatusBoard {
             worked_once: false,
             counts: Counts::default(),
             deleted: 0,
+            held: 0,
         };
         Self { state: Arc::new(Mutex::new(state)), network_manager: Arc::new(network_manager), started: now }
     }
@@ -82,6 +84,11 @@ impl StatusBoard {
         let mut state = self.state();
         state.counts = counts;
         state.worked_once = true;
+    }
+
+    /// So many NICs of the node are ours, whether or not they are still wished.
+    pub fn held(&self, count: usize) {
+        self.state().held = count;
     }
 
     /// A NIC was taken away.
@@ -129,6 +136,7 @@ impl StatusBoard {
             "database_connected": connected,
             "last_sync": last_sync,
             "deleted_interfaces": state.deleted,
+            "held_interfaces": state.held,
             "timestamp": now,
             "last_check": now,
             "components": {
@@ -201,9 +209,11 @@ mod tests {
             "uptime",
             "processed_vms",
             "failed_configs",
+            "held_interfaces",
             "database_connected",
             "last_sync",
             "deleted_interfaces",
+            "held_interfaces",
             "timestamp",
             "last_check",
         ] {

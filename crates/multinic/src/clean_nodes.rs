@@ -1,5 +1,7 @@
 //! `multinic clean-nodes`: all configurations and nodes' objects deleted, and the agents waited for.
 
+mod agents;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -26,6 +28,10 @@ pub struct Args {
     /// Namespace of the MultiNicNodeConfigs.
     #[arg(long, env = "POD_NAMESPACE", default_value = "multinic-system")]
     pod_namespace: String,
+    /// Ask the agents, on this port of their nodes, whether they have given every NIC back. Agents that read the database need it:
+    /// no object waits for them.
+    #[arg(long, value_name = "PORT")]
+    ask_agents: Option<u16>,
     /// How long controller and agents are waited for.
     #[arg(long, value_parser = duration::parse_positive, default_value = "10m")]
     timeout: Duration,
@@ -45,12 +51,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn clean(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { yes: _, pod_namespace, timeout } = args;
+    let Args { yes: _, pod_namespace, ask_agents, timeout } = args;
     let client = client(NO_CLUSTER).await?;
     let deadline = Instant::now() + timeout;
     // The controller takes away what it made of these. What is left then somebody made by hand.
     let configs = Kind::everywhere(client.clone(), &ApiResource::erase::<OpenstackConfig>(&()));
-    let nodes = Kind::within(client, &pod_namespace, &ApiResource::erase::<MultiNicNodeConfig>(&()));
+    let nodes = Kind::within(client.clone(), &pod_namespace, &ApiResource::erase::<MultiNicNodeConfig>(&()));
     for kind in [configs, nodes] {
         let left = kind.delete_all(deadline).await?;
         if !left.is_empty() {
@@ -61,6 +67,16 @@ async fn clean(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     println!("no configuration is left, and no node's object in namespace {pod_namespace}");
+    if let Some(port) = ask_agents {
+        let holding = agents::until_free(&client, &pod_namespace, port, deadline).await?;
+        for (node, state) in &holding {
+            println!("left: node {node}: {state}");
+        }
+        if !holding.is_empty() {
+            return Ok(ExitCode::FAILURE);
+        }
+        println!("every agent says that its node has no NIC of ours");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

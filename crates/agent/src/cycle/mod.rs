@@ -306,10 +306,12 @@ impl Agent {
         let passed = self.node.pass(wishes, shutdown).await?;
         let verified = reports::outcomes(wishes, &passed.plan, &passed.unmade, &self.absent);
         self.board.pass(counts(wishes, &verified));
+        let ours = self.node.ours(&passed.observed);
+        self.board.held(ours.len());
         if !self.dry_run {
             let inherited = self.ledger.newest.as_ref().map(|newest| &newest.inherited);
             let theirs = |mac: &MacAddr| inherited.is_some_and(|inherited| inherited.contains(mac));
-            let nothing_left = self.node.ours(&passed.observed).iter().all(theirs);
+            let nothing_left = ours.iter().all(theirs);
             self.source.passed(|| Facts::new(wishes, &verified, &passed), nothing_left);
         }
         Ok((passed, verified))
