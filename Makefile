@@ -55,7 +55,13 @@ kubernetes-cluster: kubernetes ## Build the rest of Kubernetes, for booted nodes
 test-cluster: kubernetes-cluster ## Run our pods on booted nodes with real kubelets (root on Debian 12)
 	$(CARGO) build --locked --workspace --bins
 	$(AGENT) $(STATIC)
-	$(CARGO) test --locked -p multinic-testbed --test real_cluster -- --ignored --test-threads 1
+	$(CARGO) test --locked -p multinic-testbed --test real_cluster -- --ignored --test-threads 1 --skip the_whole_system
+
+.PHONY: test-system
+test-system: kubernetes-cluster ## Run the whole once: real OpenStack with OVN, MultiNIC by Helm on booted nodes (root on Debian 12)
+	$(CARGO) build --locked --workspace --bins
+	$(AGENT) $(STATIC)
+	$(CARGO) test --locked -p multinic-testbed --test real_cluster -- --ignored --nocapture the_whole_system
 
 .PHONY: test-nodes
 test-nodes: ## Run the agent on booted nodes with their own udev and network manager (root on Debian 12)

@@ -46,10 +46,20 @@ pub struct OpenStack {
 impl OpenStack {
     /// Installs what is missing and starts an empty cloud. Takes half a minute, and minutes the first time.
     pub fn start() -> Result<Self, OpenStackError> {
+        Self::session(&[])
+    }
+
+    /// The same with a real switch: a server whose guest is told by the command `server-guest` has its ports as NICs there.
+    pub fn start_with_switch() -> Result<Self, OpenStackError> {
+        Self::session(&["--switch"])
+    }
+
+    fn session(arguments: &[&str]) -> Result<Self, OpenStackError> {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testbed/openstack/openstack.py");
         let mut program = Command::new("python3")
             .arg(program)
             .arg("session")
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -9,6 +9,9 @@ mod feed;
 mod nics;
 mod operated;
 mod scene;
+mod system;
+
+use std::time::Instant;
 
 use multinic_testbed::cluster::Cluster;
 use multinic_testbed::kubernetes;
@@ -18,6 +21,8 @@ use multinic_testbed::node::NetNs;
 use feed::Feed;
 use nics::Wanted;
 use scene::{NAMESPACE, Scene, Source, Without, kill_agent};
+use serde_json::json;
+use system::{Cloud, Steps};
 
 /// What happens to pods and nodes while NICs come and go, whoever says which NICs there are to be. One NIC of each node is
 /// left.
@@ -247,7 +252,7 @@ async fn nics_outlive_all_that_happens_to_an_operator_and_to_the_database_that_i
     let mut scene = Scene::start("default");
     scene.deployed.source = Source::Database;
     operated::prepare(&scene);
-    operated::helm(&scene, "install", "1").await;
+    operated::helm(&scene, "install", &operated::values("1")).await;
     let mut feed = Feed::cloud(&scene);
     let nics = [feed.attach(&scene, 0).await, feed.attach(&scene, 1).await, feed.attach(&scene, 2).await];
     for (node, nic) in nics.iter().enumerate() {
@@ -281,12 +286,12 @@ async fn nics_outlive_all_that_happens_to_an_operator_and_to_the_database_that_i
     scene.cluster.start_kubelet(operated::NODE).unwrap();
     operated::wait_ready(&scene).await;
 
-    operated::helm(&scene, "upgrade", "2").await;
+    operated::helm(&scene, "upgrade", &operated::values("2")).await;
     assert_eq!(
         chart::images(&scene),
         ["localhost/multinic-agent:2", "localhost/multinic:1", "localhost/multinic:1"]
     );
-    operated::helm(&scene, "rollback", "1").await;
+    operated::helm(&scene, "rollback", &operated::values("1")).await;
     assert_eq!(
         chart::images(&scene),
         ["localhost/multinic-agent:1", "localhost/multinic:1", "localhost/multinic:1"]
@@ -296,7 +301,7 @@ async fn nics_outlive_all_that_happens_to_an_operator_and_to_the_database_that_i
     // Without programs, the NICs are as they were. Volume and passwords are there, and with them all that was known.
     chart::script(&scene, "cleanup.sh", &[]);
     assert!(chart::images(&scene).is_empty());
-    operated::helm(&scene, "install", "2").await;
+    operated::helm(&scene, "install", &operated::values("2")).await;
     for (node, nic) in nics.iter().enumerate() {
         scene.wait_reported(node, &[nic]).await;
     }
@@ -319,6 +324,79 @@ async fn nics_outlive_all_that_happens_to_an_operator_and_to_the_database_that_i
     assert!(!new.is_addressed(scene.cluster.guest(2).unwrap()));
     let left = scene.kubectl(&["get", "customresourcedefinitions,clusterroles", "--output=name"]);
     assert!(!left.contains("multinic"), "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, a Kubernetes and an OpenStack of its own: make test-system"]
+async fn the_whole_system_makes_working_nics_of_neutron_ports() {
+    if !Cluster::supported() || kubernetes::helm().is_none() {
+        return;
+    }
+    let mut steps = Steps::default();
+    let now = Instant::now();
+    let mut cloud = Cloud::start();
+    steps.add("Keystone, Neutron with OVN and Nova started, three servers made", now);
+    let now = Instant::now();
+    let mut scene = Scene::start("default");
+    scene.deployed.source = Source::Database;
+    operated::prepare(&scene);
+    cloud.place(&scene);
+    steps.add("a cluster of three nodes booted, with all images", now);
+    let now = Instant::now();
+    let mut values = operated::values("1");
+    values["uninstall"] = json!({ "cleanNodes": true, "timeout": "2m" });
+    values["operator"]["spec"]["openstack"] = json!({
+        "identityEndpoint": cloud.seen(&scene, "auth_url"),
+        "networkEndpoint": cloud.seen(&scene, "neutron_url"),
+        "computeEndpoint": cloud.seen(&scene, "nova_url"),
+    });
+    operated::helm(&scene, "install", &values).await;
+    steps.add("`helm install`: operator, MariaDB, controller and agents ready", now);
+    let now = Instant::now();
+    cloud.configure(&scene);
+    scene.wait_config("True").await;
+    steps.add("OpenstackConfig applied: `Ready`", now);
+
+    // One node after the other; the first is the one that the clock is on.
+    let now = Instant::now();
+    let first = cloud.port();
+    steps.add("port made, by Neutron's API", now);
+    let now = Instant::now();
+    cloud.attach(0, &first);
+    steps.add("port attached, by Nova's API: `ACTIVE`", now);
+    scene.wait_configured(0, "multinic0", &first).await;
+    steps.add("– from the request on: a verified NIC `multinic0` with the port's address", now);
+    scene.wait_reported(0, &[&first]).await;
+    steps.add("– and the agent's word for it in the database", now);
+    let second = cloud.port();
+    cloud.attach(1, &second);
+    scene.wait_configured(1, "multinic0", &second).await;
+    scene.wait_reported(1, &[&second]).await;
+    let now = Instant::now();
+    scene.assert_reaches(0, &second);
+    steps.add("first ping from node to node through OVN", now);
+    scene.assert_reaches(1, &first);
+
+    let mut watch = scene.watch(0, &[&first]);
+    let now = Instant::now();
+    cloud.detach(1, &second);
+    steps.add("port detached, by Nova's API: `DOWN`", now);
+    system::wait_forgotten(&scene, 1, &second).await;
+    scene.wait_reported(1, &[]).await;
+    steps.add("– from the request on: no NIC, no file of it, no word of it in the database", now);
+    watch.assert_kept();
+    let now = Instant::now();
+    chart::uninstall(&scene).unwrap();
+    assert!(!first.is_addressed(scene.cluster.guest(0).unwrap()));
+    steps.add("`helm uninstall` with `uninstall.cleanNodes`: the other NIC is given back", now);
+    scene.kubectl(&["delete", "namespace", NAMESPACE]);
+    scene
+        .until("a cluster without us", async || {
+            let left = scene.kubectl(&["get", "clusterroles,clusterrolebindings", "--output=name"]);
+            left.contains("multinic-").then_some(left)
+        })
+        .await;
+    println!("{}", steps.table());
 }
 
 /// The other tests would prove nothing without this one.

@@ -39,10 +39,9 @@ pub fn prepare(scene: &Scene) {
     })]);
 }
 
-/// Runs Helm on the release, and waits until what it changed runs, with agents of this tag.
-pub async fn helm(scene: &Scene, verb: &str, agent_tag: &str) {
-    let agent_image = format!("localhost/multinic-agent:{agent_tag}");
-    let values = json!({
+/// What Helm is told: an operator with a database, and agents of this tag that read it.
+pub fn values(agent_tag: &str) -> Value {
+    json!({
         "image": { "tag": "1" },
         // They are the operator's.
         "agent": { "enabled": false },
@@ -50,10 +49,19 @@ pub async fn helm(scene: &Scene, verb: &str, agent_tag: &str) {
             "enabled": true,
             "spec": {
                 "database": { "enabled": true, "image": IMAGE, "storageSize": "1Gi" },
-                "agent": { "image": agent_image, "dataSource": "db", "settings": { "POLL_INTERVAL": "1s" } },
+                "agent": {
+                    "image": format!("localhost/multinic-agent:{agent_tag}"),
+                    "dataSource": "db",
+                    "settings": { "POLL_INTERVAL": "1s" },
+                },
             },
         },
-    });
+    })
+}
+
+/// Runs Helm on the release, and waits until what these values want runs.
+pub async fn helm(scene: &Scene, verb: &str, values: &Value) {
+    let agent_image = values["operator"]["spec"]["agent"]["image"].as_str().unwrap().to_owned();
     let file = scene.cluster.folder().join("values.json");
     fs::write(&file, values.to_string()).unwrap();
     chart::release(scene, verb, &["--values", file.to_str().unwrap()]);

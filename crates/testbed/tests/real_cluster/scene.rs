@@ -320,6 +320,16 @@ impl Scene {
         .await;
     }
 
+    /// Waits until the one configuration's condition `Ready` is this.
+    pub async fn wait_config(&self, ready: &str) {
+        let path = "--output=jsonpath={.items[*].status.conditions[?(@.type=='Ready')]['status','message']}";
+        self.until("a configuration's state", async || {
+            let said = self.kubectl(&["get", "openstackconfigs", "--namespace", NAMESPACE, path]);
+            (!said.starts_with(ready)).then_some(said)
+        })
+        .await;
+    }
+
     /// Waits until the agent of a node says something in its log.
     pub async fn wait_logged(&self, node: usize, words: &str) {
         self.until(words, async || {
