@@ -60,7 +60,9 @@ impl Cluster {
         let count = u8::try_from(specs.len()).map_err(|_| ClusterError::NoNode(specs.len()))?;
         network::connect(&net, &switch, count)?;
         let (control_plane, scheduler, dns) = net.run(|| {
-            let mut control_plane = ControlPlane::options().address(network::CONTROL_PLANE.into()).start()?;
+            // No kube-proxy is there that would lead the API server to webhooks: it goes to their pods itself.
+            let options = ControlPlane::options().argument("--enable-aggregator-routing=true");
+            let mut control_plane = options.address(network::CONTROL_PLANE.into()).start()?;
             control_plane.start_controllers()?;
             let scheduler = control_plane.start_scheduler()?;
             let dns = control_plane.start_dns()?;
