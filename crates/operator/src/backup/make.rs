@@ -33,7 +33,8 @@ pub struct Source {
     pub password: SecretString,
     /// The database.
     pub database: String,
-    /// The authority that signed the server's certificate; without one the connection is not encrypted.
+    /// The authority that signed the server's certificate, which then has to have the host's name. Without one nobody checks
+    /// who answers, and the connection is encrypted only if server and client do that by themselves.
     pub authority: Option<PathBuf>,
 }
 

@@ -13,3 +13,4 @@ mod rotation;
 #[path = "../database/server.rs"]
 #[allow(dead_code)] // What only the tests of the server alone use.
 mod server;
+mod storage;

@@ -286,3 +286,30 @@ async fn a_dump_is_restored_by_hand_too_and_is_another_ledger_then() {
     assert_eq!(after.revision, before.revision);
     assert_ne!(after.epoch, before.epoch);
 }
+
+#[tokio::test]
+async fn over_tls_the_server_has_to_be_the_one_that_its_authority_knows() {
+    if !installed() {
+        return;
+    }
+    let server = MariaDb::start_with_tls().unwrap();
+    let other = MariaDb::start_with_tls().unwrap();
+    server.create_database("multinic").unwrap();
+    server.sql("multinic", "CREATE TABLE notes (id INT); INSERT INTO notes VALUES (1)").unwrap();
+    server.sql("", "ALTER USER multinic@'%' REQUIRE SSL").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let source = |authority: PathBuf| Source {
+        host: "localhost".to_owned(),
+        port: server.port(),
+        user: multinic_testbed::mariadb::USER.to_owned(),
+        password: server.password().into(),
+        database: "multinic".to_owned(),
+        authority: Some(authority),
+    };
+    let work = folder.path().join("work");
+    fs::create_dir(&work).unwrap();
+    let make = |authority| make(&source(authority), folder.path(), &work, KEEP_ALL);
+    let refused = make(other.ca_file()).unwrap_err().to_string();
+    assert!(refused.contains("SSL") || refused.contains("certificate"), "{refused}");
+    assert_eq!(make(server.ca_file()).unwrap().tables["notes"], 1);
+}
