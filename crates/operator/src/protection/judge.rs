@@ -153,9 +153,10 @@ impl Rules {
         format!(
             "{kind} {name} is kept by the MultiNicOperator {operator} in {namespace}, {what}: {how} \
              (kubectl edit mno {operator} -n {namespace}). To let others do it, name it in its \
-             spec.protection.allowedOperations ({}); in an emergency, say why first: kubectl annotate … {name} \
-             {BREAK_GLASS}=<the reason>",
-            words.join(", ")
+             spec.protection.allowedOperations ({}); in an emergency, say why first: kubectl annotate {} {name} \
+             {BREAK_GLASS}='<the reason>'",
+            words.join(", "),
+            kind.to_lowercase()
         )
     }
 }

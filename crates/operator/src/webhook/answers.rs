@@ -84,8 +84,8 @@ async fn protection(State(webhook): State<Arc<Webhook>>, Json(review): Json<Revi
 }
 
 async fn judge(webhook: &Webhook, rules: &Rules, request: &Request) -> Result<Verdict, String> {
-    let (kind, name) = (request.kind.kind.as_str(), request.name.as_str());
     let Some(old) = &request.old_object else { return Ok(Verdict::Allowed) };
+    let (kind, name) = (request.kind.kind.as_str(), name(request));
     let question = |old, act| rules.judge(&Question { kind, name, old, act });
     match (&request.operation, &request.object, request.sub_resource.as_deref()) {
         (Operation::Update, Some(new), Some("scale")) => {
@@ -125,7 +125,13 @@ fn told(request: &Request) -> String {
         None | Some("") => &request.kind.kind,
         Some(_) => &request.resource.resource,
     };
-    format!("{} {kind} {}", operation(request), request.name)
+    format!("{} {kind} {}", operation(request), name(request))
+}
+
+/// The object's own name: who deletes a whole collection names none.
+fn name(request: &Request) -> &str {
+    let named = request.old_object.as_ref().and_then(|old| old.metadata.name.as_deref());
+    named.unwrap_or(&request.name)
 }
 
 async fn configurations(State(webhook): State<Arc<Webhook>>, Json(review): Json<Review>) -> Response {

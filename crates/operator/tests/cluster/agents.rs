@@ -66,7 +66,7 @@ async fn agents_come_to_every_node_and_go_with_the_field_that_wants_them() {
     assert_eq!(is_named(env, "DATA_SOURCE")["value"], json!("db"));
     assert_eq!(is_named(env, "DB_USER")["value"], json!("multinic-agent"));
     assert_eq!(is_named(env, "DB_HOST")["value"], json!(format!("mariadb.{NAMESPACE}.svc")));
-    let items = json!([{"key": "agent-password", "path": "password"}]);
+    let items = json!([{"key": "password.multinic-agent", "path": "password"}]);
     assert_eq!(is_named(&pod["volumes"], "mariadb")["secret"]["items"], items);
 
     spec["database"]["enabled"] = json!(false);

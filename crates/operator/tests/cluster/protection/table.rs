@@ -1,9 +1,10 @@
 //! The table: who may do what to which object.
 
+use kube::api::{DeleteParams, ListParams};
 use multinic_operator::observe::observe;
 use serde_json::json;
 
-use super::hands::{GLASS, Hand, RBAC, Try, condition, key, spec, started, until_heard};
+use super::hands::{GLASS, Hand, RBAC, Try, condition, key, said, spec, started, until_heard};
 use crate::bench::{Bench, NAMESPACE};
 
 const PEOPLE: [&str; 2] = ["admin", "system:serviceaccount:flux-system:helm-controller"];
@@ -164,6 +165,16 @@ async fn who_may_do_what_to_which_object() {
             let is_none = matches!(what, Try::Scale(_)) && hand.name != OPERATOR;
             check(hand, group, kind, name, what, if is_none { *answer } else { Ok(()) }).await;
         }
+    }
+    // Who deletes a whole collection names no object, and is told which one is in his way.
+    let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    let made = ListParams::default().labels("multinic.example.com/protected=true");
+    for (kind, name) in [("Service", "multinic-controller"), ("PersistentVolumeClaim", volume)] {
+        let all = key("", kind, "").api(admin.client.clone());
+        let why = said(all.delete_collection(&dry, &made).await).unwrap_err();
+        assert!(why.contains(name) || why.contains("mariadb"), "{why}");
+        let garbage_collector = key("", kind, "").api(cluster[0].client.clone());
+        garbage_collector.delete_collection(&dry, &made).await.unwrap();
     }
     // An autoscaler is somebody's, though it runs with the cluster's programs.
     check(&autoscaler[0], "apps", "Deployment", controller, &Try::Scale(2), Err("is not scaled by others"))
