@@ -340,7 +340,7 @@ pub(crate) async fn take_away(
 
 /// All of it, with the node bound by what must not be cut.
 async fn everything_of_ours(settings: &Settings, node: &mut Node) -> anyhow::Result<(Wishes, Observed)> {
-    let node_addresses = NodeAddresses::new(&settings.node_addresses).addresses();
+    let node_addresses = NodeAddresses::new(&settings.node_addresses).of(&mut node.host);
     let source_addresses = way_to_source(settings, node).await.unwrap_or_else(|error| {
         tracing::warn!(error = %error, "the way to the source is not known, and so may be cut");
         BTreeSet::new()

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use multinic_host::netlink::Netlink;
+use multinic_host::Host;
+use multinic_host::netlink::{Netlink, OwnAddresses};
 
 /// Where the node's addresses are known from.
 #[derive(Debug, Clone)]
@@ -24,25 +25,91 @@ impl NodeAddresses {
         }
     }
 
-    /// The addresses, as of now.
+    /// The addresses as of now, of a node of which nothing is remembered.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         match self {
             Self::Configured(addresses) => addresses.clone(),
+            Self::OfDefaultRoute => found().best,
+        }
+    }
+
+    /// The addresses as of now. A lease with a router that came after the node's own default route is no reason to take its
+    /// NIC for the node's, whatever its metric: which were there first is remembered on the node.
+    pub fn of(&self, host: &mut Host) -> BTreeSet<IpAddr> {
+        match self {
+            Self::Configured(addresses) => addresses.clone(),
             Self::OfDefaultRoute => {
-                let own = Netlink::open().and_then(|netlink| netlink.own_addresses());
-                own.unwrap_or_else(|error| {
-                    // The links of the default routes are left alone whatever their addresses are.
-                    tracing::warn!(%error, "the node's own addresses are not known");
-                    BTreeSet::new()
-                })
+                let own = settled(&found(), host.own_addresses());
+                if let Err(error) = host.remember_own_addresses(&own) {
+                    tracing::warn!(%error, "the node's own addresses are not remembered");
+                }
+                own
             }
         }
     }
 }
 
+fn found() -> OwnAddresses {
+    let own = Netlink::open().and_then(|netlink| netlink.own_addresses());
+    own.unwrap_or_else(|error| {
+        // The links of the default routes are left alone whatever their addresses are.
+        tracing::warn!(%error, "the node's own addresses are not known");
+        OwnAddresses::default()
+    })
+}
+
+/// Of each family, those that were the node's own before, as long as the node still speaks from one of them over a default
+/// route; else those of the best default routes, since any of them may be its own.
+fn settled(found: &OwnAddresses, known: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+    let mut own = BTreeSet::new();
+    for ipv4 in [true, false] {
+        let of_family = |address: &&IpAddr| address.is_ipv4() == ipv4;
+        let still = found.all.intersection(known).filter(of_family);
+        let before = own.len();
+        own.extend(still);
+        if own.len() == before {
+            own.extend(found.best.iter().filter(of_family));
+        }
+    }
+    own
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn addresses(texts: &[&str]) -> BTreeSet<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn settled_of(all: &[&str], best: &[&str], known: &[&str]) -> BTreeSet<IpAddr> {
+        settled(&OwnAddresses { all: addresses(all), best: addresses(best) }, &addresses(known))
+    }
+
+    #[test]
+    fn a_later_default_route_is_not_the_node_s_own_whatever_its_metric() {
+        let (own, lease) = ("192.0.2.10", "10.77.0.5");
+        for best in [&[own, lease][..], &[lease], &[own]] {
+            assert_eq!(settled_of(&[own, lease], best, &[own]), addresses(&[own]));
+        }
+    }
+
+    #[test]
+    fn without_a_memory_any_of_the_best_may_be_its_own() {
+        let (own, lease) = ("192.0.2.10", "10.77.0.5");
+        assert_eq!(settled_of(&[own, lease], &[own, lease], &[]), addresses(&[own, lease]));
+        // What is remembered is not there any more.
+        assert_eq!(settled_of(&[lease], &[lease], &[own]), addresses(&[lease]));
+        // Both were the node's own at their times.
+        assert_eq!(settled_of(&[own, lease], &[lease], &[own, lease]), addresses(&[own, lease]));
+    }
+
+    #[test]
+    fn each_family_is_judged_by_itself() {
+        let (own, lease, advertised) = ("192.0.2.10", "10.77.0.5", "2001:db8::5");
+        let all = [own, lease, advertised];
+        assert_eq!(settled_of(&all, &[lease, advertised], &[own]), addresses(&[own, advertised]));
+    }
 
     #[test]
     fn configured_addresses_are_taken_at_their_word() {

@@ -307,6 +307,27 @@ impl Host {
         Ok(())
     }
 
+    /// The addresses that were remembered as the node's own.
+    pub fn own_addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.state.own_addresses
+    }
+
+    /// Remembers addresses as the node's own, beside those that are remembered; for good, on a node that may be changed.
+    /// Nothing is written if they are known.
+    ///
+    /// # Errors
+    /// Where the state cannot be written.
+    pub fn remember_own_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), HostError> {
+        if addresses.is_subset(&self.state.own_addresses) {
+            return Ok(());
+        }
+        self.state.own_addresses.extend(addresses);
+        if self.is_writable() {
+            self.state.save(&self.root, None)?;
+        }
+        Ok(())
+    }
+
     /// Which network manager has a NIC of ours other than by what we wrote, as far as it says so itself.
     pub async fn other_manager(&self, link: u32, target: &NicTarget) -> Option<String> {
         manager::another_hand(&self.root, link, target).await

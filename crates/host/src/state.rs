@@ -1,7 +1,8 @@
 //! What this program knows about itself from one start to the next: which NICs it configured, and which of their changes
 //! were made. One file, replaced whole; putting it in place is the moment at which a change counts as made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use multinic_core::MacAddr;
@@ -46,6 +47,8 @@ pub struct State {
     /// The number of the last change that was made, by MAC: what tells a journal entry of a change that was made from
     /// one of a change that was not.
     pub made: BTreeMap<MacAddr, u64>,
+    /// The addresses that were taken for the node's own at one time or another, where nobody said which they are.
+    pub own_addresses: BTreeSet<IpAddr>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,6 +57,8 @@ struct File {
     nics: BTreeMap<MacAddr, OwnedNic>,
     made: BTreeMap<MacAddr, u64>,
     newest: Option<Newest>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    own_addresses: BTreeSet<IpAddr>,
 }
 
 impl State {
@@ -65,7 +70,7 @@ impl State {
 
     /// Reads what [`Self::save`] wrote; an error says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let File { version, nics, made, newest } =
+        let File { version, nics, made, newest, own_addresses } =
             serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if version != VERSION {
             return Err(format!("its version is {version}, this program writes {VERSION}"));
@@ -73,13 +78,13 @@ impl State {
         if let Some((mac, nic)) = nics.iter().find(|(mac, nic)| **mac != nic.target.mac) {
             return Err(format!("the entry of {mac} is about {}", nic.target.mac));
         }
-        Ok(Self { owned: nics, newest, made })
+        Ok(Self { owned: nics, newest, made, own_addresses })
     }
 
     /// Puts the state in place.
     pub fn save(&self, root: &HostRoot, between: Option<Point>) -> Result<(), StateError> {
-        let Self { owned, newest, made } = self.clone();
-        let file = File { version: VERSION, nics: owned, made, newest };
+        let Self { owned, newest, made, own_addresses } = self.clone();
+        let file = File { version: VERSION, nics: owned, made, newest, own_addresses };
         let broken = |error: serde_json::Error| StateError::Broken {
             path: root.path().join(FILE),
             reason: error.to_string(),

@@ -165,7 +165,7 @@ impl Agent {
         if self.source.answers_reads() {
             self.node.host.source_answered();
         }
-        let node_addresses = self.lifeline.addresses();
+        let node_addresses = self.lifeline.of(&mut self.node.host);
         self.node.host.set_anchors(Anchors { node_addresses, source_addresses });
         Ok(read)
     }

@@ -184,3 +184,11 @@ pub fn add_default(node: &NetNs, link: u32, gateway: &str, metric: u32, protocol
         .build();
     change(node, async |handle| handle.route().add(message).execute().await);
 }
+
+/// Removes the default route by this gateway that [`World::new`](crate::world::World::new) has.
+pub fn remove_default(node: &NetNs, gateway: &str) {
+    let gateway: std::net::Ipv4Addr = gateway.parse().unwrap();
+    let route = RouteMessageBuilder::<std::net::Ipv4Addr>::new().gateway(gateway);
+    let message = route.protocol(RouteProtocol::Boot).build();
+    change(node, async |handle| handle.route().del(message).execute().await);
+}

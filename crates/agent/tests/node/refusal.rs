@@ -109,3 +109,42 @@ fn a_lease_of_the_guest_s_own_manager_does_not_stand_in_the_way() {
     assert!(world.is_configured(&nic));
     guard.assert_untouched(&world);
 }
+
+/// A lease with a router, whose route goes before the node's own one.
+fn lease_with_a_router(world: &World, link: u32) {
+    links::set_up(&world.node, link);
+    links::add_leased_address(&world.node, link, "10.77.0.5/24");
+    links::remove_default(&world.node, "192.0.2.1");
+    links::add_default(&world.node, world.uplink, "192.0.2.1", 100, RouteProtocol::Dhcp);
+    links::add_default(&world.node, link, "10.77.0.1", 50, RouteProtocol::Dhcp);
+}
+
+#[test]
+fn a_lease_with_a_router_does_not_make_a_new_nic_the_node_s_own_where_that_is_remembered() {
+    let world = World::new();
+    let nic = nic(0);
+    once(&world, &[], 0);
+    let link = world.plug(&nic);
+    lease_with_a_router(&world, link);
+    world.database.publish(&[nic.clone(), Nic { slot: 1, ..uplink() }], &[]);
+    let guard = world.guard(&[&nic]);
+    once(&world, &[], 2);
+    assert!(world.is_configured(&nic));
+    let error = world.database.written(&uplink()).error.unwrap();
+    assert!(error.contains("node_address"), "{error}");
+    guard.assert_untouched(&world);
+}
+
+#[test]
+fn a_lease_with_a_router_that_was_there_before_the_agent_is_left_alone_and_node_ip_is_asked_for() {
+    let world = World::new();
+    let nic = nic(0);
+    let link = world.plug(&nic);
+    lease_with_a_router(&world, link);
+    world.database.publish(std::slice::from_ref(&nic), &[]);
+    let guard = world.guard(&[]);
+    once(&world, &[], 2);
+    let error = world.database.written(&nic).error.unwrap();
+    assert!(error.contains("node_address") && error.contains("NODE_IP"), "{error}");
+    guard.assert_untouched(&world);
+}

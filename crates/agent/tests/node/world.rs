@@ -23,6 +23,8 @@ pub const UPLINK_ADDRESS: &str = "192.0.2.10";
 pub struct World {
     pub switch: Switch,
     pub node: NetNs,
+    /// The link of the node's own NIC.
+    pub uplink: u32,
     pub root: TempDir,
     pub database: Database,
 }
@@ -47,7 +49,7 @@ impl World {
         links::add_address(&node, uplink, &format!("{UPLINK_ADDRESS}/24"));
         links::set_up(&node, uplink);
         links::add_route(&node, uplink, "0.0.0.0/0", Some("192.0.2.1"), RouteProtocol::Boot);
-        Self { switch, node, root, database: Database::new() }
+        Self { switch, node, uplink, root, database: Database::new() }
     }
 
     /// Plugs the NIC under a kernel name that follows from its slot.

@@ -56,7 +56,8 @@ impl Obstacle {
     pub fn explain(self) -> &'static str {
         match self {
             Self::NodeAddress => {
-                "it carries the node's own address; take its port out of the OpenstackConfig"
+                "it carries the node's own address, by NODE_IP or, where that is not set, by its default routes; take its port \
+                 out of the OpenstackConfig, or set NODE_IP if the node's own is another"
             }
             Self::SourcePath => {
                 "the desired state is read through it; take its port out of the OpenstackConfig"

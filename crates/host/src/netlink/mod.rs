@@ -16,7 +16,7 @@ use std::io;
 use rustix::io::Errno;
 
 pub use neighbours::Neighbour;
-pub use read::{LinkState, Saved};
+pub use read::{LinkState, OwnAddresses, Saved};
 pub use socket::Netlink;
 
 /// The kernel refused, or could not be understood.

@@ -183,6 +183,15 @@ fn garbled(what: &'static str) -> impl Fn(DecodeError) -> NetlinkError {
     }
 }
 
+/// The addresses from which a node speaks over its default routes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OwnAddresses {
+    /// Over any of them.
+    pub all: BTreeSet<IpAddr>,
+    /// Of each family, over those of the lowest metric.
+    pub best: BTreeSet<IpAddr>,
+}
+
 impl Netlink {
     /// Every link.
     pub fn links(&self) -> Result<Vec<Link>, NetlinkError> {
@@ -207,15 +216,15 @@ impl Netlink {
         Ok(found.into_iter().partition(|route| route.table == MAIN_TABLE))
     }
 
-    /// The addresses from which the node speaks over its default routes: of each family, over the best one.
-    pub fn own_addresses(&self) -> Result<BTreeSet<IpAddr>, NetlinkError> {
+    /// The addresses from which the node speaks over its default routes.
+    pub fn own_addresses(&self) -> Result<OwnAddresses, NetlinkError> {
         let (routes, _) = self.routes()?;
         let addresses = self.addresses()?;
-        let mut own = BTreeSet::new();
+        let mut own = OwnAddresses::default();
         for ipv4 in [true, false] {
             let of_family = |route: &&Route| route.is_default() && route.destination.addr().is_ipv4() == ipv4;
             let best = routes.iter().filter(of_family).map(|route| route.metric).min();
-            for route in routes.iter().filter(of_family).filter(|route| Some(route.metric) == best) {
+            for route in routes.iter().filter(of_family) {
                 let on_link = || {
                     let ours = |address: &&LinkAddress| {
                         address.link == route.link
@@ -229,7 +238,11 @@ impl Netlink {
                     let mut found = addresses.iter().filter(ours);
                     found.clone().find(near).or_else(|| found.next()).map(|address| address.net.addr())
                 };
-                own.extend(route.source.or_else(on_link));
+                let Some(address) = route.source.or_else(on_link) else { continue };
+                own.all.insert(address);
+                if Some(route.metric) == best {
+                    own.best.insert(address);
+                }
             }
         }
         Ok(own)

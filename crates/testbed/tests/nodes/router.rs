@@ -16,7 +16,7 @@ impl Router {
         let mac = "fa:16:3e:00:03:01".parse().unwrap();
         guest.plug(Nic { mac, name: "ens4".to_owned(), mtu: 1500, network: "tenant".to_owned() }).unwrap();
         let server = "[Match]\nName=ens4\n[Network]\nAddress=10.50.0.1/24\nDHCPServer=yes\nIPv6AcceptRA=no\n\
-                      [DHCPServer]\nPoolOffset=200\nPoolSize=50\nEmitRouter=no\nEmitDNS=no\n";
+                      [DHCPServer]\nPoolOffset=200\nPoolSize=50\nEmitRouter=yes\nEmitDNS=no\n";
         guest.write("/etc/systemd/network/50-ens4.network", server, 0o644).unwrap();
         guest.boot().unwrap();
         Self { guest }
