@@ -68,7 +68,7 @@ impl Attempts {
                 return Err(Hold { until, reason: failed.error.clone(), fight: false });
             }
         }
-        let repair = matches!(change.kind, ChangeKind::Repair(_));
+        let repair = matches!(change.kind, ChangeKind::Repair(_) | ChangeKind::StepAside(_));
         let same_link = |repaired: &&Repaired| repair && repaired.link == change.link;
         if let Some(repaired) = self.repairs.get(&change.mac).filter(same_link) {
             let wait = match repaired.count {
@@ -95,9 +95,14 @@ impl Attempts {
     /// The change was made and verified. Returns how many repairs in a row that makes, 0 if it was none.
     pub fn succeeded(&mut self, change: &Change, now: Duration) -> u32 {
         self.failures.remove(&change.mac);
-        if !matches!(change.kind, ChangeKind::Repair(_)) {
-            self.repairs.remove(&change.mac);
-            return 0;
+        match change.kind {
+            ChangeKind::Repair(_) => {}
+            // The repair that follows it counts.
+            ChangeKind::StepAside(_) => return 0,
+            ChangeKind::Create | ChangeKind::Adopt | ChangeKind::Update(_) | ChangeKind::Release => {
+                self.repairs.remove(&change.mac);
+                return 0;
+            }
         }
         let fresh = Repaired { link: change.link, count: 0, last: now };
         let repaired = self.repairs.entry(change.mac).or_insert_with(|| fresh.clone());

@@ -16,6 +16,7 @@ pub fn kind(kind: &ChangeKind) -> &'static str {
         ChangeKind::Adopt => "adopt",
         ChangeKind::Update(_) => "update",
         ChangeKind::Repair(_) => "repair",
+        ChangeKind::StepAside(_) => "step_aside",
         ChangeKind::Release => "release",
     }
 }
@@ -57,6 +58,7 @@ pub fn drift(found: &Drift) -> String {
 pub fn drifts(change: &Change) -> Vec<String> {
     match &change.kind {
         ChangeKind::Update(found) | ChangeKind::Repair(found) => found.iter().map(drift).collect(),
+        ChangeKind::StepAside(name) => vec![format!("it waits for its name as {name}")],
         ChangeKind::Create | ChangeKind::Adopt | ChangeKind::Release => Vec::new(),
     }
 }

@@ -278,6 +278,7 @@ impl Node {
             ChangeKind::Adopt => "interface adopted from an earlier configuration",
             ChangeKind::Update(_) => "interface updated",
             ChangeKind::Repair(_) => "interface repaired",
+            ChangeKind::StepAside(_) => "interface stepped aside, so that others get their names",
             ChangeKind::Release => "interface taken away",
         };
         let addresses = change.target.as_ref().map(|target| target.addresses.to_string());

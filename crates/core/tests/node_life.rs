@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use multinic_core::desired::DesiredNic;
 use multinic_core::node::observed::{Found, Link, NicFile, Route, RouteOrigin};
-use multinic_core::node::{NodePlan, RefusalReason, Settled};
+use multinic_core::node::{ChangeKind, NodePlan, RefusalReason, Settled};
 use multinic_core::{MacAddr, Mtu};
 use proptest::prelude::*;
 use support::kernel::*;
@@ -286,6 +286,17 @@ proptest! {
             return Err(TestCaseError::fail(error));
         }
         check_result(&case, &plan, &after)?;
+        // Who stepped aside gets its name with the next one.
+        if plan.changes.iter().any(|change| matches!(change.kind, ChangeKind::StepAside(_))) {
+            let case = Case { node: after.clone(), ..case.clone() };
+            let then = case.node.plan(&case.desired, &case.releases);
+            prop_assert!(!then.changes.is_empty());
+            check_scope(&case, &then)?;
+            if let Err(error) = after.carry_out(&then) {
+                return Err(TestCaseError::fail(error));
+            }
+            check_result(&case, &then, &after)?;
+        }
 
         let again = after.plan(&case.desired, &case.releases);
         prop_assert!(again.changes.is_empty(), "first {:#?}\nagain {:#?}", plan, again);

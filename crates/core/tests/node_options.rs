@@ -275,3 +275,20 @@ fn a_node_s_own_settings_fill_what_the_source_leaves_open_and_what_does_not_fit_
     assert!(read.invalid[0].reason.starts_with("options.noPrefixRoute: "), "{}", read.invalid[0].reason);
     assert_eq!(read.invalid[0].mac, Some(support::mac(2)));
 }
+
+#[test]
+fn what_leads_traffic_another_way_is_not_changed_on_the_way_to_the_source_but_put_back_there() {
+    let mut node = configured("{}");
+    node.seen.lifelines.source_links.insert(NIC);
+    for options in [ROUTED, SOURCED, r#"{"rpFilter": "loose"}"#] {
+        let plan = node.plan(&[wish(options)], &[]);
+        assert!(plan.changes.is_empty(), "{plan:?}");
+        assert!(plan.refused[0].reason.to_string().contains("source_path"), "{plan:?}");
+    }
+    let mut node = configured(SOURCED);
+    node.seen.lifelines.source_links.insert(NIC);
+    node.seen.rules.clear();
+    node.seen.other_tables.pop();
+    let plan = node.settle(&[wish(SOURCED)], &[]);
+    assert!(matches!(plan.changes[0].kind, ChangeKind::Repair(_)));
+}

@@ -4,6 +4,7 @@
 mod support;
 
 use multinic_core::Mtu;
+use multinic_core::desired::DesiredNic;
 use multinic_core::node::observed::{Link, LinkAddress, NicFile, NicFileContent, RouteOrigin};
 use multinic_core::node::preflight::Obstacle;
 use multinic_core::node::{ChangeKind, Drift, NodePlan, RefusalReason, Step};
@@ -322,6 +323,65 @@ fn a_slot_whose_name_another_link_has_is_a_conflict() {
         let plan = node.plan(&[desired(1, Some(0), &[IP])], &[]);
         assert!(matches!(reason(&plan), RefusalReason::NameConflict { .. }));
     }
+}
+
+/// So many NICs, configured one after the other.
+fn row(count: u16) -> (Node, Vec<DesiredNic>) {
+    let links = (1..=count).map(|n| link(2 + u32::from(n), &format!("eth{n}"), n));
+    let mut node = Node::new(links.collect());
+    let wish = |n: u16| {
+        desired(
+            n,
+            Some(u8::try_from(n).unwrap() - 1),
+            &[&format!("10.0.{n}.5/24"), &format!("fd00:{n}::5/64")],
+        )
+    };
+    let wishes: Vec<DesiredNic> = (1..=count).map(wish).collect();
+    node.settle(&wishes, &[]);
+    (node, wishes)
+}
+
+fn names(node: &Node, count: u16) -> Vec<String> {
+    (1..=count).map(|n| node.link(2 + u32::from(n)).name.clone()).collect()
+}
+
+#[test]
+fn nics_that_have_each_other_s_names_get_their_own_by_way_of_one_that_steps_aside() {
+    for count in 2..=4 {
+        let (mut node, wishes) = row(count);
+        let own = names(&node, count);
+        for n in 0..count {
+            let at = node.seen.links.iter().position(|link| link.index == 3 + u32::from(n)).unwrap();
+            node.seen.links[at].name.clone_from(&own[usize::from((n + 1) % count)]);
+        }
+        let first = node.plan(&wishes, &[]);
+        let aside: Vec<_> =
+            first.changes.iter().filter(|change| matches!(change.kind, ChangeKind::StepAside(_))).collect();
+        assert_eq!((aside.len(), first.changes.len()), (1, usize::from(count)), "{first:?}");
+        node.carry_out(&first).unwrap();
+        // It works meanwhile.
+        let index = aside[0].link.unwrap();
+        assert!(node.link(index).up && !node.link(index).name.starts_with("multinic"));
+        assert_eq!(node.shows(index).len(), 2);
+        assert_eq!(node.settle(&wishes, &[]).changes.len(), 1);
+        assert_eq!(names(&node, count), own);
+    }
+}
+
+#[test]
+fn nobody_steps_aside_for_a_name_that_stays_with_somebody_else() {
+    let (mut node, mut wishes) = row(3);
+    let at = |node: &Node, index| node.seen.links.iter().position(|link| link.index == index).unwrap();
+    let (first, second, third) = (at(&node, 3), at(&node, 4), at(&node, 5));
+    for (link, name) in [(first, "multinic1"), (second, "multinic2"), (third, "multinic0")] {
+        node.seen.links[link].name = name.to_owned();
+    }
+    // The third is enslaved by now, or nobody's any more: then the ring stays closed.
+    let mut enslaved = node.clone();
+    enslaved.seen.links[third].master = Some(9);
+    assert!(enslaved.plan(&wishes, &[]).changes.is_empty());
+    wishes.pop();
+    assert!(node.plan(&wishes, &[]).changes.is_empty());
 }
 
 #[test]

@@ -117,6 +117,9 @@ pub struct RuleBefore {
     pub rule: RuleTarget,
     /// Whether it was there.
     pub was_there: bool,
+    /// The number of who said that he set it.
+    #[serde(default)]
+    pub protocol: Option<u8>,
 }
 
 /// An address as it was before.

@@ -291,15 +291,15 @@ fn rules(ground: Ground<'_>, entry: &Entry, failures: &mut Failures) {
     {
         return;
     }
-    for RuleBefore { rule, was_there } in &entry.touched_rules {
+    for RuleBefore { rule, was_there, protocol } in &entry.touched_rules {
         failures.take(if *was_there {
-            ground.netlink.add_rule(rule)
+            ground.netlink.add_rule(rule, *protocol)
         } else {
             ground.netlink.remove_rule(rule)
         });
     }
     let Some(now) = failures.take(ground.netlink.rules()) else { return };
-    for RuleBefore { rule, was_there } in &entry.touched_rules {
+    for RuleBefore { rule, was_there, protocol: _ } in &entry.touched_rules {
         if now.iter().any(|found| rule.is(found)) != *was_there {
             failures.0.push(format!("the rule {} from {} is not as before", rule.priority, rule.from));
         }

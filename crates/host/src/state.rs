@@ -49,6 +49,8 @@ pub struct State {
     pub made: BTreeMap<MacAddr, u64>,
     /// The addresses that were taken for the node's own at one time or another, where nobody said which they are.
     pub own_addresses: BTreeSet<IpAddr>,
+    /// NICs that the network manager let go of for a change that another one completes.
+    pub taken: BTreeSet<MacAddr>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -59,6 +61,8 @@ struct File {
     newest: Option<Newest>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     own_addresses: BTreeSet<IpAddr>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    taken: BTreeSet<MacAddr>,
 }
 
 impl State {
@@ -70,7 +74,7 @@ impl State {
 
     /// Reads what [`Self::save`] wrote; an error says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let File { version, nics, made, newest, own_addresses } =
+        let File { version, nics, made, newest, own_addresses, taken } =
             serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if version != VERSION {
             return Err(format!("its version is {version}, this program writes {VERSION}"));
@@ -78,13 +82,13 @@ impl State {
         if let Some((mac, nic)) = nics.iter().find(|(mac, nic)| **mac != nic.target.mac) {
             return Err(format!("the entry of {mac} is about {}", nic.target.mac));
         }
-        Ok(Self { owned: nics, newest, made, own_addresses })
+        Ok(Self { owned: nics, newest, made, own_addresses, taken })
     }
 
     /// Puts the state in place.
     pub fn save(&self, root: &HostRoot, between: Option<Point>) -> Result<(), StateError> {
-        let Self { owned, newest, made, own_addresses } = self.clone();
-        let file = File { version: VERSION, nics: owned, made, newest, own_addresses };
+        let Self { owned, newest, made, own_addresses, taken } = self.clone();
+        let file = File { version: VERSION, nics: owned, made, newest, own_addresses, taken };
         let broken = |error: serde_json::Error| StateError::Broken {
             path: root.path().join(FILE),
             reason: error.to_string(),
@@ -133,6 +137,8 @@ mod tests {
             owned: [(mac, nic)].into(),
             newest: Some(Newest { named: [mac].into(), inherited: [mac].into(), ..Newest::first(position) }),
             made: [(mac, 4)].into(),
+            own_addresses: ["192.0.2.1".parse().unwrap()].into(),
+            taken: [mac].into(),
         };
         state.save(&root, None).unwrap();
         assert_eq!(State::load(&root).unwrap(), state);

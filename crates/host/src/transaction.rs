@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use multinic_core::Vlan;
 use multinic_core::node::observed::{Link, Observed, Route};
 use multinic_core::node::routing::surplus_rules;
-use multinic_core::node::{Change, Drift, NicTarget, OwnedNic, Step, drift};
+use multinic_core::node::{Change, ChangeKind, Drift, NicTarget, OwnedNic, Step, drift};
 
 use crate::backend::{Backend, Rendered, held, places};
 use crate::error::{ApplyError, Cause, HostError, Rollback};
@@ -88,14 +88,14 @@ impl Host {
             // A change that leaves the link up is none of its manager's business, if that has the NIC as it is to be.
             let stays_up = |step: &Step| !matches!(step, Step::SetDown | Step::Rename(_) | Step::SetUp);
             let stays_with = change.target.as_ref().filter(|_| change.steps.iter().all(stays_up));
-            entry.held =
-                manager::has_a_hand_on(self.backend, &self.root, &state.link.name, stays_with).await?;
+            entry.held = self.state.taken.contains(&mac)
+                || manager::has_a_hand_on(self.backend, &self.root, &state.link.name, stays_with).await?;
             entry.link = Some(LinkBefore::new(state, accept_ra));
         }
         entry.vlans = self.vlans_before(change)?;
         let mut touched: BTreeSet<IpNet> = change.former.addresses.clone();
         touched.extend(change.target.iter().flat_map(|target| target.addresses.iter()));
-        let rules = self.netlink.rules()?;
+        let rules = self.netlink.rules_with_protocols()?;
         for step in &change.steps {
             match of_either(step) {
                 Step::WriteFile(target) => {
@@ -125,8 +125,10 @@ impl Host {
                 }
                 Step::AddRoute(route) => entry.touched_routes.push(route.clone()),
                 Step::AddRule(rule) | Step::RemoveRule(rule) => {
-                    let was_there = rules.iter().any(|found| rule.is(found));
-                    entry.touched_rules.push(RuleBefore { rule: rule.clone(), was_there });
+                    let before = rules.iter().find(|(found, _)| rule.is(found));
+                    let (was_there, protocol) =
+                        (before.is_some(), before.and_then(|(_, protocol)| *protocol));
+                    entry.touched_rules.push(RuleBefore { rule: rule.clone(), was_there, protocol });
                 }
                 Step::AddVlan(vlan) => {
                     if self.netlink.knows_vlans(&vlan.to_string()) == Some(false) {
@@ -354,6 +356,10 @@ impl Host {
     /// Makes the network manager agree with what is there now. What others added to the link, and the manager took away
     /// meanwhile, is put back.
     async fn tell_manager(&self, change: &Change, entry: &Entry) -> Result<(), Cause> {
+        if matches!(change.kind, ChangeKind::StepAside(_)) {
+            // Its files have another name; the change that gives it that gives it back, too.
+            return Ok(());
+        }
         let files = entry.paths();
         let told = Told { files: &files, held: entry.held };
         let (Some(target), Some(index)) = (&change.target, change.link) else {
@@ -435,7 +441,7 @@ impl Host {
                 Point::AddRoute
             }
             Step::AddRule(rule) => {
-                self.netlink.add_rule(rule)?;
+                self.netlink.add_rule(rule, None)?;
                 Point::AddRule
             }
             Step::AddAddress(net) => {
@@ -521,6 +527,10 @@ impl Host {
                 self.state.owned.remove(&mac);
             }
         }
+        match change.kind {
+            ChangeKind::StepAside(_) if entry.held => self.state.taken.insert(mac),
+            _ => self.state.taken.remove(&mac),
+        };
         self.state.made.insert(mac, entry.number);
         Ok(self.state.save(&self.root, Some(Point::StateTemporary))?)
     }
@@ -621,7 +631,14 @@ fn differences(observed: &Observed, change: &Change, target: &NicTarget) -> Vec<
     let Some(link) = link.filter(|link| link.mac == Some(change.mac)) else {
         return vec!["the link is gone".to_owned()];
     };
-    drift(observed, link, target, &change.former).iter().map(words).collect()
+    let mut found = drift(observed, link, target, &change.former);
+    if let ChangeKind::StepAside(name) = &change.kind {
+        found.retain(|drift| *drift != Drift::File && *drift != Drift::Name(name.clone()));
+        if link.name != *name {
+            found.push(Drift::Name(link.name.clone()));
+        }
+    }
+    found.iter().map(words).collect()
 }
 
 /// What is left of a NIC that was to be taken away.

@@ -301,6 +301,24 @@ fn a_failure_after_routes_and_rules_leaves_none_of_them() {
 }
 
 #[test]
+fn a_rule_that_is_put_back_is_still_said_to_be_its_setter_s() {
+    World::unwatched(|world| {
+        world.plug(NIC, "ens5");
+        world.converge(&[with(SOURCED)], &[]);
+        let rule = "rule {} from 192.0.2.10 lookup 300 priority 10300";
+        world.ip(&rule.replace("{}", "del"));
+        world.ip(&format!("{} protocol 77", rule.replace("{}", "add")));
+        let told = || world.ip("-details rule show priority 10300");
+        let before = told();
+        assert!(before.contains("proto 77"), "{before}");
+        for point in ["step.remove_rule", "verify.done"] {
+            fails(world, "{}", point);
+            assert_eq!(told(), before, "{point}");
+        }
+    });
+}
+
+#[test]
 fn a_failure_after_the_prefix_route_has_come_or_gone_leaves_it_as_it_was() {
     let (with_it, without_it) = (SOURCED, SOURCED.replacen('{', r#"{"noPrefixRoute": true, "#, 1));
     for (first, then) in [(with_it, without_it.as_str()), (&without_it, with_it)] {

@@ -114,6 +114,31 @@ fn a_file_that_is_edited_opened_to_all_or_removed_is_put_right_when_it_happens()
 }
 
 #[test]
+fn nics_that_were_given_each_other_s_names_get_their_own_again() {
+    let world = World::new();
+    let nics = [nic(0), nic(1), nic(2).addresses(&["10.78.0.5/24", "fd78::5/64"])];
+    let links: Vec<u32> = nics.iter().map(|nic| world.plug(nic)).collect();
+    world.database.publish(&nics, &[]);
+    let guard = world.guard(&nics.each_ref());
+    once(&world, &[], 0);
+    // A ring of three, while nobody looks; then one of two, at once.
+    for (link, name) in [(0, "aside"), (2, "multinic0"), (1, "multinic2"), (0, "multinic1")] {
+        links::rename(&world.node, links[link], name);
+    }
+    let agent = Agent::start_ready(&world, &[SELDOM]);
+    nics.iter().for_each(|nic| world.wait_configured(nic));
+    assert!(agent.logged("interface stepped aside, so that others get their names").is_some());
+    agent.stop();
+    for (link, name) in [(0, "aside"), (1, "multinic0"), (0, "multinic1")] {
+        links::rename(&world.node, links[link], name);
+    }
+    once(&world, &[], 0);
+    assert!(nics.iter().all(|nic| world.is_configured(nic)));
+    world.assert_journal_empty();
+    guard.assert_untouched(&world);
+}
+
+#[test]
 fn an_address_that_somebody_else_added_stays() {
     let world = World::new();
     let nic = nic(0);

@@ -192,3 +192,10 @@ pub fn remove_default(node: &NetNs, gateway: &str) {
     let message = route.protocol(RouteProtocol::Boot).build();
     change(node, async |handle| handle.route().del(message).execute().await);
 }
+
+/// Gives a link another name, for which it goes down.
+pub fn rename(node: &NetNs, link: u32, name: &str) {
+    set_down(node, link);
+    let message = LinkUnspec::new_with_index(link).name(name.to_owned()).build();
+    change(node, async |handle| handle.link().change(message).execute().await);
+}

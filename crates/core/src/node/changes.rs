@@ -77,6 +77,9 @@ pub enum ChangeKind {
     Update(Vec<Drift>),
     /// It is no longer as it was verified.
     Repair(Vec<Drift>),
+    /// It has the name of another NIC, which has its own, by itself or over others. It gets this name until the next plan, and
+    /// is otherwise as it was verified, but for its files.
+    StepAside(String),
     /// It is taken away.
     Release,
 }

@@ -297,9 +297,12 @@ impl Node<'_> {
         let route = routes.filter(|route| route.table == table).find(|route| !own.contains(&route.link))?;
         let links = &self.observed.links;
         let link = links.iter().find(|link| link.index == route.link).map_or("?", |link| link.name.as_str());
+        // One that has the table already was there first, and what it lost is put back.
+        let before = self.owned.get(&target.mac).and_then(|nic| nic.target.options.source_routing);
+        let has = before.is_some_and(|own| own.table == table);
         Some(Finding {
             code: "TableInUse",
-            severity: Severity::Refuse,
+            severity: if has { Severity::Warn } else { Severity::Refuse },
             mac: Some(target.mac),
             what: format!(
                 "routing table {table}, which is to be that of {}, has a route to {} over {link}",
@@ -610,14 +613,15 @@ mod tests {
         assert_eq!(codes(&[target(OURS, 0, "10.20.0.7/24")], &observed, &Survey::default()), []);
     }
 
-    #[test]
-    fn a_table_that_others_use_is_no_interface_s_own() {
-        let sourced = || {
-            let source_routing = Some(SourceRouting { table: 100, metric: 100 });
-            let options = NicOptions { source_routing, ..NicOptions::default() };
-            NicTarget { options, ..target(OURS, 0, "10.20.0.7/24") }
-        };
-        let route = |table, link| Route {
+    /// Ours, with a table of its own.
+    fn sourced() -> NicTarget {
+        let source_routing = Some(SourceRouting { table: 100, metric: 100 });
+        let options = NicOptions { source_routing, ..NicOptions::default() };
+        NicTarget { options, ..target(OURS, 0, "10.20.0.7/24") }
+    }
+
+    fn default_route(table: u32, link: u32) -> Route {
+        Route {
             table,
             link,
             destination: "0.0.0.0/0".parse().unwrap(),
@@ -625,13 +629,32 @@ mod tests {
             metric: 0,
             source: None,
             origin: RouteOrigin::Static,
-        };
+        }
+    }
+
+    #[test]
+    fn a_table_that_others_use_is_no_interface_s_own() {
         for (table, link, expected) in
             [(100, 2, vec![("TableInUse", "refuse")]), (100, 3, vec![]), (101, 2, vec![])]
         {
-            let observed = Observed { other_tables: vec![route(table, link)], ..node() };
+            let observed = Observed { other_tables: vec![default_route(table, link)], ..node() };
             assert_eq!(codes(&[sourced()], &observed, &Survey::default()), expected, "{table} {link}");
         }
+    }
+
+    #[test]
+    fn a_route_of_others_in_a_table_that_a_nic_has_already_is_told_and_stops_no_repair() {
+        let other_tables = vec![default_route(100, 2)];
+        let observed = Observed { other_tables, ..node() };
+        let nic = OwnedNic { target: sourced(), original_name: "eth1".to_owned(), original_mtu: None };
+        let owned = Owned::from([(OURS.parse().unwrap(), nic)]);
+        let told = |target: NicTarget| examine(&[target], &owned, &observed, &Survey::default());
+        assert_eq!(told(sourced())[0].severity, Severity::Warn);
+        let mut another = sourced();
+        another.options.source_routing = Some(SourceRouting { table: 7, metric: 100 });
+        let observed = Observed { other_tables: vec![default_route(7, 2)], ..node() };
+        let told = examine(&[another], &owned, &observed, &Survey::default());
+        assert_eq!(told[0].severity, Severity::Refuse);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! * [`poll`]: when to read the source again.
 
 pub mod absence;
+mod aside;
 mod changes;
 pub mod doctor;
 pub mod observed;

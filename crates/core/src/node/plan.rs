@@ -50,8 +50,12 @@ pub fn plan(
     loop {
         let before = waiting.len();
         waiting.retain(|nic| planner.configure(nic, slots).is_err());
-        if waiting.is_empty() || waiting.len() == before {
+        if waiting.is_empty() {
             break;
+        }
+        if waiting.len() == before {
+            let Some(aside) = planner.break_ring(&waiting, slots) else { break };
+            waiting.retain(|nic| nic.mac != aside);
         }
     }
     for nic in waiting {
@@ -182,7 +186,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A verified name wins; then the desired one; then the one we remember; then the lowest free one.
-    fn choose_name(
+    pub(super) fn choose_name(
         &self,
         nic: &DesiredNic,
         link: &Link,
@@ -218,6 +222,10 @@ impl<'a> Planner<'a> {
             let mac = holder.mac.map_or_else(String::new, |mac| format!(" with MAC {mac}"));
             return Err(RefusalReason::NameConflict { name, holder: format!("{}{mac}", holder.name) });
         }
+        self.file_is_free(name, mac)
+    }
+
+    pub(super) fn file_is_free(&self, name: InterfaceName, mac: MacAddr) -> Result<(), RefusalReason> {
         // The file of a NIC that does not give it up holds its place: it may come back.
         let gives_up = |holder: &MacAddr| {
             self.plan
@@ -256,7 +264,9 @@ impl<'a> Planner<'a> {
         let steps = self.steps(link, &target, &former, &drift);
         if ours {
             let mut obstacles = self.obstacles(mac, link);
-            if !steps.iter().any(Step::is_disruptive) {
+            // What was verified once is put back without that question, and an older program's NIC is taken up.
+            let is_new = owned.is_some_and(|nic| nic.target != target);
+            if !steps.iter().any(|step| step.is_disruptive() || (is_new && step.redirects())) {
                 // Whoever enslaved it may have taken its addresses elsewhere: even adding them would be a dispute.
                 obstacles.retain(|obstacle| *obstacle == Obstacle::Enslaved);
             }
@@ -319,7 +329,13 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn steps(&self, link: &Link, target: &NicTarget, former: &Former, drift: &[Drift]) -> Vec<Step> {
+    pub(super) fn steps(
+        &self,
+        link: &Link,
+        target: &NicTarget,
+        former: &Former,
+        drift: &[Drift],
+    ) -> Vec<Step> {
         let first_time = !self.owned.contains_key(&target.mac);
         let mut steps = Vec::new();
         let renamed = drift.iter().any(|drift| matches!(drift, Drift::Name(_)));

@@ -191,6 +191,15 @@ impl Step {
             | Self::RemoveFile(_) => false,
         }
     }
+
+    /// Whether it may lead what is sent, or let in, another way than before.
+    pub fn redirects(&self) -> bool {
+        match self {
+            Self::Set(..) | Self::RemoveRule(_) | Self::AddRoute(_) | Self::AddRule(_) => true,
+            Self::OnVlan(_, step) => step.redirects(),
+            _ => false,
+        }
+    }
 }
 
 /// One way in which a NIC differs from its target.

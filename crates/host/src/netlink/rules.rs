@@ -23,12 +23,17 @@ impl Netlink {
     /// # Errors
     /// Where the kernel does not tell them.
     pub fn rules(&self) -> Result<Vec<Rule>, NetlinkError> {
+        Ok(self.rules_with_protocols()?.into_iter().map(|(rule, _)| rule).collect())
+    }
+
+    /// The same, each with the number of who says that he set it (`FRA_PROTOCOL`); kernels before 4.17 do not say that.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell them.
+    pub fn rules_with_protocols(&self) -> Result<Vec<(Rule, Option<u8>)>, NetlinkError> {
         let payloads = self.saved_rules()?;
-        Ok(payloads
-            .iter()
-            .filter_map(|payload| RuleMessage::parse(payload).ok())
-            .map(|rule| read(&rule))
-            .collect())
+        let rules = payloads.iter().filter_map(|payload| RuleMessage::parse(payload).ok());
+        Ok(rules.map(|rule| (read(&rule), protocol(&rule))).collect())
     }
 
     /// The rules that neither the kernel made itself nor we, as `ip rule` would show the most of them.
@@ -85,6 +90,13 @@ pub(super) fn read(message: &RuleMessage) -> Rule {
         }
     }
     rule
+}
+
+fn protocol(message: &RuleMessage) -> Option<u8> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RuleAttribute::Protocol(protocol) => Some(u8::from(*protocol)),
+        _ => None,
+    })
 }
 
 /// Whether it has the form of ours, and so is the doing of an agent.

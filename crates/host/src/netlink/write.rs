@@ -225,11 +225,12 @@ impl Netlink {
         unless(sent, &[Errno::EXIST])
     }
 
-    /// Adds a rule; nothing happens if it is there.
-    pub fn add_rule(&self, rule: &RuleTarget) -> Result<(), NetlinkError> {
+    /// Adds a rule; nothing happens if it is there. `protocol`: who is said to have set it; none: `static`, as network managers
+    /// have it.
+    pub fn add_rule(&self, rule: &RuleTarget, protocol: Option<u8>) -> Result<(), NetlinkError> {
         let mut message = rule_message(rule);
-        // As network managers have it.
-        message.attributes.push(RuleAttribute::Protocol(RouteProtocol::Static));
+        let protocol = protocol.map_or(RouteProtocol::Static, RouteProtocol::from);
+        message.attributes.push(RuleAttribute::Protocol(protocol));
         let message = RouteNetlinkMessage::NewRule(message);
         let sent = self.change("add", &words(rule), &message, NLM_F_CREATE | NLM_F_EXCL);
         unless(sent, &[Errno::EXIST])

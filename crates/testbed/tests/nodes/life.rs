@@ -26,6 +26,7 @@ pub fn nics_come_change_drift_and_go(kind: &'static Kind) {
     node.until_configured(&second);
 
     spoil_and_see_it_repaired(&node, &changed);
+    swap_names_and_see_each_get_its_own(&node, [&changed, &second]);
     before.assert_same(&node.foreign());
 
     let mut kept = node.watch();
@@ -91,4 +92,17 @@ fn spoil_and_see_it_repaired(node: &Node, wanted: &Wanted) {
             node.until("the mode of a file", || (mode() != right).then(|| format!("{:?}", mode())));
         }
     }
+}
+
+/// While no agent looks: one that did would take away the name that is on its way.
+fn swap_names_and_see_each_get_its_own(node: &Node, nics: [&Wanted; 2]) {
+    node.stop_agent();
+    let [first, second] = nics.map(|wanted| wanted.name().to_string());
+    for (from, to) in [(first.as_str(), "aside0"), (&second, &first), ("aside0", &second)] {
+        node.guest.run("ip", &["link", "set", from, "down"]).unwrap();
+        node.guest.run("ip", &["link", "set", from, "name", to]).unwrap();
+    }
+    eprintln!("{}: spoilt: names swapped", node.name());
+    node.start_agent();
+    nics.iter().for_each(|wanted| node.until_configured(wanted));
 }
