@@ -26,8 +26,16 @@ struct Document {
 
 #[derive(Deserialize)]
 struct Network {
+    /// Among the NICs there may be a `renderer` for all of them.
     #[serde(default)]
-    ethernets: BTreeMap<String, Ethernet>,
+    ethernets: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Nic(Ethernet),
+    Other(serde::de::IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -46,7 +54,11 @@ struct Match {
 
 fn of_netplan(path: &str, text: &str) -> Vec<Claim> {
     let Ok(Document { network: Some(network) }) = serde_saphyr::from_str(text) else { return Vec::new() };
-    let claims = network.ethernets.into_iter().flat_map(|(id, ethernet)| {
+    let nics = network.ethernets.into_iter().filter_map(|(id, entry)| match entry {
+        Entry::Nic(ethernet) => Some((id, ethernet)),
+        Entry::Other(_) => None,
+    });
+    let claims = nics.flat_map(|(id, ethernet)| {
         let dhcp = ethernet.dhcp4 == Some(true) || ethernet.dhcp6 == Some(true);
         let means = match ethernet.matched {
             None => vec![Means::Names(id)],

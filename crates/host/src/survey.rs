@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use multinic_core::node::NicTarget;
 use multinic_core::node::doctor::{Claim, Kubelet, Missing, NetworkManager, Networkd, Setting, Survey};
 
-use crate::backend::{Backend, ini, places};
+use crate::backend::{Backend, ini, netplan, places};
 use crate::claims;
 use crate::error::HostError;
 use crate::files::{FileCopy, HostRoot};
@@ -18,8 +18,6 @@ use crate::host::Host;
 
 /// Where systemd looks for configuration, the strongest first.
 const SYSTEMD: [&str; 4] = ["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"];
-/// Where netplan does.
-const NETPLAN: [&str; 3] = ["etc/netplan", "run/netplan", "usr/lib/netplan"];
 /// Where NetworkManager does.
 const NETWORK_MANAGER: [&str; 3] = ["etc/NetworkManager", "run/NetworkManager", "usr/lib/NetworkManager"];
 /// Where the kubelet's arguments are kept by kubeadm and by packages.
@@ -163,7 +161,7 @@ fn claims(root: &HostRoot) -> Vec<Claim> {
     const SCRIPTS: [&str; 2] = ["etc/sysconfig/network-scripts", "etc/sysconfig/network"];
     let mut found = Vec::new();
     let mut read = |path: &str, text: &str| found.extend(claims::read(path, text));
-    each_file(root, &NETPLAN, "", Some("yaml"), &mut read);
+    each_file(root, &netplan::DIRECTORIES, "", Some("yaml"), &mut read);
     each_file(root, &SYSTEMD, "network", Some("network"), &mut read);
     each_file(root, &NETWORK_MANAGER, "system-connections", Some("nmconnection"), &mut read);
     each_file(root, &SCRIPTS, "", None, &mut read);
@@ -323,7 +321,7 @@ mod tests {
             ),
             (
                 "etc/netplan/61-id.yaml",
-                "network: {ethernets: {eth0: {dhcp6: true}}}",
+                "network: {ethernets: {renderer: networkd, eth0: {dhcp6: true}}}",
                 Some((names("eth0"), true)),
             ),
             ("etc/netplan/91-multinic1.yaml", "network: {ethernets: {multinic1: {dhcp4: true}}}", None),

@@ -1,8 +1,8 @@
 //! Which backend a node has: by what is there, then by what runs, then by what its distribution usually has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::Backend;
+use super::{Backend, netplan};
 use crate::files::HostRoot;
 
 /// A backend, and how it is known.
@@ -39,6 +39,8 @@ struct Signs {
     distribution: Distribution,
     /// A file of netplan's. Its directory alone is no sign: whoever mounts it into a container makes it.
     netplan: bool,
+    /// The file by which NetworkManager does the work for netplan.
+    over_network_manager: Option<PathBuf>,
     network_manager: bool,
     networkd: bool,
     wicked: bool,
@@ -53,6 +55,9 @@ pub fn detect(root: &HostRoot) -> Detected {
         netplan: root
             .names(Path::new("etc/netplan"))
             .is_ok_and(|names| names.iter().any(|name| name.as_encoded_bytes().ends_with(b".yaml"))),
+        over_network_manager: netplan::renderer(root)
+            .filter(|(name, _)| name == "NetworkManager")
+            .map(|(_, path)| path),
         network_manager: there("run/NetworkManager"),
         // tmpfiles.d makes the directory whether networkd runs or not; the file is its own.
         networkd: there("run/systemd/netif/state"),
@@ -61,10 +66,16 @@ pub fn detect(root: &HostRoot) -> Detected {
 }
 
 fn decide(signs: &Signs) -> Detected {
-    let Signs { distribution, netplan, network_manager, networkd, wicked } = signs;
+    let Signs { distribution, netplan, over_network_manager, network_manager, networkd, wicked } = signs;
     let found =
         |backend, why: &str| Detected { backend, why: why.to_owned(), os_type: distribution.os_type() };
     let id = if distribution.id.is_empty() { "this distribution" } else { &distribution.id };
+    // netplan would make a profile of our file with the next boot only. With one of our own NetworkManager has the NIC as it is
+    // to be at once, and after the boot, too: netplan leaves profiles alone that it did not make.
+    if let Some(path) = over_network_manager {
+        let why = format!("/{} has NetworkManager do the work for netplan", path.display());
+        return found(Backend::NetworkManager, &why);
+    }
     if *netplan {
         return found(Backend::Netplan, "there are files in /etc/netplan");
     }
@@ -149,6 +160,7 @@ mod tests {
         let signs = Signs {
             distribution: Distribution::read(os_release),
             netplan: has("netplan"),
+            over_network_manager: has("renderer").then(|| "etc/netplan/01-all.yaml".into()),
             network_manager: has("NetworkManager"),
             networkd: has("networkd"),
             wicked: has("wicked"),
@@ -170,6 +182,8 @@ mod tests {
         for (os_release, there, expected) in [
             (ubuntu, &["netplan", "networkd"][..], Backend::Netplan),
             (ubuntu, &["netplan", "NetworkManager"], Backend::Netplan),
+            (ubuntu, &["netplan", "renderer", "NetworkManager"], Backend::NetworkManager),
+            (ubuntu, &["netplan", "renderer", "networkd"], Backend::NetworkManager),
             (ubuntu, &[], Backend::Netplan),
             (debian, &["netplan", "networkd"], Backend::Netplan),
             (debian, &["networkd"], Backend::Networkd),
@@ -205,6 +219,11 @@ mod tests {
         assert_eq!(detect(&root).why, "systemd-networkd runs");
         std::fs::write(folder.path().join("etc/netplan/50-cloud-init.yaml"), "").unwrap();
         assert_eq!(detect(&root).why, "there are files in /etc/netplan");
+        std::fs::write(folder.path().join("etc/netplan/01-all.yaml"), "network: {renderer: NetworkManager}")
+            .unwrap();
+        let found = detect(&root);
+        assert_eq!(found.backend, Backend::NetworkManager);
+        assert_eq!(found.why, "/etc/netplan/01-all.yaml has NetworkManager do the work for netplan");
     }
 
     proptest! {

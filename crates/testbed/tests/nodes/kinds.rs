@@ -19,6 +19,10 @@ pub const TRIXIE_NETWORK_MANAGER: Kind =
 /// systemd and NetworkManager of about the age of those of RHEL 8 and 9.
 pub const BOOKWORM_IFCFG: Kind = Kind { release: Release::Bookworm, network: NetworkManagement::Ifcfg };
 
+/// As Ubuntu's desktops have it.
+pub const BOOKWORM_NETPLAN_NETWORK_MANAGER: Kind =
+    Kind { release: Release::Bookworm, network: NetworkManagement::NetplanOverNetworkManager };
+
 /// A file of a node.
 pub struct NodeFile {
     pub path: String,
@@ -40,11 +44,9 @@ impl Kind {
         let place = slot.number().min(9);
         let link = format!("/etc/systemd/network/10-{name}.link");
         match self.network {
-            NetworkManagement::Netplan | NetworkManagement::NetplanOverNetworkManager => {
-                vec![format!("/etc/netplan/9{place}-{name}.yaml")]
-            }
+            NetworkManagement::Netplan => vec![format!("/etc/netplan/9{place}-{name}.yaml")],
             NetworkManagement::Networkd => vec![link, format!("/etc/systemd/network/10-{name}.network")],
-            NetworkManagement::NetworkManager => {
+            NetworkManagement::NetworkManager | NetworkManagement::NetplanOverNetworkManager => {
                 vec![link, format!("/etc/NetworkManager/system-connections/9{place}-{name}.nmconnection")]
             }
             NetworkManagement::Ifcfg => {

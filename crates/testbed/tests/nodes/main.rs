@@ -65,3 +65,11 @@ kinds! {
     bookworm_ifcfg = &crate::kinds::BOOKWORM_IFCFG,
     trixie_network_manager = &crate::kinds::TRIXIE_NETWORK_MANAGER,
 }
+
+// The same as the one before, but for who is asked for which backend it is to be.
+scenes! {
+    bookworm_netplan_network_manager = &crate::kinds::BOOKWORM_NETPLAN_NETWORK_MANAGER;
+    life::nics_come_change_drift_and_go,
+    boots::a_reboot_brings_names_addresses_and_mtu_back,
+    managers::a_nic_with_a_lease_becomes_ours_and_the_nodes_own_never_does,
+}

@@ -3,6 +3,8 @@
 pub mod check;
 mod read;
 mod render;
+mod renderer;
 
 pub use read::read;
 pub use render::render;
+pub use renderer::{DIRECTORIES, renderer};
