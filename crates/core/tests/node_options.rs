@@ -292,3 +292,21 @@ fn what_leads_traffic_another_way_is_not_changed_on_the_way_to_the_source_but_pu
     let plan = node.settle(&[wish(SOURCED)], &[]);
     assert!(matches!(plan.changes[0].kind, ChangeKind::Repair(_)));
 }
+
+#[test]
+fn an_address_that_somebody_set_without_its_route_is_set_anew_on_a_link_that_is_down() {
+    let mut node = configured("{}");
+    let at = node.seen.links.iter().position(|link| link.index == NIC).unwrap();
+    node.seen.links[at].up = false;
+    for held in node.seen.addresses.iter_mut().filter(|held| held.link == NIC) {
+        held.no_prefix_route = true;
+    }
+    node.seen.routes.retain(|route| route.link != NIC);
+    let plan = node.settle(&[wish("{}")], &[]);
+    let steps = &plan.changes[0].steps;
+    assert!(
+        steps.contains(&Step::RemoveAddress(net(IP))) && steps.contains(&Step::AddAddress(net(IP))),
+        "{steps:?}"
+    );
+    assert!(node.seen.addresses.iter().any(|held| held.net == net(IP) && !held.no_prefix_route));
+}

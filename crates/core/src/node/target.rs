@@ -389,7 +389,8 @@ fn rule_drift(observed: &Observed, target: &NicTarget, former: &Former) -> Vec<D
 }
 
 /// NetworkManager sets every address without a route and then makes the route itself, so it is the route that counts; one
-/// that is not there is missing only where nobody but us kept the kernel from making it.
+/// that is not there is missing only where nobody but us kept the kernel from making it. On a link that is down there is none,
+/// and the kernel makes none for such an address when it comes up.
 fn has_wrong_prefix_route(
     observed: &Observed,
     link: &Link,
@@ -397,7 +398,7 @@ fn has_wrong_prefix_route(
     address: &LinkAddress,
 ) -> bool {
     let net = address.net;
-    if !link.up || net.prefix_len() == net.max_prefix_len() {
+    if net.prefix_len() == net.max_prefix_len() {
         return false;
     }
     let is_there = observed

@@ -192,11 +192,14 @@ pub(crate) async fn give_back(
     let mut held = told.held;
     let mut made_anew = false;
     for link in links {
-        let Some(device) = manager.device(&link.name).await? else { continue };
         if std::mem::take(&mut held) {
-            manager.set_managed(&device, true).await?;
+            // It may not have noticed yet that the link has its name again.
+            if let Some(device) = manager.await_device(&link.name).await? {
+                manager.set_managed(&device, true).await?;
+            }
             continue;
         }
+        let Some(device) = manager.device(&link.name).await? else { continue };
         let Standing { state, profile } = manager.standing(&device).await?;
         let Some(profile) = profile.filter(|profile| state == ACTIVATED && is_ours(profile)) else {
             continue;
