@@ -292,10 +292,7 @@ fn a_nic_that_was_plugged_again_under_its_name_ignores_routers_before_it_is_up()
 #[test]
 fn a_wish_for_another_mtu_or_address_is_an_update_without_taking_the_link_down() {
     let mut node = configured();
-    let wish = multinic_core::desired::DesiredNic {
-        mtu: Mtu::new(9000).unwrap(),
-        ..desired(1, Some(0), &["10.0.0.6/24"])
-    };
+    let wish = DesiredNic { mtu: Mtu::new(9000).unwrap(), ..desired(1, Some(0), &["10.0.0.6/24"]) };
     let plan = node.settle(&[wish], &[]);
     assert!(matches!(plan.changes[0].kind, ChangeKind::Update(_)));
     assert!(!plan.changes[0].steps.contains(&Step::SetDown));

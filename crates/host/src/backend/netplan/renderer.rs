@@ -23,11 +23,11 @@ pub fn renderer(root: &HostRoot) -> Option<(String, PathBuf)> {
         }
     }
     let others = by_name.into_values().filter(|path| places::known(path).is_none());
-    let said = others.filter_map(|path| {
+    let mut said = others.filter_map(|path| {
         let copy = root.read(&path).ok()??;
         Some((read(&String::from_utf8_lossy(&copy.bytes))?, path))
     });
-    said.last()
+    said.next_back()
 }
 
 #[derive(Deserialize)]
