@@ -16,7 +16,7 @@
 #   SSH_USER=root  SSH_PORT=22  SSH_KEY_PATH=  SSH_OPTIONS=
 #   SSH_PASSWORD= or SSH_PASSWORD_FILE=     where there is no key. Another user than root needs sudo without a password
 #   IMPORT_COMMAND='ctr --namespace k8s.io images import -'     what takes an image on a node
-#   VALUES=                    a file of values for the chart
+#   VALUES=                    a file of values for the chart. An upgrade keeps what earlier ones set
 #   OPERATOR=false             true: an operator makes the controller and puts back what others change (docs/operator.md)
 #   TIMEOUT=5m                 for the programs to be ready
 set -euo pipefail
@@ -136,7 +136,7 @@ run kubectl apply --server-side --force-conflicts --filename "$CHART/crds"
 run kubectl wait --for=condition=Established --timeout=60s --filename "$CHART/crds"
 
 step 9 "Install or upgrade"
-run helm upgrade "$RELEASE_NAME" "$CHART" --install --namespace "$NAMESPACE" "${VALUE_FILES[@]}" "${SET[@]}" "${HELM_ARGUMENTS[@]}"
+run helm upgrade "$RELEASE_NAME" "$CHART" --install --reset-then-reuse-values --namespace "$NAMESPACE" "${VALUE_FILES[@]}" "${SET[@]}" "${HELM_ARGUMENTS[@]}"
 
 step 9 "Wait until the programs are ready"
 if $DRY_RUN; then

@@ -139,9 +139,13 @@ fn unique_ids() -> Rule {
 }
 
 fn id_of_name() -> Rule {
-    Rule::new("!has(self.id) || !has(self.name) || int(self.name.substring(8)) == self.id")
-        .field_path(".id")
-        .message("must be the N of the name multinicN: correct one of them, or leave id out")
+    // A name of another form has an error of its own.
+    Rule::new(
+        "!has(self.id) || !has(self.name) || !self.name.matches('^multinic[0-9]{1,2}$') \
+         || int(self.name.substring(8)) == self.id",
+    )
+    .field_path(".id")
+    .message("must be the N of the name multinicN: correct one of them, or leave id out")
 }
 
 /// What the node's agent verified.

@@ -58,7 +58,7 @@ use crate::{Condition, OptionsSpec, SecretKeyRef, schema};
 )]
 #[schemars(transform = schema::plain)]
 pub struct OpenstackConfigSpec {
-    /// Subnets by id, in the order of slots. Wins over the two below.
+    /// Subnets by id, in the order of slots. Wins over subnetID and subnetName.
     #[serde(rename = "subnetIDs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::texts(1024, schema::NAME))]
     pub subnet_ids: Option<Vec<String>>,
@@ -70,7 +70,7 @@ pub struct OpenstackConfigSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::text(schema::NAME))]
     pub subnet_name: Option<String>,
-    /// One VM, by UUID or by name.
+    /// One VM, by UUID or by name, beside those of vmNames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::text(schema::NAME))]
     pub vm_name: Option<String>,

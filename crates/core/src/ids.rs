@@ -5,6 +5,7 @@
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -82,9 +83,15 @@ id! {
     ProjectId
 }
 
-/// The name of an `OpenstackConfig`: where it comes from, in logs and in the database.
+/// The name of an `OpenstackConfig`: where it comes from, in logs and in the database. Each of its interfaces names it, so
+/// a copy is one shared pointer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ConfigKey {
+#[serde(transparent)]
+pub struct ConfigKey(Arc<ConfigName>);
+
+/// The two halves of a [`ConfigKey`].
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ConfigName {
     /// The Kubernetes namespace; `default` where a file names none.
     pub namespace: Arc<str>,
     /// The object's name.
@@ -94,7 +101,15 @@ pub struct ConfigKey {
 impl ConfigKey {
     /// Joins the two halves.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self(Arc::new(ConfigName { namespace: namespace.into(), name: name.into() }))
+    }
+}
+
+impl Deref for ConfigKey {
+    type Target = ConfigName;
+
+    fn deref(&self) -> &ConfigName {
+        &self.0
     }
 }
 

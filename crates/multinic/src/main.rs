@@ -7,6 +7,7 @@ mod crds;
 mod demo;
 mod operator;
 mod process;
+mod settings_environment;
 mod settings_file;
 mod viola;
 
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     let arguments: Vec<_> = std::env::args_os().collect();
     let command = settings_file::under(without_empty_variables(Cli::command()), &arguments)?;
+    settings_environment::check_variables(&command, &arguments)?;
     let matches = command.get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {

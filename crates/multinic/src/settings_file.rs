@@ -127,11 +127,14 @@ fn as_text(value: &Value) -> Result<Option<String>, &'static str> {
     }
 }
 
-/// Asks the flag's own parser, so that the error names the file and the key and not a flag that nobody gave.
-fn check(subcommand: &Command, arg: &Arg, text: &str) -> Result<(), String> {
+/// Asks the flag's own parser about a value from elsewhere, so that the error can name where it is from and not a flag that
+/// nobody gave.
+pub fn check(subcommand: &Command, arg: &Arg, text: &str) -> Result<(), String> {
     let Some(flag) = arg.get_long() else { return Ok(()) };
     let arguments = [subcommand.get_name().to_owned(), format!("--{flag}={text}")];
-    match subcommand.clone().try_get_matches_from(arguments) {
+    // What is wrong with another variable is not this one's fault.
+    let alone = subcommand.clone().mut_args(|arg| arg.env(None::<&str>));
+    match alone.try_get_matches_from(arguments) {
         Err(error)
             if matches!(
                 error.kind(),

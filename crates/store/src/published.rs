@@ -32,9 +32,10 @@ pub(crate) async fn read(
     let mut published = Published { revision: revision(session).await?, ..Published::default() };
     let mut names = Interner::default();
     let mut nodes = HashMap::new();
+    let mut keys = Keys::default();
     session
         .each_row("reading multi_interface", INTERFACES, Vec::new(), &mut |row| {
-            published.interfaces.extend(interface(row, known, &mut names, &mut nodes)?);
+            published.interfaces.extend(interface(row, known, &mut names, &mut nodes, &mut keys)?);
             Ok(())
         })
         .await?;
@@ -54,13 +55,27 @@ pub(crate) async fn read(
     session
         .each_row("reading cr_state", HASHES, Vec::new(), &mut |row| {
             let text = |column| row.text(column).map(Option::unwrap_or_default);
-            let key = ConfigKey { namespace: names.get(text(0)?), name: names.get(text(1)?) };
-            published.spec_hashes.insert(key, text(2)?.to_owned());
+            published.spec_hashes.insert(ConfigKey::new(text(0)?, text(1)?), text(2)?.to_owned());
             Ok(())
         })
         .await?;
     published.interfaces.shrink_to_fit();
     Ok(published)
+}
+
+/// Makes equal keys share one allocation, by namespace and name.
+#[derive(Default)]
+struct Keys(HashMap<Box<str>, HashMap<Box<str>, ConfigKey>>);
+
+impl Keys {
+    fn get(&mut self, namespace: &str, name: &str) -> ConfigKey {
+        if let Some(known) = self.0.get(namespace).and_then(|names| names.get(name)) {
+            return known.clone();
+        }
+        let key = ConfigKey::new(namespace, name);
+        self.0.entry(namespace.into()).or_default().insert(name.into(), key.clone());
+        key
+    }
 }
 
 /// As of which publication the rest is.
@@ -87,6 +102,7 @@ fn interface(
     known: &(dyn Fn(&str) -> Option<Arc<Interface>> + Sync),
     names: &mut Interner,
     nodes: &mut HashMap<Box<str>, Option<NodeName>>,
+    keys: &mut Keys,
 ) -> Result<Option<PublishedInterface>, RowError> {
     let cells = Cells { table: "multi_interface", row };
     let node_text = row.text(1)?.unwrap_or_default();
@@ -133,10 +149,7 @@ fn interface(
     let beside = known(port);
     let mut item = PublishedInterface {
         node,
-        owner: ConfigKey {
-            namespace: names.get(row.text(2)?.unwrap_or_default()),
-            name: names.get(row.text(3)?.unwrap_or_default()),
-        },
+        owner: keys.get(row.text(2)?.unwrap_or_default(), row.text(3)?.unwrap_or_default()),
         slot,
         verified,
         port: beside.as_ref().map_or_else(|| port.into(), |beside| beside.port.clone()),

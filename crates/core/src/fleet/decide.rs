@@ -280,7 +280,7 @@ fn desired(
         if let Some(row) = macs.get(&(node, interface.mac)).filter(|row| row.port != *port) {
             let message = format!("port {} has the same MAC there and is not proven gone", row.port);
             problems.push((
-                wish.owners.clone(),
+                Arc::clone(&wish.owners),
                 Reason::MacConflict,
                 format!("port {port} of node {node}"),
                 message,
@@ -289,7 +289,12 @@ fn desired(
         }
         if let Some(device) = devices.get(node).filter(|device| **device != &interface.device) {
             let message = format!("server {device} has NICs under this name that are not proven gone");
-            problems.push((wish.owners.clone(), Reason::NodeNameNotUnique, format!("node {node}"), message));
+            problems.push((
+                Arc::clone(&wish.owners),
+                Reason::NodeNameNotUnique,
+                format!("node {node}"),
+                message,
+            ));
             continue;
         }
         // A server's NICs are not spread over two names.
@@ -298,7 +303,7 @@ fn desired(
                 "the server is called {node} now, but its node works under {old}; a new NIC waits until that is settled"
             );
             let subject = format!("port {port} ({}) of node {node}", interface.mac);
-            problems.push((wish.owners.clone(), Reason::NodeNameChanged, subject, message));
+            problems.push((Arc::clone(&wish.owners), Reason::NodeNameChanged, subject, message));
             continue;
         }
         by_node.entry(node).or_default().push(wish);
@@ -316,7 +321,7 @@ fn desired(
                 let message =
                     format!("the node has {} NICs already, the most that is allowed", limits.interfaces);
                 let subject = format!("port {} ({}) of node {node}", interface.port, interface.mac);
-                problems.push((wish.owners.clone(), Reason::TooManyInterfaces, subject, message));
+                problems.push((Arc::clone(&wish.owners), Reason::TooManyInterfaces, subject, message));
                 continue;
             };
             // It waits for its own read, as what is published of it does.
@@ -339,8 +344,8 @@ fn desired(
         }
     }
     for (owners, reason, subject, message) in problems {
-        for owner in owners {
-            fleet.problem(&owner, reason, subject.clone(), message.clone());
+        for owner in owners.iter() {
+            fleet.problem(owner, reason, subject.clone(), message.clone());
         }
     }
     interfaces.sort_unstable_by(|a, b| (&a.node, a.slot).cmp(&(&b.node, b.slot)));

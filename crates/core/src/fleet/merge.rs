@@ -93,8 +93,8 @@ pub struct Fleet {
 pub struct Wish {
     /// What is wanted, shared with the configuration's own list.
     pub wanted: Arc<Wanted>,
-    /// By whom, in order of name.
-    pub owners: Vec<ConfigKey>,
+    /// By whom, in order of name. Most ports of a configuration have the same, and share it.
+    pub owners: Arc<[ConfigKey]>,
     /// The place among new NICs: the first configuration's place, then the subnet's.
     pub order: (usize, usize),
     /// Whether one of them takes it up although it is not published yet.
@@ -121,18 +121,24 @@ pub fn merge(standings: Vec<Standing>) -> Fleet {
         let subnets = std::mem::take(&mut selected.subnets);
         fleet.problems.insert(key.clone(), problems);
         fleet.subnets.extend(subnets);
+        let alone: Arc<[ConfigKey]> = [key.clone()].into();
+        let mut joined: Option<[Arc<[ConfigKey]>; 2]> = None;
         for wanted in wanted {
             names.entry(wanted.interface.device.clone()).or_default().insert(wanted.node.clone());
             let order = (place, wanted.rank);
             let wish = fleet.wishes.entry(wanted.interface.port.clone()).or_insert_with(|| Wish {
                 wanted: wanted.clone(),
-                owners: Vec::with_capacity(1),
+                owners: Arc::clone(&alone),
                 order,
                 admitted: false,
                 current,
             });
             if wish.owners.last() != Some(&key) {
-                wish.owners.push(key.clone());
+                let [_, owners] =
+                    joined.take_if(|[before, _]| Arc::ptr_eq(before, &wish.owners)).unwrap_or_else(|| {
+                        [Arc::clone(&wish.owners), wish.owners.iter().chain([&key]).cloned().collect()]
+                    });
+                joined = Some([std::mem::replace(&mut wish.owners, Arc::clone(&owners)), owners]);
             }
             wish.order = wish.order.min(order);
             wish.admitted |= wanted.admitted;
@@ -158,7 +164,7 @@ impl Fleet {
         let mut owners = BTreeSet::new();
         for port in ports {
             if let Some(wish) = self.wishes.remove(port) {
-                owners.extend(wish.owners);
+                owners.extend(wish.owners.iter().cloned());
             }
             self.disputed.insert(port.clone());
         }
