@@ -123,7 +123,7 @@ pub async fn prove(
     candidates: &[Candidate],
 ) -> HashMap<PortId, PortProof> {
     let rows: HashMap<&PortId, &PublishedInterface> =
-        published.interfaces.iter().map(|row| (&row.port, row)).collect();
+        published.interfaces.iter().map(|row| (row.port(), row)).collect();
     let cloud = |owner: &ConfigKey| configs.get(owner).map(|access| name(access)).unwrap_or_default();
     let silent: HashMap<String, AtomicBool> =
         candidates.iter().map(|candidate| (cloud(&candidate.owner), AtomicBool::new(false))).collect();
@@ -136,7 +136,7 @@ pub async fn prove(
             let question = async { match (client, row) {
                 (Some(Ok(client)), Some(row)) => match &row.project {
                     Some(project) => {
-                        client.prove_port(port, row.network.as_ref(), row.device.as_ref(), project).await
+                        client.prove_port(port, row.network(), row.device(), project).await
                     }
                     None => PortProof::Unproven(
                         "an older program published it without its project; take it out of the spec to remove it"

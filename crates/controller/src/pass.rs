@@ -12,7 +12,7 @@ use multinic_core::fleet::{
     Decision, FleetLimits, Held, Listing, Problem, Selected, Standing, candidates, decide, merge,
 };
 use multinic_core::published::{Publication, Published};
-use multinic_core::{ConfigKey, PortId};
+use multinic_core::{ConfigKey, Interface, PortId};
 use multinic_openstack::{Broker, Cloud, CloudError, Gate, Reading};
 use multinic_store::{Mark, Store, StoreError};
 
@@ -245,6 +245,18 @@ impl Controller {
     /// The database that is published to.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What the ledger has. Interfaces that are there as a configuration selects them are shared with what is kept of that.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn published(&self) -> Result<Published, StoreError> {
+        let selected = self.states.values().filter_map(|state| state.seen.as_ref());
+        let wanted = selected.flat_map(|(_, selected)| &selected.wanted).map(|wanted| &wanted.interface);
+        let known: HashMap<&str, &Arc<Interface>> =
+            wanted.map(|interface| (interface.port.as_str(), interface)).collect();
+        self.store.published_beside(&|port| known.get(port).copied().cloned()).await
     }
 
     /// Whether the next pass, if it is made at `now`, reads this configuration's cloud although nobody asks for it. A
@@ -615,7 +627,7 @@ fn published_after(before: &Published, publication: &Publication) -> BTreeMap<Co
     let written = publication.interfaces.iter().map(|desired| (&desired.interface.port, &desired.owner));
     let gone = publication.removals.iter().map(|removal| &removal.port);
     let named: HashSet<&PortId> = written.clone().map(|(port, _)| port).chain(gone).collect();
-    let stays = before.interfaces.iter().filter(|row| !named.contains(&row.port)).map(|row| &row.owner);
+    let stays = before.interfaces.iter().filter(|row| !named.contains(row.port())).map(|row| &row.owner);
     let mut counts = BTreeMap::new();
     for owner in written.map(|(_, owner)| owner).chain(stays) {
         match counts.get_mut(owner) {

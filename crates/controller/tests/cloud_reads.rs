@@ -147,7 +147,7 @@ async fn a_detached_port_goes() {
 async fn a_deleted_port_whose_network_cannot_be_read_stays() {
     let (mut bench, ports) = fleet().await;
     bench.cloud.delete_port(&ports[0].port).unwrap();
-    let network = bench.published().await.interfaces[0].network.clone().unwrap();
+    let network = bench.published().await.interfaces[0].network().cloned().unwrap();
     bench.cloud.inject_always(&format!("/v2.0/networks/{network}"), unavailable());
     assert_eq!(bench.pass().await.failing, 1);
     assert_eq!(bench.published().await.interfaces.len(), 6);
@@ -192,7 +192,7 @@ async fn many_removals_at_once_are_held_until_they_are_confirmed() {
 async fn slots_stay_whatever_comes_and_goes() {
     let (mut bench, ports) = fleet().await;
     let before = bench.names().await;
-    let server = bench.published().await.interfaces[0].device.clone().unwrap();
+    let server = bench.published().await.interfaces[0].device().cloned().unwrap();
     bench.cloud.delete_port(&ports[0].port).unwrap();
     bench.pass().await;
     bench.restart(&[]);

@@ -295,7 +295,7 @@ async fn what_was_published_is_remembered_with_its_owner_and_slot() {
     for row in memory.interfaces.iter().filter(|row| row.node.as_str() == "worker-1") {
         let slot = row.slot.unwrap();
         assert_eq!(row.owner, ConfigKey::new("default", "config-a"));
-        assert_eq!(row.interface.as_ref(), one.config.interfaces.get(&slot));
+        assert_eq!(row.interface(), one.config.interfaces.get(&slot));
     }
 }
 

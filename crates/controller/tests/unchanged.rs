@@ -120,17 +120,17 @@ async fn another_mac_of_a_port_is_noticed() {
     calm.bench.cloud.distort(port, "mac_address", Some(json!("fa:16:3e:99:99:99"))).unwrap();
     calm.notices().await;
     let published = calm.bench.published().await.interfaces;
-    assert!(published.iter().any(|row| row.mac.to_string() == "fa:16:3e:99:99:99"));
+    assert!(published.iter().any(|row| row.mac().to_string() == "fa:16:3e:99:99:99"));
 }
 
 #[tokio::test]
 async fn another_mtu_of_a_network_is_noticed() {
     let mut calm = calm().await;
-    let network = calm.bench.published().await.interfaces[0].network.clone().unwrap();
+    let network = calm.bench.published().await.interfaces[0].network().cloned().unwrap();
     calm.bench.cloud.set_mtu(&network, Some(1400)).unwrap();
     calm.notices().await;
     for row in calm.bench.published().await.interfaces {
-        assert_eq!(row.interface.unwrap().mtu.bytes(), 1400);
+        assert_eq!(row.interface().unwrap().mtu.bytes(), 1400);
     }
 }
 
@@ -141,7 +141,7 @@ async fn another_cidr_of_a_subnet_is_noticed() {
     calm.bench.cloud.distort(subnet, "cidr", Some(json!("10.20.0.0/16"))).unwrap();
     calm.notices().await;
     for row in calm.bench.published().await.interfaces {
-        assert_eq!(row.interface.unwrap().cidr.to_string(), "10.20.0.0/16");
+        assert_eq!(row.interface().unwrap().cidr.to_string(), "10.20.0.0/16");
     }
 }
 
@@ -179,7 +179,7 @@ async fn a_ledger_that_somebody_edited_is_noticed_and_mended() {
     let mut calm = calm().await;
     let right = calm.bench.published().await.interfaces;
     let row = right[0].clone();
-    let mut interface = (*row.interface.unwrap()).clone();
+    let mut interface = (**row.interface().unwrap()).clone();
     interface.mtu = multinic_core::Mtu::new(1300).unwrap();
     let edited = DesiredInterface {
         node: row.node,

@@ -34,26 +34,88 @@ pub struct PublishedInterface {
     pub slot: Option<Slot>,
     /// The slot under which the node verified it. A verified name wins over the published one.
     pub verified: Option<Slot>,
-    /// The port.
-    pub port: PortId,
-    /// The MAC address.
-    pub mac: MacAddr,
-    /// The subnet that the row names.
-    pub subnet: SubnetId,
-    /// The server it was attached to.
-    pub device: Option<ServerId>,
     /// The project whose token last saw it; none in rows of older programs.
     pub project: Option<ProjectId>,
-    /// The port's network; none where an older program did not record it.
+    /// What it is.
+    pub nic: PublishedNic,
+}
+
+/// What a row says of its NIC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishedNic {
+    /// Everything. A fleet has 100 000 of these, so it is shared with whoever wishes for the same.
+    Whole(Arc<Interface>),
+    /// The row lacks a part of it, as rows of older programs do.
+    Partial(Box<PartialNic>),
+}
+
+/// What a row of an older program says of its NIC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartialNic {
+    /// The MAC address.
+    pub mac: MacAddr,
+    /// The port.
+    pub port: PortId,
+    /// The port's network, where it was recorded.
     pub network: Option<NetworkId>,
-    /// The whole content, or none where the row lacks a part of it (rows of older programs).
-    pub interface: Option<Arc<Interface>>,
+    /// The subnet that the row names.
+    pub subnet: SubnetId,
+    /// The server it was attached to, where it was recorded.
+    pub device: Option<ServerId>,
 }
 
 impl PublishedInterface {
     /// The slot that this MAC keeps.
     pub fn remembered_slot(&self) -> Option<Slot> {
         self.verified.or(self.slot)
+    }
+
+    /// The MAC address.
+    pub fn mac(&self) -> MacAddr {
+        match &self.nic {
+            PublishedNic::Whole(interface) => interface.mac,
+            PublishedNic::Partial(partial) => partial.mac,
+        }
+    }
+
+    /// The port.
+    pub fn port(&self) -> &PortId {
+        match &self.nic {
+            PublishedNic::Whole(interface) => &interface.port,
+            PublishedNic::Partial(partial) => &partial.port,
+        }
+    }
+
+    /// The port's network, where it was recorded.
+    pub fn network(&self) -> Option<&NetworkId> {
+        match &self.nic {
+            PublishedNic::Whole(interface) => Some(&interface.network),
+            PublishedNic::Partial(partial) => partial.network.as_ref(),
+        }
+    }
+
+    /// The subnet that the row names.
+    pub fn subnet(&self) -> &SubnetId {
+        match &self.nic {
+            PublishedNic::Whole(interface) => &interface.subnet,
+            PublishedNic::Partial(partial) => &partial.subnet,
+        }
+    }
+
+    /// The server it was attached to, where it was recorded.
+    pub fn device(&self) -> Option<&ServerId> {
+        match &self.nic {
+            PublishedNic::Whole(interface) => Some(&interface.device),
+            PublishedNic::Partial(partial) => partial.device.as_ref(),
+        }
+    }
+
+    /// The whole content, or none where the row lacks a part of it.
+    pub fn interface(&self) -> Option<&Arc<Interface>> {
+        match &self.nic {
+            PublishedNic::Whole(interface) => Some(interface),
+            PublishedNic::Partial(_) => None,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use multinic_core::cloud::PortProof::{self, Gone, StillAttached, Unproven};
 use multinic_core::cloud::{Port, Server};
 use multinic_core::config::Selection;
 use multinic_core::fleet::{Decision, Listing, Reason, Standing};
+use multinic_core::published::{PartialNic, PublishedInterface, PublishedNic};
 use support::*;
 
 /// Servers vm-1 … vm-N called w1 … wN.
@@ -73,7 +74,7 @@ fn a_row_that_does_not_know_its_server_is_not_removed_because_the_port_has_one()
     let (spec, servers, ports) = pair();
     for (proof, goes) in [(moved("vm-1"), false), (moved(""), true), (Gone, true)] {
         let mut model = published_pair();
-        model.row(1).device = None;
+        model.row(1).nic = of_an_older_program(model.row(1));
         let decision = model.pass_proving(vec![one(&spec, &servers, &ports[1..])], &[(1, proof.clone())]);
         assert_eq!(!removals(&decision).is_empty(), goes, "{proof:?}");
     }
@@ -422,6 +423,12 @@ fn a_slot_that_the_node_verified_wins_over_the_published_one() {
     assert_eq!(model.shows(), ["w1/multinic0 port-2 one", "w1/multinic1 port-1 one"]);
 }
 
+/// Neither its server nor its network was recorded.
+fn of_an_older_program(row: &PublishedInterface) -> PublishedNic {
+    let (mac, port, subnet) = (row.mac(), row.port().clone(), row.subnet().clone());
+    PublishedNic::Partial(Box::new(PartialNic { mac, port, network: None, subnet, device: None }))
+}
+
 #[test]
 fn rows_of_older_programs_are_taken_over_where_they_are() {
     let spec = selection(&["vm-1"], &["sub-a"]);
@@ -430,7 +437,8 @@ fn rows_of_older_programs_are_taken_over_where_they_are() {
     model.published.spec_hashes.insert(key("one"), "63079d51578fe57f".to_owned());
     for n in [1, 2] {
         let row = model.row(n);
-        (row.slot, row.device, row.project, row.network, row.interface) = (None, None, None, None, None);
+        row.nic = of_an_older_program(row);
+        (row.slot, row.project) = (None, None);
     }
     model.row(2).verified = Some(slot(0));
     // Nothing is removed on the word of a list, and no hash of theirs makes a change of spec.
@@ -443,7 +451,7 @@ fn rows_of_older_programs_are_taken_over_where_they_are() {
         model.shows(),
         ["w1/multinic0 port-2 one", "w1/multinic1 port-1 one", "w1/multinic2 port-3 one"]
     );
-    assert!(model.row(1).device.is_some());
+    assert!(model.row(1).device().is_some());
 }
 
 #[test]

@@ -224,12 +224,12 @@ impl World {
         };
         let proofs: Vec<(u16, PortProof)> = (1..=self.made)
             .map(|n| {
-                let row = self.model.published.interfaces.iter().find(|row| row.mac == mac(n));
-                let before = row.and_then(|row| row.device.clone());
+                let row = self.model.published.interfaces.iter().find(|row| row.mac() == mac(n));
+                let before = row.and_then(|row| row.device());
                 let truth = match self.ports.get(&n) {
                     _ if faults.unproven => PortProof::Unproven("503".to_owned()),
                     None => PortProof::Gone,
-                    Some(port) if Some(&port.device) == before.as_ref() => PortProof::StillAttached,
+                    Some(port) if Some(&port.device) == before => PortProof::StillAttached,
                     Some(port) => PortProof::Moved(port.device.clone()),
                 };
                 (n, truth)
@@ -248,8 +248,8 @@ impl World {
 
     /// Whether an interface that was published may be missing now.
     fn may_go(&self, row: &PublishedInterface) -> bool {
-        let port = self.ports.values().find(|port| port.id == row.port);
-        port.is_none_or(|port| Some(&port.device) != row.device.as_ref() || !self.wanted(port))
+        let port = self.ports.values().find(|port| port.id == *row.port());
+        port.is_none_or(|port| Some(&port.device) != row.device() || !self.wanted(port))
     }
 }
 
@@ -293,7 +293,7 @@ fn faults() -> impl Strategy<Value = Faults> {
 
 fn slots_of(model: &Model) -> BTreeMap<(String, String), u8> {
     let rows = model.published.interfaces.iter();
-    rows.map(|row| ((row.node.to_string(), row.port.to_string()), row.slot.unwrap().number())).collect()
+    rows.map(|row| ((row.node.to_string(), row.port().to_string()), row.slot.unwrap().number())).collect()
 }
 
 proptest! {
@@ -315,21 +315,21 @@ proptest! {
             world.pass(faults);
 
             let after: BTreeSet<_> =
-                world.model.published.interfaces.iter().map(|row| (row.node.clone(), row.port.clone())).collect();
+                world.model.published.interfaces.iter().map(|row| (row.node.clone(), row.port().clone())).collect();
             for row in &before.published.interfaces {
                 prop_assert!(
-                    after.contains(&(row.node.clone(), row.port.clone())) || world.may_go(row),
-                    "{} {} is gone from {}", row.port, row.mac, row.node
+                    after.contains(&(row.node.clone(), row.port().clone())) || world.may_go(row),
+                    "{} {} is gone from {}", row.port(), row.mac(), row.node
                 );
             }
             for row in &world.model.published.interfaces {
-                let port = world.ports.values().find(|port| port.id == row.port);
-                let is_new = !before.published.interfaces.iter().any(|before| before.interface == row.interface);
-                let interface = row.interface.as_ref().unwrap();
+                let port = world.ports.values().find(|port| port.id == *row.port());
+                let is_new = !before.published.interfaces.iter().any(|before| before.interface() == row.interface());
+                let interface = row.interface().unwrap();
                 let is_true = port.is_some_and(|port| {
                     port.device == interface.device && interface.addresses.iter().any(|net| net.addr() == port.fixed_ips[0].ip)
                 });
-                prop_assert!(is_true || !is_new, "{} is published as it was once", row.port);
+                prop_assert!(is_true || !is_new, "{} is published as it was once", row.port());
             }
             let (old, new) = (slots_of(&before), slots_of(&world.model));
             for (nic, slot) in &new {
@@ -363,7 +363,7 @@ proptest! {
                 world.ports.values().filter(|port| world.wanted(port)).map(|port| port.id.to_string()).collect();
             prop_assert_eq!(world.model.ports(), wanted, "{:?}", second.problems);
             for row in &world.model.published.interfaces {
-                prop_assert!(world.specs.contains_key(&*row.owner.name), "{} owns {}", row.owner, row.port);
+                prop_assert!(world.specs.contains_key(&*row.owner.name), "{} owns {}", row.owner, row.port());
             }
         }
     }

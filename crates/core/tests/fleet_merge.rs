@@ -52,7 +52,7 @@ fn a_port_listed_twice_is_one_nic_as_its_later_revision_has_it() {
     for ports in [[old.clone(), new.clone()], [new, old]] {
         let seen = snapshot(&["sub-a"], &[server("vm-1", "w1")], &ports);
         let mut model = Model::of(vec![read("one", &selection(&["vm-1"], &["sub-a"]), &seen)]);
-        let interface = model.row(1).interface.clone().unwrap();
+        let interface = model.row(1).interface().cloned().unwrap();
         assert_eq!(interface.addresses.to_string(), "10.0.9.9/16");
     }
 }
@@ -68,7 +68,7 @@ fn what_was_read_in_an_earlier_pass_is_not_published_over_what_is_newer() {
     new.networks.get_mut("net-a").unwrap().mtu = Some(1400);
     let mut model = Model::of(vec![read("one", &spec, &old), read("two", &spec, &old)]);
     model.pass(vec![read("one", &spec, &new), earlier(read("two", &spec, &old))]);
-    assert_eq!(model.row(1).interface.as_ref().unwrap().addresses.to_string(), "10.0.9.9/16");
+    assert_eq!(model.row(1).interface().unwrap().addresses.to_string(), "10.0.9.9/16");
     // The one that knows better cannot be read now.
     let before = model.clone();
     model.pass(vec![unread("one", &spec), earlier(read("two", &spec, &old))]);
@@ -77,7 +77,7 @@ fn what_was_read_in_an_earlier_pass_is_not_published_over_what_is_newer() {
     let mut same = snapshot(&["sub-a"], &servers, &[port_a(1, "vm-1")]);
     same.networks.get_mut("net-a").unwrap().mtu = Some(1300);
     model.pass(vec![earlier(read("one", &spec, &old)), read("two", &spec, &same)]);
-    assert_eq!(model.row(1).interface.as_ref().unwrap().mtu.bytes(), 1300);
+    assert_eq!(model.row(1).interface().unwrap().mtu.bytes(), 1300);
 }
 
 #[test]

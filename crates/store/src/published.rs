@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use multinic_core::ids::Interner;
-use multinic_core::published::{Published, PublishedInterface, Releasing};
+use multinic_core::published::{PartialNic, Published, PublishedInterface, PublishedNic, Releasing};
 use multinic_core::{Addresses, ConfigKey, Interface, InterfaceName, MacAddr, Mtu, NodeName, Slot};
 
 use crate::error::StoreError;
@@ -147,28 +147,33 @@ fn interface(
     };
     let port = row.text(6)?.unwrap_or_default();
     let beside = known(port);
-    let mut item = PublishedInterface {
+    let partial = PartialNic {
+        mac,
+        port: beside.as_ref().map_or_else(|| port.into(), |beside| beside.port.clone()),
+        network: optional(11)?.map(|text| names.get(text)),
+        subnet: names.get(row.text(8)?.unwrap_or_default()),
+        device: optional(9)?.filter(|text| !is_placeholder(text)).map(|text| names.get(text)),
+    };
+    let nic = match content(&cells, &partial)? {
+        Some(read) => {
+            PublishedNic::Whole(beside.filter(|beside| **beside == read).unwrap_or_else(|| Arc::new(read)))
+        }
+        None => PublishedNic::Partial(Box::new(partial)),
+    };
+    Ok(Some(PublishedInterface {
         node,
         owner: keys.get(row.text(2)?.unwrap_or_default(), row.text(3)?.unwrap_or_default()),
         slot,
         verified,
-        port: beside.as_ref().map_or_else(|| port.into(), |beside| beside.port.clone()),
-        mac,
-        subnet: names.get(row.text(8)?.unwrap_or_default()),
-        device: optional(9)?.filter(|text| !is_placeholder(text)).map(|text| names.get(text)),
         project: optional(10)?.map(|text| names.get(text)),
-        network: optional(11)?.map(|text| names.get(text)),
-        interface: None,
-    };
-    item.interface = content(&cells, &item)?
-        .map(|read| beside.filter(|beside| **beside == read).unwrap_or_else(|| Arc::new(read)));
-    Ok(Some(item))
+        nic,
+    }))
 }
 
 /// The whole content, or none where a row of an older program lacks a part of it.
-fn content(cells: &Cells<'_>, item: &PublishedInterface) -> Result<Option<Interface>, RowError> {
+fn content(cells: &Cells<'_>, nic: &PartialNic) -> Result<Option<Interface>, RowError> {
     let row = cells.row;
-    let (Some(device), Some(network)) = (&item.device, &item.network) else { return Ok(None) };
+    let (Some(device), Some(network)) = (&nic.device, &nic.network) else { return Ok(None) };
     let (list, address, cidr, mtu) = (row.text(12)?, row.text(13)?, row.text(14)?, row.int(15)?);
     let read = || -> Result<(Addresses, IpNet, Mtu), (&'static str, String)> {
         let list = list.map(parse_list).transpose().map_err(|reason| ("addresses", reason))?;
@@ -185,10 +190,10 @@ fn content(cells: &Cells<'_>, item: &PublishedInterface) -> Result<Option<Interf
     };
     match read() {
         Ok((addresses, cidr, mtu)) => Ok(Some(Interface {
-            mac: item.mac,
-            port: item.port.clone(),
+            mac: nic.mac,
+            port: nic.port.clone(),
             network: network.clone(),
-            subnet: item.subnet.clone(),
+            subnet: nic.subnet.clone(),
             device: device.clone(),
             addresses,
             cidr,

@@ -101,6 +101,8 @@ impl Connector {
                     .create_if_missing(creating)
                     .foreign_keys(true)
                     .busy_timeout(settings.statement_timeout)
+                    // Of each connection, in KiB: the operating system keeps the file's pages too.
+                    .pragma("cache_size", "-256")
                     .disable_statement_logging();
                 Self::Sqlite(Box::new(options))
             }

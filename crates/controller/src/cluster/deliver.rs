@@ -26,6 +26,7 @@ use super::removals::Removals;
 use super::rounds::{LEAST_RETRY, Place, Progress, Rounds, Sent};
 use crate::inventory::Inventory;
 use crate::inventory::reports::Reports;
+use crate::pass::Controller;
 use crate::sinks::{Delivery, NodeWish, SinkError, ViolaSink};
 
 /// How long a NIC that came back from a lost ledger must not be named by any configuration before its node is delivered
@@ -121,11 +122,16 @@ pub(super) struct Delivered {
 
 impl Deliverer {
     /// Delivers everything that is published and not there yet. An error is the ledger's or the inventory's.
-    pub async fn deliver(&mut self, store: &Store, standing: &Standing) -> Result<Delivered, StoreError> {
+    pub async fn deliver(
+        &mut self,
+        controller: &Controller,
+        standing: &Standing,
+    ) -> Result<Delivered, StoreError> {
+        let store = controller.store();
         // Before what is delivered: an object never names more than it has.
         let position = store.position().await?;
         self.memory.trust.stands(&position);
-        let published = store.published().await?;
+        let published = controller.published().await?;
         let removed = store.removed().await?;
         let mut done = Delivered::default();
         self.memory.rounds.anew();

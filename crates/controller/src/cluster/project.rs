@@ -94,7 +94,7 @@ pub fn project<'a>(
             .iter()
             .map(|row| match place(&row.owner) {
                 // A row of an older program that lacks a part: without it the node would seem to have lost a NIC.
-                Whereabouts::Known(placement) if row.interface.is_some() && row.slot.is_some() => {
+                Whereabouts::Known(placement) if row.interface().is_some() && row.slot.is_some() => {
                     Some((*row, placement))
                 }
                 Whereabouts::Known(_) | Whereabouts::Unknown => None,
@@ -189,13 +189,13 @@ fn wish(node: &NodeName, rows: &[Row<'_>], provider: Option<&str>) -> NodeWish {
     let mut interfaces = BTreeMap::new();
     let mut owners = BTreeMap::new();
     for (row, placement) in rows {
-        if let (Some(slot), Some(interface)) = (row.slot, &row.interface) {
+        if let (Some(slot), Some(interface)) = (row.slot, row.interface()) {
             let said = placement.options.of(interface);
             if !said.is_empty() {
-                options.insert(row.port.clone(), said.clone());
+                options.insert(row.port().clone(), said.clone());
             }
             interfaces.insert(slot, Arc::clone(interface));
-            owners.insert(row.port.clone(), row.owner.clone());
+            owners.insert(row.port().clone(), row.owner.clone());
         }
     }
     let instance = interfaces.values().next().map(|interface| interface.device.clone());
@@ -213,6 +213,7 @@ fn wish(node: &NodeName, rows: &[Row<'_>], provider: Option<&str>) -> NodeWish {
 
 #[cfg(test)]
 mod tests {
+    use multinic_core::published::{PartialNic, PublishedNic};
     use multinic_core::{Addresses, Interface, MacAddr, Mtu, Slot};
     use multinic_store::{Reached, RemovalId};
 
@@ -230,18 +231,25 @@ mod tests {
             cidr: "10.0.0.0/24".parse().unwrap(),
             mtu: Mtu::new(1450).unwrap(),
         };
+        let nic = if whole {
+            PublishedNic::Whole(Arc::new(interface))
+        } else {
+            let Interface { port, subnet, device, .. } = interface;
+            PublishedNic::Partial(Box::new(PartialNic {
+                mac,
+                port,
+                network: None,
+                subnet,
+                device: Some(device),
+            }))
+        };
         PublishedInterface {
             node: node.parse().unwrap(),
             owner: ConfigKey::new("default", owner),
             slot: Slot::new(n.into()).ok(),
             verified: None,
-            port: interface.port.clone(),
-            mac,
-            subnet: interface.subnet.clone(),
-            device: Some(interface.device.clone()),
             project: None,
-            network: None,
-            interface: whole.then(|| Arc::new(interface)),
+            nic,
         }
     }
 

@@ -39,7 +39,7 @@ impl Reconciler {
         let standing = self.standing(configs);
         let news = self.undelivered.as_ref().is_none_or(|pending| pending.standing != standing);
         if hurry || news || again.is_some_and(|again| again <= now) || report.written.anything() {
-            match self.deliverer.deliver(&self.store, &standing).await {
+            match self.deliverer.deliver(&self.controller, &standing).await {
                 Ok(done) => {
                     for (key, entry) in &mut self.entries {
                         entry.undelivered = done.undelivered.get(key).cloned().unwrap_or_default();

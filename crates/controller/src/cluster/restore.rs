@@ -198,13 +198,12 @@ fn publication(rows: Vec<PublishedInterface>, based_on: Option<u64>) -> (Publica
     let mut interfaces: BTreeMap<PortId, DesiredInterface> = BTreeMap::new();
     let mut subnets = BTreeMap::new();
     for row in rows {
-        let PublishedInterface { node, owner, slot, interface, port, project, mac, .. } = row;
-        let (Some(slot), Some(interface)) = (slot, interface) else {
+        let (Some(slot), Some(interface)) = (row.slot, row.interface()) else {
             tracing::warn!(
-                node_name = %node, port_id = %port,
+                node_name = %row.node, port_id = %row.port(),
                 "an object lacks a part of a NIC, which is left as it is until its cloud shows it"
             );
-            halves.push(Releasing { node, mac, slot });
+            halves.push(Releasing { mac: row.mac(), slot: row.slot, node: row.node });
             continue;
         };
         let record = SubnetRecord {
@@ -214,14 +213,14 @@ fn publication(rows: Vec<PublishedInterface>, based_on: Option<u64>) -> (Publica
         };
         subnets.insert(interface.subnet.clone(), record);
         let desired = DesiredInterface {
-            node,
-            owner,
             slot,
+            interface: Arc::clone(interface),
             // Not recorded in objects; the next read of the cloud tells.
-            project: project.unwrap_or_else(|| ProjectId::from("")),
-            interface: Arc::clone(&interface),
+            project: row.project.unwrap_or_else(|| ProjectId::from("")),
+            node: row.node,
+            owner: row.owner,
         };
-        if let Some(other) = interfaces.insert(port, desired) {
+        if let Some(other) = interfaces.insert(desired.interface.port.clone(), desired) {
             tracing::warn!(
                 port_id = %other.interface.port, node_name = %other.node,
                 "a port is in the objects of two nodes; its cloud tells which is right"
@@ -338,8 +337,8 @@ impl Reconciler {
         let nodes = rows.iter().map(|row| &row.node);
         let nodes = nodes.chain(releasing.iter().chain(&unowned).map(|place| &place.node)).cloned().collect();
         let published = self.store.published().await?;
-        let known: HashSet<&PortId> = published.interfaces.iter().map(|row| &row.port).collect();
-        rows.retain(|row| !known.contains(&row.port));
+        let known: HashSet<&PortId> = published.interfaces.iter().map(|row| row.port()).collect();
+        rows.retain(|row| !known.contains(row.port()));
         let (publication, halves) = publication(rows, published.revision);
         let count = publication.interfaces.len();
         if count > 0 {

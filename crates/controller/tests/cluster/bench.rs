@@ -293,7 +293,7 @@ impl Bench {
 
     pub async fn slots(&self) -> BTreeMap<String, String> {
         let rows = self.published().await.interfaces;
-        rows.iter().map(|row| (row.mac.to_string(), row.slot.unwrap().interface().to_string())).collect()
+        rows.iter().map(|row| (row.mac().to_string(), row.slot.unwrap().interface().to_string())).collect()
     }
 
     pub async fn agent_reads(&self, node: &str) -> DesiredState {

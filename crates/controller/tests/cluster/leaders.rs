@@ -116,7 +116,7 @@ async fn whoever_has_a_file_that_was_left_behind_does_not_lead_unless_that_is_se
 
 async fn slots(store: &Store) -> std::collections::BTreeMap<String, String> {
     let rows = store.published().await.unwrap().interfaces;
-    rows.iter().map(|row| (row.mac.to_string(), row.slot.unwrap().interface().to_string())).collect()
+    rows.iter().map(|row| (row.mac().to_string(), row.slot.unwrap().interface().to_string())).collect()
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ impl Bench {
         let mut nodes: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for row in self.published().await.interfaces {
             let name = row.slot.unwrap().interface().to_string();
-            nodes.entry(row.node.to_string()).or_default().insert(row.mac.to_string(), name);
+            nodes.entry(row.node.to_string()).or_default().insert(row.mac().to_string(), name);
         }
         nodes
     }

@@ -77,7 +77,7 @@ pub struct Held {
 /// The published interfaces about which the cloud must be asked before [`decide`].
 pub fn candidates(fleet: &Fleet, published: &Published, listing: Listing) -> Vec<Candidate> {
     let asked = published.interfaces.iter().filter_map(|row| match fate(fleet, published, listing, row) {
-        Fate::AskCloud(owner) => Some(Candidate { port: row.port.clone(), owner }),
+        Fate::AskCloud(owner) => Some(Candidate { port: row.port().clone(), owner }),
         Fate::Wished | Fate::Stays | Fate::Reported(..) | Fate::Goes(_) => None,
     });
     asked.collect()
@@ -106,7 +106,7 @@ pub fn decide(
             }
             Fate::Stays => {
                 staying.push(row);
-                blocked.insert(row.port.clone());
+                blocked.insert(row.port().clone());
                 continue;
             }
             Fate::Reported(reason, message) => Some((reason, message)),
@@ -119,10 +119,10 @@ pub fn decide(
             },
         };
         if let Some((reason, message)) = reported {
-            let subject = format!("port {} ({}) of node {}", row.port, row.mac, row.node);
+            let subject = format!("port {} ({}) of node {}", row.port(), row.mac(), row.node);
             notes.push((row.owner.clone(), reason, subject, message));
             staying.push(row);
-            blocked.insert(row.port.clone());
+            blocked.insert(row.port().clone());
         }
     }
     for (owner, reason, subject, message) in notes {
@@ -130,13 +130,13 @@ pub fn decide(
     }
     let held = brake(&mut fleet, published, &mut going, &mut staying, &mut blocked, confirmed);
     let rows: HashMap<&PortId, &PublishedInterface> =
-        published.interfaces.iter().map(|row| (&row.port, row)).collect();
+        published.interfaces.iter().map(|row| (row.port(), row)).collect();
     let interfaces = desired(&mut fleet, published, &rows, &staying, &going, &blocked, limits);
     let changed = changed(&rows, &interfaces, &going);
     let removals = going.into_iter().map(|(row, evidence)| Removal {
         node: row.node.clone(),
-        port: row.port.clone(),
-        mac: row.mac,
+        port: row.port().clone(),
+        mac: row.mac(),
         slot: row.remembered_slot(),
         evidence,
     });
@@ -165,11 +165,11 @@ pub fn decide(
 }
 
 fn prove(proofs: &HashMap<PortId, PortProof>, row: &PublishedInterface) -> Result<Evidence, String> {
-    match proofs.get(&row.port) {
+    match proofs.get(row.port()) {
         Some(PortProof::Gone) => Ok(Evidence::PortGone),
         Some(PortProof::Moved(device)) if device.as_str().is_empty() => Ok(Evidence::PortMoved),
         // Where the server of before is not known, no server is known to be another one.
-        Some(PortProof::Moved(device)) if row.device.as_ref().is_some_and(|before| before != device) => {
+        Some(PortProof::Moved(device)) if row.device().is_some_and(|before| before != device) => {
             Ok(Evidence::PortMoved)
         }
         Some(PortProof::Moved(_) | PortProof::StillAttached) => {
@@ -215,7 +215,7 @@ fn brake<'a>(
     let mut owners: BTreeMap<&ConfigKey, usize> = BTreeMap::new();
     for row in &rows {
         *owners.entry(&row.owner).or_default() += 1;
-        blocked.insert(row.port.clone());
+        blocked.insert(row.port().clone());
     }
     for (owner, count) in owners {
         let message = format!(
@@ -235,7 +235,7 @@ fn brake<'a>(
 /// Names a set of removals: the same set has the same digest whatever its order.
 fn digest(rows: &[&PublishedInterface]) -> String {
     let names: BTreeSet<String> =
-        rows.iter().map(|row| format!("{} {} {}\n", row.node, row.mac, row.port)).collect();
+        rows.iter().map(|row| format!("{} {} {}\n", row.node, row.mac(), row.port())).collect();
     let mut sha = Sha256::new();
     for name in names {
         sha.update(name);
@@ -259,14 +259,14 @@ fn desired(
     let mut devices: HashMap<&NodeName, &ServerId> = HashMap::new();
     let mut nodes: HashMap<&ServerId, &NodeName> = HashMap::new();
     for row in staying {
-        macs.insert((&row.node, row.mac), row);
-        if let Some(device) = &row.device {
+        macs.insert((&row.node, row.mac()), row);
+        if let Some(device) = row.device() {
             devices.insert(&row.node, device);
             nodes.insert(device, &row.node);
         }
     }
     // A port that leaves a node keeps its slot there until the node has let it go.
-    let leaving: HashSet<&PortId> = going.iter().map(|(row, _)| &row.port).collect();
+    let leaving: HashSet<&PortId> = going.iter().map(|(row, _)| row.port()).collect();
     let wishes = std::mem::take(&mut fleet.wishes);
     let mut by_node: BTreeMap<&NodeName, Vec<&Wish>> = BTreeMap::new();
     let mut problems = Vec::new();
@@ -277,8 +277,8 @@ fn desired(
             continue;
         }
         let node = &wish.wanted.node;
-        if let Some(row) = macs.get(&(node, interface.mac)).filter(|row| row.port != *port) {
-            let message = format!("port {} has the same MAC there and is not proven gone", row.port);
+        if let Some(row) = macs.get(&(node, interface.mac)).filter(|row| row.port() != port) {
+            let message = format!("port {} has the same MAC there and is not proven gone", row.port());
             problems.push((
                 Arc::clone(&wish.owners),
                 Reason::MacConflict,
@@ -363,7 +363,7 @@ fn changed(
             row.node == desired.node
                 && row.owner == desired.owner
                 && row.slot == Some(desired.slot)
-                && row.interface.as_ref() == Some(&desired.interface)
+                && row.interface() == Some(&desired.interface)
         })
     };
     let written = interfaces.iter().filter(|desired| !same(desired)).map(|desired| &desired.owner);
@@ -376,10 +376,10 @@ fn remembered(published: &Published) -> BTreeMap<NodeName, NodeSlots> {
     for row in &published.interfaces {
         let slots = nodes.entry(row.node.clone()).or_default();
         if let Some(slot) = row.slot {
-            slots.published(row.mac, slot);
+            slots.published(row.mac(), slot);
         }
         if let Some(slot) = row.verified {
-            slots.verified(row.mac, slot);
+            slots.verified(row.mac(), slot);
         }
     }
     for releasing in &published.releasing {

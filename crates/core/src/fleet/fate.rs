@@ -22,17 +22,17 @@ pub(super) enum Fate {
 
 /// What becomes of a published interface, as far as the specs and the lists tell.
 pub(super) fn fate(fleet: &Fleet, published: &Published, listing: Listing, row: &PublishedInterface) -> Fate {
-    if fleet.disputed.contains(&row.port) {
+    if fleet.disputed.contains(row.port()) {
         return Fate::Stays;
     }
-    if let Some(wish) = fleet.wishes.get(&row.port) {
+    if let Some(wish) = fleet.wishes.get(row.port()) {
         if !wish.current {
             return Fate::Stays;
         }
         return fate_of_wished(fleet, published, listing, row, wish);
     }
     let stuck = |standing: &Standing| {
-        standing.selected.as_ref().is_some_and(|selected| selected.stuck.contains(&row.port))
+        standing.selected.as_ref().is_some_and(|selected| selected.stuck.contains(row.port()))
     };
     if fleet.configs.values().any(stuck) {
         return Fate::Stays;
@@ -53,7 +53,7 @@ pub(super) fn fate(fleet: &Fleet, published: &Published, listing: Listing, row: 
     }
     match &owner.selected {
         None => Fate::Stays,
-        Some(selected) if selected.excluded.contains(&row.port) => Fate::Reported(
+        Some(selected) if selected.excluded.contains(row.port()) => Fate::Reported(
             Reason::RemovalUnproven,
             "the port is still attached but no longer has an address in a selected subnet; change the spec or detach it"
                 .to_owned(),
@@ -91,7 +91,7 @@ fn excluded_by_spec(fleet: &Fleet, listing: Listing, row: &PublishedInterface) -
 /// Whether the owner's spec positively excludes an interface that it selected before.
 fn spec_excludes(published: &Published, owner: &Standing, row: &PublishedInterface) -> bool {
     let Some(selection) = &owner.selection else { return false };
-    if row.device.as_ref().is_some_and(|device| excludes_vm(selection, device)) {
+    if row.device().is_some_and(|device| excludes_vm(selection, device)) {
         return true;
     }
     let changed = spec_changed(published, owner);
@@ -101,13 +101,11 @@ fn spec_excludes(published: &Published, owner: &Standing, row: &PublishedInterfa
     let Some(selected) = &owner.selected else { return false };
     // The port is there and attached, in none of the selected subnets: the spec excludes it if it is the spec that
     // changed, and not the port.
-    if selected.excluded.contains(&row.port) {
+    if selected.excluded.contains(row.port()) {
         return changed || excludes_subnet(selection, row);
     }
     // A VM that was named by its name and is no longer: every name has its server, and it is none of them.
-    changed
-        && selected.all_resolved
-        && row.device.as_ref().is_some_and(|device| !selected.servers.contains(device))
+    changed && selected.all_resolved && row.device().is_some_and(|device| !selected.servers.contains(device))
 }
 
 fn fate_of_wished(
@@ -121,7 +119,7 @@ fn fate_of_wished(
         return Fate::Wished;
     }
     let device = &wish.wanted.interface.device;
-    match &row.device {
+    match row.device() {
         // The list itself shows the port attached to another server.
         Some(before) if before != device => Fate::Goes(Evidence::PortMoved),
         _ if renamed_by_spec(fleet, published, row, wish) => match listing {

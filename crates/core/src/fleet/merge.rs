@@ -29,7 +29,7 @@ impl Standing {
     /// Whether this configuration, whose cloud could not be read, might want the interface. Errs towards yes.
     pub(super) fn might_want(&self, row: &PublishedInterface) -> bool {
         let Some(selection) = &self.selection else { return true };
-        let excludes_vm = row.device.as_ref().is_some_and(|device| excludes_vm(selection, device));
+        let excludes_vm = row.device().is_some_and(|device| excludes_vm(selection, device));
         !excludes_vm
     }
 
@@ -37,14 +37,14 @@ impl Standing {
     /// its list of ports lacks it.
     pub(super) fn should_list(&self, row: &PublishedInterface) -> bool {
         let (Some(selection), Some(selected)) = (&self.selection, &self.selected) else { return false };
-        let has_server = row.device.as_ref().is_none_or(|device| selected.servers.contains(device));
+        let has_server = row.device().is_none_or(|device| selected.servers.contains(device));
         let other_project = match (&selected.project, &row.project) {
             (Some(ours), Some(theirs)) => ours != theirs,
             _ => false,
         };
         has_server
             && !other_project
-            && !selected.excluded.contains(&row.port)
+            && !selected.excluded.contains(row.port())
             && !excludes_subnet(selection, row)
     }
 }
@@ -59,10 +59,9 @@ pub(super) fn excludes_vm(selection: &Selection, device: &ServerId) -> bool {
 pub(super) fn excludes_subnet(selection: &Selection, row: &PublishedInterface) -> bool {
     let SubnetSelector::Ids(ids) = &selection.subnets else { return false };
     let is_whole = row
-        .interface
-        .as_ref()
+        .interface()
         .is_none_or(|interface| interface.addresses.iter().all(|net| interface.cidr.contains(&net.addr())));
-    is_whole && !ids.contains(&row.subnet)
+    is_whole && !ids.contains(row.subnet())
 }
 
 /// Whether a recorded hash is one of ours: the older programs hashed other things, so theirs say nothing about ours.
@@ -122,7 +121,7 @@ pub fn merge(standings: Vec<Standing>) -> Fleet {
         fleet.problems.insert(key.clone(), problems);
         fleet.subnets.extend(subnets);
         let alone: Arc<[ConfigKey]> = [key.clone()].into();
-        let mut joined: Option<[Arc<[ConfigKey]>; 2]> = None;
+        let mut joined = None;
         for wanted in wanted {
             names.entry(wanted.interface.device.clone()).or_default().insert(wanted.node.clone());
             let order = (place, wanted.rank);
@@ -134,11 +133,7 @@ pub fn merge(standings: Vec<Standing>) -> Fleet {
                 current,
             });
             if wish.owners.last() != Some(&key) {
-                let [_, owners] =
-                    joined.take_if(|[before, _]| Arc::ptr_eq(before, &wish.owners)).unwrap_or_else(|| {
-                        [Arc::clone(&wish.owners), wish.owners.iter().chain([&key]).cloned().collect()]
-                    });
-                joined = Some([std::mem::replace(&mut wish.owners, Arc::clone(&owners)), owners]);
+                wish.owners = join(&wish.owners, &key, &mut joined);
             }
             wish.order = wish.order.min(order);
             wish.admitted |= wanted.admitted;
@@ -153,6 +148,21 @@ pub fn merge(standings: Vec<Standing>) -> Fleet {
     fleet.dispute_nodes();
     fleet.dispute_macs();
     fleet
+}
+
+/// The owners and one more. Ports that follow one another mostly have the same: `last` is what was joined last, before and
+/// after.
+fn join(
+    owners: &Arc<[ConfigKey]>,
+    key: &ConfigKey,
+    last: &mut Option<(Arc<[ConfigKey]>, Arc<[ConfigKey]>)>,
+) -> Arc<[ConfigKey]> {
+    if let Some((_, after)) = last.as_ref().filter(|(before, _)| Arc::ptr_eq(before, owners)) {
+        return Arc::clone(after);
+    }
+    let after: Arc<[ConfigKey]> = owners.iter().chain([key]).cloned().collect();
+    *last = Some((Arc::clone(owners), Arc::clone(&after)));
+    after
 }
 
 impl Fleet {

@@ -14,7 +14,7 @@ use multinic_core::config::{Selection, StatusFilter, SubnetSelector, VmRef};
 use multinic_core::fleet::{
     Candidate, Decision, FleetLimits, Listing, Problem, Reason, Standing, candidates, decide, merge, select,
 };
-use multinic_core::published::{Publication, Published, PublishedInterface, Releasing};
+use multinic_core::published::{Publication, Published, PublishedInterface, PublishedNic, Releasing};
 use multinic_core::{ConfigKey, MacAddr, NodeName, PortId, ServerId, Slot};
 
 pub fn mac(n: u16) -> MacAddr {
@@ -213,41 +213,36 @@ impl Model {
     /// What the store does with a publication.
     pub fn publish(&mut self, publication: &Publication) {
         let mut rows: BTreeMap<PortId, PublishedInterface> =
-            self.published.interfaces.drain(..).map(|row| (row.port.clone(), row)).collect();
+            self.published.interfaces.drain(..).map(|row| (row.port().clone(), row)).collect();
         let mut leaving: Vec<PublishedInterface> = Vec::new();
         for removal in &publication.removals {
             let row = rows.remove(&removal.port).expect("a removal of something that is not published");
-            assert_eq!((&row.node, row.mac), (&removal.node, removal.mac));
+            assert_eq!((&row.node, row.mac()), (&removal.node, removal.mac));
             leaving.push(row);
         }
         for desired in &publication.interfaces {
             let interface = &desired.interface;
             let before = rows.remove(&interface.port);
-            let same = before.as_ref().filter(|row| row.node == desired.node && row.mac == interface.mac);
+            let same = before.as_ref().filter(|row| row.node == desired.node && row.mac() == interface.mac);
             let row = PublishedInterface {
                 node: desired.node.clone(),
                 owner: desired.owner.clone(),
                 slot: Some(desired.slot),
                 verified: same.and_then(|row| row.verified),
-                port: interface.port.clone(),
-                mac: interface.mac,
-                subnet: interface.subnet.clone(),
-                device: Some(interface.device.clone()),
                 project: Some(desired.project.clone()),
-                network: Some(interface.network.clone()),
-                interface: Some(interface.clone()),
+                nic: PublishedNic::Whole(interface.clone()),
             };
-            leaving.extend(before.filter(|before| before.node != row.node || before.mac != row.mac));
+            leaving.extend(before.filter(|before| before.node != row.node || before.mac() != row.mac()));
             let twice = rows.insert(interface.port.clone(), row);
             assert_eq!(twice, None, "a port is published twice");
         }
         for row in leaving {
-            self.published.releasing.retain(|old| (&old.node, old.mac) != (&row.node, row.mac));
+            self.published.releasing.retain(|old| (&old.node, old.mac) != (&row.node, row.mac()));
             let slot = row.remembered_slot();
-            self.published.releasing.push(Releasing { node: row.node, mac: row.mac, slot });
+            self.published.releasing.push(Releasing { mac: row.mac(), node: row.node, slot });
         }
         let live: BTreeSet<(NodeName, MacAddr)> =
-            rows.values().map(|row| (row.node.clone(), row.mac)).collect();
+            rows.values().map(|row| (row.node.clone(), row.mac())).collect();
         self.published.releasing.retain(|old| !live.contains(&(old.node.clone(), old.mac)));
         self.published.interfaces = rows.into_values().collect();
         self.published.spec_hashes.extend(publication.settled.clone());
@@ -263,14 +258,14 @@ impl Model {
 
     pub fn row(&mut self, n: u16) -> &mut PublishedInterface {
         let id = PortId::from(format!("port-{n}"));
-        self.published.interfaces.iter_mut().find(|row| row.port == id).unwrap()
+        self.published.interfaces.iter_mut().find(|row| *row.port() == id).unwrap()
     }
 
     /// `node/multinicN port-N owner`, sorted.
     pub fn shows(&self) -> Vec<String> {
         let line = |row: &PublishedInterface| {
             let slot = row.slot.map_or("-".to_owned(), |slot| slot.interface().to_string());
-            format!("{}/{slot} {} {}", row.node, row.port, row.owner.name)
+            format!("{}/{slot} {} {}", row.node, row.port(), row.owner.name)
         };
         let mut lines: Vec<String> = self.published.interfaces.iter().map(line).collect();
         lines.sort();
@@ -278,7 +273,7 @@ impl Model {
     }
 
     pub fn ports(&self) -> BTreeSet<String> {
-        self.published.interfaces.iter().map(|row| row.port.to_string()).collect()
+        self.published.interfaces.iter().map(|row| row.port().to_string()).collect()
     }
 }
 

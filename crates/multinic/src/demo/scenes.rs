@@ -229,7 +229,7 @@ async fn detach(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
     })?;
     let node = stage.node(place)?.name.clone();
     let mut slots = stage.store.published().await?;
-    slots.interfaces.retain(|row| row.mac == port.mac);
+    slots.interfaces.retain(|row| row.mac() == port.mac);
     ensure!(slots.interfaces.is_empty(), "the port is still published");
     let seen = vec![format!("{node}: {name} again, down, without our addresses and file")];
     report.verified("detach a port in the cloud", seen, took);

@@ -41,10 +41,10 @@ on_both! {
         let published = store.published().await.unwrap();
         assert!(published.releasing.is_empty());
         for (read, nic) in published.interfaces.iter().zip(&nics) {
-            assert_eq!(read.interface.as_ref(), Some(&nic.interface));
+            assert_eq!(read.interface(), Some(&nic.interface));
             assert_eq!(read.slot, Some(nic.slot));
-            assert_eq!((&read.node, &read.owner, &read.mac), (&nic.node, &nic.owner, &nic.interface.mac));
-            assert_eq!((&read.device, &read.project), (&Some(nic.interface.device.clone()), &Some(nic.project.clone())));
+            assert_eq!((&read.node, &read.owner, &read.mac()), (&nic.node, &nic.owner, &nic.interface.mac));
+            assert_eq!((read.device(), &read.project), (Some(&nic.interface.device), &Some(nic.project.clone())));
             assert_eq!(read.verified, None);
         }
         let state = db.read("node-a").await;
@@ -426,7 +426,7 @@ on_both! {
         assert_eq!(store.publish(&fleet(1400)).await.unwrap().unchanged, 1500);
         let published = store.published().await.unwrap();
         let expected = fleet(1400);
-        assert!(published.interfaces.iter().zip(&expected.interfaces).all(|(a, b)| a.interface.as_ref() == Some(&b.interface)));
+        assert!(published.interfaces.iter().zip(&expected.interfaces).all(|(a, b)| a.interface() == Some(&b.interface)));
         let gone: Vec<_> = expected.interfaces.iter().collect();
         assert_eq!(store.publish(&without(publication([]), &gone)).await.unwrap().removed, 1500);
         assert_eq!(store.published().await.unwrap().releasing.len(), 1500);
@@ -456,7 +456,7 @@ on_both! {
             assert_eq!((state.nics.len(), revisions.len()), (200, 1), "{revisions:?}");
             assert_eq!(revisions.first().unwrap().1, position);
             let published = store.published().await.unwrap();
-            let mtus: BTreeSet<_> = published.interfaces.iter().map(|i| i.interface.as_ref().unwrap().mtu).collect();
+            let mtus: BTreeSet<_> = published.interfaces.iter().map(|i| i.interface().unwrap().mtu).collect();
             assert_eq!(mtus.len(), 1);
             reads += 1;
         }
@@ -518,7 +518,7 @@ on_both! {
             agent.await.unwrap();
         }
         let published = store.published().await.unwrap();
-        assert!(published.interfaces.iter().all(|i| i.interface.as_ref().unwrap().mtu.bytes() == 1406));
+        assert!(published.interfaces.iter().all(|i| i.interface().unwrap().mtu.bytes() == 1406));
         // Whatever is marked as applied was reported for what is there now.
         for node in 0..12 {
             for nic in db.read(&format!("node-{node}")).await.nics {

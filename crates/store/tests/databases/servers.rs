@@ -48,7 +48,7 @@ on_both! {
         let both = publication([nic_of("node-a", 1, 0, 1), nic_of("node-a", 2, 1, 2), nic_of("node-a", 2, 2, 3)]);
         store.publish(&both).await.unwrap();
         assert_eq!(store.publish(&both).await.unwrap().revision, None);
-        let devices: Vec<_> = store.published().await.unwrap().interfaces.into_iter().map(|i| i.device.unwrap()).collect();
+        let devices: Vec<_> = store.published().await.unwrap().interfaces.into_iter().map(|i| i.device().unwrap().clone()).collect();
         assert_eq!(devices, [server(1).into(), server(2).into(), server(2).into()]);
     }
 

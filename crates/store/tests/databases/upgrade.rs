@@ -124,9 +124,9 @@ on_both! {
         let published = store.published().await.unwrap();
         assert_eq!(published.interfaces.len(), 3);
         let first = &published.interfaces[0];
-        assert_eq!((first.node.as_str(), &first.owner, first.mac.to_string()), ("node-a", &owner(), mac(1)));
-        assert_eq!((first.slot, first.verified, &first.project, &first.interface), (None, None, &None, &None));
-        assert_eq!((&first.device, first.subnet.as_str()), (&Some(server(1).into()), SUBNET));
+        assert_eq!((first.node.as_str(), &first.owner, first.mac().to_string()), ("node-a", &owner(), mac(1)));
+        assert_eq!((first.slot, first.verified, &first.project, first.interface()), (None, None, &None, None));
+        assert_eq!((first.device(), first.subnet().as_str()), (Some(&server(1).into()), SUBNET));
         assert_eq!(published.spec_hashes, [(owner(), "abc".to_owned())].into());
     }
 
@@ -141,7 +141,7 @@ on_both! {
         assert_eq!((state.nics.len(), state.invalid.len()), (2, 0));
         // A rebuilt server, with the older tables' references between them.
         store.publish(&publication([nic_of("node-a", 8, 0, 1), nic_of("node-a", 8, 1, 2)])).await.unwrap();
-        assert_eq!(store.published().await.unwrap().interfaces[2].device, Some(server(2).into()));
+        assert_eq!(store.published().await.unwrap().interfaces[2].device(), Some(&server(2).into()));
     }
 
     async fn a_database_of_the_second_generation_is_upgraded_and_holds_ipv6(db) {
@@ -155,7 +155,7 @@ on_both! {
         Arc::make_mut(&mut long.interface).cidr = "fd00:1111:2222:3333:4444:5555:6666:7777/128".parse().unwrap();
         store.publish(&publication([long.clone()])).await.unwrap();
         let published = store.published().await.unwrap();
-        assert_eq!(published.interfaces[3].interface.as_ref(), Some(&long.interface));
+        assert_eq!(published.interfaces[3].interface(), Some(&long.interface));
     }
 
     async fn rows_that_an_older_agent_applied_are_not_applied_again_after_an_upgrade(db) {
@@ -265,7 +265,7 @@ on_both! {
         store.publish(&publication([nic_of("node-c", 2, 0, 9)])).await.unwrap();
         let published = store.published().await.unwrap();
         let row = published.interfaces.iter().find(|row| row.node.as_str() == "node-b").unwrap();
-        assert_eq!(row.device, None);
+        assert_eq!(row.device(), None);
     }
 
     async fn two_rows_of_one_port_become_one(db) {

@@ -82,7 +82,7 @@ impl Source {
     pub fn verified(&self, node: &str, mac: MacAddr) -> Option<Slot> {
         let node: NodeName = node.parse().unwrap();
         let published = self.runtime.block_on(self.store.published()).unwrap();
-        let row = published.interfaces.iter().find(|row| row.node == node && row.mac == mac);
+        let row = published.interfaces.iter().find(|row| row.node == node && row.mac() == mac);
         row.and_then(|row| row.verified)
     }
 }

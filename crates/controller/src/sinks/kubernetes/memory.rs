@@ -6,10 +6,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use multinic_api::node_config::InterfaceSpec;
 use multinic_api::{MultiNicNodeConfig, MultiNicNodeConfigSpec};
-use multinic_core::published::{PublishedInterface, Releasing};
+use multinic_core::published::{PartialNic, PublishedInterface, PublishedNic, Releasing};
 use multinic_core::{
-    Addresses, ConfigKey, Interface, InterfaceName, MacAddr, Mtu, NetworkId, NodeName, PortId, ServerId,
-    Slot, SubnetId,
+    Addresses, ConfigKey, Interface, InterfaceName, MacAddr, Mtu, NetworkId, NodeName, PortId, ServerId, Slot,
 };
 
 use crate::sinks::{INTERFACE_OWNERS_ANNOTATION, SinkError};
@@ -65,34 +64,33 @@ fn published(
     server: Option<&ServerId>,
     nic: &InterfaceSpec,
 ) -> PublishedInterface {
-    let device = nic.device_id.as_deref().map(ServerId::from).or_else(|| server.cloned());
-    PublishedInterface {
-        node: node.clone(),
-        owner,
-        slot,
-        verified: None,
-        port: port.clone(),
+    let partial = PartialNic {
         mac,
-        subnet: nic.subnet_id.as_deref().unwrap_or_default().into(),
-        device: device.clone(),
-        project: None,
+        port,
         network: nic.network_id.as_deref().map(NetworkId::from),
-        interface: device.and_then(|device| whole(port, mac, device, nic)).map(Arc::new),
-    }
+        subnet: nic.subnet_id.as_deref().unwrap_or_default().into(),
+        device: nic.device_id.as_deref().map(ServerId::from).or_else(|| server.cloned()),
+    };
+    let nic = match whole(&partial, nic) {
+        Some(interface) => PublishedNic::Whole(Arc::new(interface)),
+        None => PublishedNic::Partial(Box::new(partial)),
+    };
+    PublishedInterface { node: node.clone(), owner, slot, verified: None, project: None, nic }
 }
 
 /// The NIC, where nothing of it is missing.
-fn whole(port: PortId, mac: MacAddr, device: ServerId, nic: &InterfaceSpec) -> Option<Interface> {
+fn whole(known: &PartialNic, nic: &InterfaceSpec) -> Option<Interface> {
     let list = nic.addresses.as_ref().map(|list| Addresses::parse(list.iter().map(String::as_str)));
     let addresses =
         Addresses::reconcile(list.transpose().ok()?, nic.address.as_deref(), nic.cidr.as_deref()).ok()?;
     let cidr: IpNet = nic.cidr.as_deref()?.parse().ok()?;
+    nic.subnet_id.as_ref()?;
     Some(Interface {
-        mac,
-        port,
-        network: NetworkId::from(nic.network_id.as_deref()?),
-        subnet: SubnetId::from(nic.subnet_id.as_deref()?),
-        device,
+        mac: known.mac,
+        port: known.port.clone(),
+        network: known.network.clone()?,
+        subnet: known.subnet.clone(),
+        device: known.device.clone()?,
         addresses,
         cidr: cidr.trunc(),
         mtu: Mtu::new(nic.mtu?).ok()?,
