@@ -24,7 +24,7 @@ const UNCHANGED_PERCENT: f64 = 1.0;
 /// How many passes without a change are measured.
 const UNCHANGED: u32 = 3;
 /// A cold pass that takes longer than this is broken rather than slow.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 /// How often the API server is asked how far it is. Each time costs it something.
 const ASKING: Duration = Duration::from_millis(500);
 /// How long the controller must have used no processor time to be at rest.
