@@ -162,7 +162,7 @@ struct State {
     pace: Pace,
     due: Option<Instant>,
     /// What it selected when its cloud was last looked at, with the spec's hash; none if that failed.
-    seen: Option<(String, Selected)>,
+    seen: Option<(String, Arc<Selected>)>,
     /// What spares the next look the reading; lent to the look that is under way.
     reading: Option<Reading>,
     /// Which read that was.
@@ -177,7 +177,7 @@ struct State {
 
 impl State {
     /// What it selects, as far as that was read for this spec.
-    fn selected(&self, spec_hash: &str) -> Option<&Selected> {
+    fn selected(&self, spec_hash: &str) -> Option<&Arc<Selected>> {
         self.seen.as_ref().filter(|(hash, _)| hash == spec_hash).map(|(_, selected)| selected)
     }
 
@@ -461,7 +461,7 @@ impl Controller {
                     if let Some(selected) = selected {
                         self.count += 1;
                         state.read = self.count;
-                        state.seen = Some((state.spec_hash.clone(), selected));
+                        state.seen = Some((state.spec_hash.clone(), Arc::new(selected)));
                     } else if let Some((hash, _)) = &mut state.seen {
                         // Of another spec that selects the same.
                         hash.clone_from(&state.spec_hash);

@@ -18,8 +18,8 @@ pub struct Standing {
     pub selection: Option<Selection>,
     /// The hash of its spec, if it could be parsed.
     pub spec_hash: Option<String>,
-    /// What it selects, if its cloud could be read.
-    pub selected: Option<Selected>,
+    /// What it selects, if its cloud could be read. Of a fleet that is too much to have it twice.
+    pub selected: Option<Arc<Selected>>,
     /// Whether that was read in this pass. What an earlier pass read keeps what is published, and changes nothing of it:
     /// something newer may have been published since.
     pub current: bool,
@@ -104,50 +104,69 @@ pub struct Wish {
 
 /// Brings all configurations together.
 pub fn merge(standings: Vec<Standing>) -> Fleet {
+    let configs: BTreeMap<ConfigKey, Standing> =
+        standings.into_iter().map(|standing| (standing.key.clone(), standing)).collect();
     let mut fleet = Fleet::default();
-    for standing in standings {
-        fleet.configs.insert(standing.key.clone(), standing);
-    }
-    let mut names: BTreeMap<ServerId, BTreeSet<NodeName>> = BTreeMap::new();
-    let keys: Vec<ConfigKey> = fleet.configs.keys().cloned().collect();
-    for (place, key) in keys.into_iter().enumerate() {
-        let Some(Standing { selected: Some(selected), current, .. }) = fleet.configs.get_mut(&key) else {
-            continue;
-        };
-        let current = *current;
-        let wanted = std::mem::take(&mut selected.wanted);
-        let problems = std::mem::take(&mut selected.problems);
-        let subnets = std::mem::take(&mut selected.subnets);
-        fleet.problems.insert(key.clone(), problems);
-        fleet.subnets.extend(subnets);
+    // Grown one by one it would be there twice, time and again.
+    let most = configs.values().filter_map(|it| it.selected.as_ref()).map(|it| it.wanted.len()).sum();
+    fleet.wishes.reserve(most);
+    let mut names = Names::default();
+    for (place, (key, standing)) in configs.iter().enumerate() {
+        let (Some(selected), current) = (&standing.selected, standing.current) else { continue };
+        fleet.problems.insert(key.clone(), selected.problems.clone());
+        fleet.subnets.extend(selected.subnets.clone());
         let alone: Arc<[ConfigKey]> = [key.clone()].into();
         let mut joined = None;
-        for wanted in wanted {
-            names.entry(wanted.interface.device.clone()).or_default().insert(wanted.node.clone());
+        for wanted in &selected.wanted {
+            names.see(wanted);
             let order = (place, wanted.rank);
             let wish = fleet.wishes.entry(wanted.interface.port.clone()).or_insert_with(|| Wish {
-                wanted: wanted.clone(),
+                wanted: Arc::clone(wanted),
                 owners: Arc::clone(&alone),
                 order,
                 admitted: false,
                 current,
             });
-            if wish.owners.last() != Some(&key) {
-                wish.owners = join(&wish.owners, &key, &mut joined);
+            if wish.owners.last() != Some(key) {
+                wish.owners = join(&wish.owners, key, &mut joined);
             }
             wish.order = wish.order.min(order);
             wish.admitted |= wanted.admitted;
             // The same port read twice: what was read now is the truth, and of that the later revision.
             if (current, wanted.revision) > (wish.current, wish.wanted.revision) {
-                wish.wanted = wanted;
+                wish.wanted = Arc::clone(wanted);
                 wish.current = current;
             }
         }
     }
-    fleet.dispute_servers(names);
+    fleet.configs = configs;
+    fleet.dispute_servers(names.twice);
     fleet.dispute_nodes();
     fleet.dispute_macs();
     fleet
+}
+
+/// The names that configurations make of servers.
+#[derive(Default)]
+struct Names {
+    first: HashMap<ServerId, NodeName>,
+    /// Servers with more than one.
+    twice: BTreeMap<ServerId, BTreeSet<NodeName>>,
+}
+
+impl Names {
+    fn see(&mut self, Wanted { node, interface, .. }: &Wanted) {
+        match self.first.get(&interface.device) {
+            None => {
+                self.first.insert(interface.device.clone(), node.clone());
+            }
+            Some(first) if first == node => {}
+            Some(first) => {
+                let names = self.twice.entry(interface.device.clone()).or_default();
+                names.extend([first.clone(), node.clone()]);
+            }
+        }
+    }
 }
 
 /// The owners and one more. Ports that follow one another mostly have the same: `last` is what was joined last, before and
@@ -184,9 +203,7 @@ impl Fleet {
     }
 
     /// One server cannot be two nodes: configurations that name it must agree on what its node is called.
-    fn dispute_servers(&mut self, names: BTreeMap<ServerId, BTreeSet<NodeName>>) {
-        let twice: BTreeMap<ServerId, BTreeSet<NodeName>> =
-            names.into_iter().filter(|(_, names)| names.len() > 1).collect();
+    fn dispute_servers(&mut self, twice: BTreeMap<ServerId, BTreeSet<NodeName>>) {
         if twice.is_empty() {
             return;
         }

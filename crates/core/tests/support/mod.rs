@@ -126,7 +126,7 @@ pub fn hash(selection: &Selection) -> String {
 
 /// A configuration whose cloud was read.
 pub fn read(name: &str, selection: &Selection, snapshot: &CloudSnapshot) -> Standing {
-    Standing { selected: Some(select(selection, snapshot)), ..unread(name, selection) }
+    Standing { selected: Some(select(selection, snapshot).into()), ..unread(name, selection) }
 }
 
 /// A configuration whose cloud could not be read.
