@@ -337,7 +337,7 @@ impl Reconciler {
         let nodes = rows.iter().map(|row| &row.node);
         let nodes = nodes.chain(releasing.iter().chain(&unowned).map(|place| &place.node)).cloned().collect();
         let published = self.store.published().await?;
-        let known: HashSet<&PortId> = published.interfaces.iter().map(|row| row.port()).collect();
+        let known: HashSet<&PortId> = published.interfaces.iter().map(PublishedInterface::port).collect();
         rows.retain(|row| !known.contains(row.port()));
         let (publication, halves) = publication(rows, published.revision);
         let count = publication.interfaces.len();

@@ -87,13 +87,16 @@ pub struct Fleet {
     pub deleted: BTreeSet<ConfigKey>,
 }
 
+/// Configurations that want a NIC, in order of name. Most ports of a configuration have the same, and share them.
+pub type Owners = Arc<[ConfigKey]>;
+
 /// One NIC that at least one configuration wants.
 #[derive(Debug, Clone)]
 pub struct Wish {
     /// What is wanted, shared with the configuration's own list.
     pub wanted: Arc<Wanted>,
-    /// By whom, in order of name. Most ports of a configuration have the same, and share it.
-    pub owners: Arc<[ConfigKey]>,
+    /// By whom.
+    pub owners: Owners,
     /// The place among new NICs: the first configuration's place, then the subnet's.
     pub order: (usize, usize),
     /// Whether one of them takes it up although it is not published yet.
@@ -115,7 +118,7 @@ pub fn merge(standings: Vec<Standing>) -> Fleet {
         let (Some(selected), current) = (&standing.selected, standing.current) else { continue };
         fleet.problems.insert(key.clone(), selected.problems.clone());
         fleet.subnets.extend(selected.subnets.clone());
-        let alone: Arc<[ConfigKey]> = [key.clone()].into();
+        let alone: Owners = [key.clone()].into();
         let mut joined = None;
         for wanted in &selected.wanted {
             names.see(wanted);
@@ -140,7 +143,7 @@ pub fn merge(standings: Vec<Standing>) -> Fleet {
         }
     }
     fleet.configs = configs;
-    fleet.dispute_servers(names.twice);
+    fleet.dispute_servers(&names.twice);
     fleet.dispute_nodes();
     fleet.dispute_macs();
     fleet
@@ -171,15 +174,11 @@ impl Names {
 
 /// The owners and one more. Ports that follow one another mostly have the same: `last` is what was joined last, before and
 /// after.
-fn join(
-    owners: &Arc<[ConfigKey]>,
-    key: &ConfigKey,
-    last: &mut Option<(Arc<[ConfigKey]>, Arc<[ConfigKey]>)>,
-) -> Arc<[ConfigKey]> {
+fn join(owners: &Owners, key: &ConfigKey, last: &mut Option<(Owners, Owners)>) -> Owners {
     if let Some((_, after)) = last.as_ref().filter(|(before, _)| Arc::ptr_eq(before, owners)) {
         return Arc::clone(after);
     }
-    let after: Arc<[ConfigKey]> = owners.iter().chain([key]).cloned().collect();
+    let after: Owners = owners.iter().chain([key]).cloned().collect();
     *last = Some((Arc::clone(owners), Arc::clone(&after)));
     after
 }
@@ -203,7 +202,7 @@ impl Fleet {
     }
 
     /// One server cannot be two nodes: configurations that name it must agree on what its node is called.
-    fn dispute_servers(&mut self, twice: BTreeMap<ServerId, BTreeSet<NodeName>>) {
+    fn dispute_servers(&mut self, twice: &BTreeMap<ServerId, BTreeSet<NodeName>>) {
         if twice.is_empty() {
             return;
         }
