@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use multinic_core::node::Owned;
 use multinic_host::Host;
 use multinic_host::netlink::{Netlink, OwnAddresses};
 
@@ -29,18 +30,18 @@ impl NodeAddresses {
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         match self {
             Self::Configured(addresses) => addresses.clone(),
-            Self::OfDefaultRoute => found().best,
+            Self::OfDefaultRoute => found(&Owned::new()).best,
         }
     }
 
     /// The addresses as of now. A lease with a router that came after the node's own default route is no reason to take its
-    /// NIC for the node's, whatever its metric: which were there first is remembered on the node.
+    /// NIC for the node's, whatever its metric: which were there first is remembered on the node. A guess is not remembered.
     pub fn of(&self, host: &mut Host) -> BTreeSet<IpAddr> {
         match self {
             Self::Configured(addresses) => addresses.clone(),
             Self::OfDefaultRoute => {
-                let own = settled(&found(), host.own_addresses());
-                if let Err(error) = host.remember_own_addresses(&own) {
+                let own = settled(&found(host.owned()), host.own_addresses());
+                if let Err(error) = host.remember_own_addresses(&certain(&own)) {
                     tracing::warn!(%error, "the node's own addresses are not remembered");
                 }
                 own
@@ -49,8 +50,8 @@ impl NodeAddresses {
     }
 }
 
-fn found() -> OwnAddresses {
-    let own = Netlink::open().and_then(|netlink| netlink.own_addresses());
+fn found(owned: &Owned) -> OwnAddresses {
+    let own = Netlink::open().and_then(|netlink| netlink.own_addresses(owned));
     own.unwrap_or_else(|error| {
         // The links of the default routes are left alone whatever their addresses are.
         tracing::warn!(%error, "the node's own addresses are not known");
@@ -58,20 +59,26 @@ fn found() -> OwnAddresses {
     })
 }
 
-/// Of each family, those that were the node's own before, as long as the node still speaks from one of them over a default
-/// route; else those of the best default routes, since any of them may be its own.
+/// Of each family, those that were the node's own before, as far as it still has them; where it has none of them, those of all
+/// default routes, since any of them may be its own.
 fn settled(found: &OwnAddresses, known: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
     let mut own = BTreeSet::new();
     for ipv4 in [true, false] {
         let of_family = |address: &&IpAddr| address.is_ipv4() == ipv4;
-        let still = found.all.intersection(known).filter(of_family);
+        let still = found.present.intersection(known).filter(of_family);
         let before = own.len();
         own.extend(still);
         if own.len() == before {
-            own.extend(found.best.iter().filter(of_family));
+            own.extend(found.all.iter().filter(of_family));
         }
     }
     own
+}
+
+/// Those beside which there is no other of their family. Several are a guess, or are remembered already.
+fn certain(own: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+    let beside = |address: &IpAddr| own.iter().filter(|other| other.is_ipv4() == address.is_ipv4()).count();
+    own.iter().filter(|address| beside(address) == 1).copied().collect()
 }
 
 #[cfg(test)]
@@ -82,8 +89,10 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
+    /// Where every link's address has a default route.
     fn settled_of(all: &[&str], best: &[&str], known: &[&str]) -> BTreeSet<IpAddr> {
-        settled(&OwnAddresses { all: addresses(all), best: addresses(best) }, &addresses(known))
+        let (all, best) = (addresses(all), addresses(best));
+        settled(&OwnAddresses { present: all.clone(), all, best }, &addresses(known))
     }
 
     #[test]
@@ -95,13 +104,24 @@ mod tests {
     }
 
     #[test]
-    fn without_a_memory_any_of_the_best_may_be_its_own() {
+    fn without_a_memory_any_may_be_its_own_whatever_the_metrics() {
         let (own, lease) = ("192.0.2.10", "10.77.0.5");
-        assert_eq!(settled_of(&[own, lease], &[own, lease], &[]), addresses(&[own, lease]));
+        for best in [&[own, lease][..], &[lease], &[own]] {
+            assert_eq!(settled_of(&[own, lease], best, &[]), addresses(&[own, lease]));
+        }
         // What is remembered is not there any more.
-        assert_eq!(settled_of(&[lease], &[lease], &[own]), addresses(&[lease]));
+        let renewed = "192.0.2.11";
+        assert_eq!(settled_of(&[renewed, lease], &[lease], &[own]), addresses(&[renewed, lease]));
         // Both were the node's own at their times.
         assert_eq!(settled_of(&[own, lease], &[lease], &[own, lease]), addresses(&[own, lease]));
+    }
+
+    #[test]
+    fn its_own_address_stays_its_own_without_a_default_route() {
+        let (own, lease) = ("192.0.2.10", "10.77.0.5");
+        let (present, routed) = (addresses(&[own, lease]), addresses(&[lease]));
+        let found = OwnAddresses { present, all: routed.clone(), best: routed };
+        assert_eq!(settled(&found, &addresses(&[own])), addresses(&[own]));
     }
 
     #[test]
@@ -109,6 +129,13 @@ mod tests {
         let (own, lease, advertised) = ("192.0.2.10", "10.77.0.5", "2001:db8::5");
         let all = [own, lease, advertised];
         assert_eq!(settled_of(&all, &[lease, advertised], &[own]), addresses(&[own, advertised]));
+    }
+
+    #[test]
+    fn a_guess_is_not_remembered() {
+        let (own, lease, advertised) = ("192.0.2.10", "10.77.0.5", "2001:db8::5");
+        assert_eq!(certain(&addresses(&[own, lease, advertised])), addresses(&[advertised]));
+        assert_eq!(certain(&addresses(&[own, advertised])), addresses(&[own, advertised]));
     }
 
     #[test]

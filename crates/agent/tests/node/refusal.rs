@@ -148,3 +148,44 @@ fn a_lease_with_a_router_that_was_there_before_the_agent_is_left_alone_and_node_
     assert!(error.contains("node_address") && error.contains("NODE_IP"), "{error}");
     guard.assert_untouched(&world);
 }
+
+#[test]
+fn of_two_leases_with_routers_neither_is_taken_whatever_their_metrics_become() {
+    let world = World::new();
+    let nic = nic(0);
+    let link = world.plug(&nic);
+    let own = format!("{UPLINK_ADDRESS}/24");
+    lease_with_a_router(&world, link);
+    // Its route goes with it.
+    links::remove_address(&world.node, world.uplink, &own);
+    links::add_leased_address(&world.node, world.uplink, &own);
+    links::add_default(&world.node, world.uplink, "192.0.2.1", 100, RouteProtocol::Dhcp);
+    let uplink = Nic { slot: 1, ..uplink() };
+    world.database.publish(&[nic.clone(), uplink.clone()], &[]);
+    let assert_both_left_alone = || {
+        let guard = world.guard(&[]);
+        once(&world, &[], 2);
+        for nic in [&nic, &uplink] {
+            let error = world.database.written(nic).error.unwrap();
+            assert!(error.contains("node_address"), "{error}");
+        }
+        guard.assert_untouched(&world);
+    };
+    assert_both_left_alone();
+    links::add_default(&world.node, world.uplink, "192.0.2.1", 10, RouteProtocol::Dhcp);
+    assert_both_left_alone();
+}
+
+#[test]
+fn a_default_route_over_a_nic_of_ours_says_nothing_of_the_node_s_own_address() {
+    let world = World::new();
+    let nic = nic(0);
+    let link = world.plug(&nic);
+    world.database.publish(std::slice::from_ref(&nic), &[]);
+    once(&world, &[("NODE_IP", UPLINK_ADDRESS)], 0);
+    links::add_default(&world.node, link, "10.77.0.1", 10, RouteProtocol::Dhcp);
+    once(&world, &[], 0);
+    let state = std::fs::read(world.root().join("var/lib/multinic/state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    assert_eq!(state["own_addresses"], serde_json::json!([UPLINK_ADDRESS]));
+}

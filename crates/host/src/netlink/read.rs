@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use multinic_core::node::Owned;
 use multinic_core::node::observed::{Link, LinkAddress, Route, RouteOrigin, Setting, Settings};
 use multinic_core::node::routing::MAIN_TABLE;
 use multinic_core::{Addresses, MacAddr, VlanId};
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 
 use super::socket::{Failure, Netlink, text};
 use super::{LinkRef, NetlinkError};
+use crate::rollback::is_of;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
@@ -183,12 +185,14 @@ fn garbled(what: &'static str) -> impl Fn(DecodeError) -> NetlinkError {
     }
 }
 
-/// The addresses from which a node speaks over its default routes.
+/// The addresses of a node, without those of NICs of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OwnAddresses {
-    /// Over any of them.
+    /// Of any link.
+    pub present: BTreeSet<IpAddr>,
+    /// Those from which it speaks over any default route.
     pub all: BTreeSet<IpAddr>,
-    /// Of each family, over those of the lowest metric.
+    /// Of these, of each family, those over the routes of the lowest metric.
     pub best: BTreeSet<IpAddr>,
 }
 
@@ -216,11 +220,26 @@ impl Netlink {
         Ok(found.into_iter().partition(|route| route.table == MAIN_TABLE))
     }
 
-    /// The addresses from which the node speaks over its default routes.
-    pub fn own_addresses(&self) -> Result<OwnAddresses, NetlinkError> {
-        let (routes, _) = self.routes()?;
-        let addresses = self.addresses()?;
-        let mut own = OwnAddresses::default();
+    /// The addresses that the node has, and those from which it speaks over its default routes. What we configured says nothing
+    /// of them.
+    pub fn own_addresses(&self, owned: &Owned) -> Result<OwnAddresses, NetlinkError> {
+        let links = self.links()?;
+        let nics = owned.iter().filter_map(|(mac, nic)| {
+            let is_nic = |link: &&Link| !link.stacked && is_of(link, *mac);
+            Some((links.iter().find(is_nic)?.index, nic.target.vlan().map(|vlan| vlan.to_string())))
+        });
+        let mut ours = BTreeSet::new();
+        for (index, vlan) in nics {
+            let is_vlan = |link: &&Link| link.lower == Some(index) && vlan.as_ref() == Some(&link.name);
+            ours.insert(index);
+            ours.extend(links.iter().filter(is_vlan).map(|link| link.index));
+        }
+        let (mut routes, _) = self.routes()?;
+        routes.retain(|route| !ours.contains(&route.link));
+        let mut addresses = self.addresses()?;
+        addresses.retain(|address| !ours.contains(&address.link));
+        let present = addresses.iter().map(|address| address.net.addr()).collect();
+        let mut own = OwnAddresses { present, ..OwnAddresses::default() };
         for ipv4 in [true, false] {
             let of_family = |route: &&Route| route.is_default() && route.destination.addr().is_ipv4() == ipv4;
             let best = routes.iter().filter(of_family).map(|route| route.metric).min();
