@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use multinic_core::MacAddr;
 use multinic_core::node::absence::Newest;
-use multinic_core::node::{Owned, OwnedNic};
+use multinic_core::node::{ChangeKind, Owned, OwnedNic};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Point;
@@ -104,6 +104,16 @@ impl State {
         self.made.get(&mac).copied().unwrap_or_default() + 1
     }
 
+    /// Remembers of a change that is made whether the network manager is to be given the NIC back by the one that completes it.
+    /// `held`: whether it had to let go of the NIC for this one.
+    pub fn let_go(&mut self, mac: MacAddr, kind: &ChangeKind, held: bool) {
+        if !matches!(kind, ChangeKind::StepAside(_)) {
+            self.taken.remove(&mac);
+        } else if held {
+            self.taken.insert(mac);
+        }
+    }
+
     /// Whether a change was made.
     pub fn is_made(&self, mac: MacAddr, number: u64) -> bool {
         self.made.get(&mac).is_some_and(|made| *made >= number)
@@ -144,6 +154,21 @@ mod tests {
         assert_eq!(State::load(&root).unwrap(), state);
         assert!(state.is_made(mac, 4));
         assert!(!state.is_made(mac, state.next_change(mac)));
+    }
+
+    #[test]
+    fn what_the_manager_let_go_of_is_known_until_a_change_completes_it() {
+        let mac: MacAddr = "fa:16:3e:00:00:01".parse().unwrap();
+        let aside = ChangeKind::StepAside("ens7".to_owned());
+        let mut state = State::default();
+        state.let_go(mac, &aside, false);
+        assert!(!state.taken.contains(&mac));
+        state.let_go(mac, &aside, true);
+        // It has let go of it already.
+        state.let_go(mac, &aside, false);
+        assert!(state.taken.contains(&mac));
+        state.let_go(mac, &ChangeKind::Repair(Vec::new()), false);
+        assert!(!state.taken.contains(&mac));
     }
 
     #[test]

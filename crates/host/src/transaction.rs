@@ -50,9 +50,9 @@ impl Host {
             self.forget(&entry).await;
             return Ok(());
         };
+        let after = std::mem::replace(&mut self.state, before);
         let mut rolled_back = self.undo(&entry).await;
-        if self.state != before {
-            self.state = before;
+        if self.state != after {
             // The new state may be in place although putting it there failed: the directory could not be synced.
             if let Err(error) = self.state.save(&self.root, None) {
                 rolled_back = Err([rolled_back.err().unwrap_or_default(), vec![error.to_string()]].concat());
@@ -88,8 +88,15 @@ impl Host {
             // A change that leaves the link up is none of its manager's business, if that has the NIC as it is to be.
             let stays_up = |step: &Step| !matches!(step, Step::SetDown | Step::Rename(_) | Step::SetUp);
             let stays_with = change.target.as_ref().filter(|_| change.steps.iter().all(stays_up));
-            entry.held = self.state.taken.contains(&mac)
-                || manager::has_a_hand_on(self.backend, &self.root, &state.link.name, stays_with).await?;
+            let name = &state.link.name;
+            entry.held = manager::has_a_hand_on(self.backend, &self.root, name, stays_with).await?;
+            if self.state.taken.contains(&mac)
+                && manager::has_a_hand_on(self.backend, &self.root, name, None).await?
+            {
+                // It has the NIC again, as after a boot.
+                self.state.taken.remove(&mac);
+                self.state.save(&self.root, None)?;
+            }
             entry.link = Some(LinkBefore::new(state, accept_ra));
         }
         entry.vlans = self.vlans_before(change)?;
@@ -361,7 +368,7 @@ impl Host {
             return Ok(());
         }
         let files = entry.paths();
-        let told = Told { files: &files, held: entry.held };
+        let told = Told { files: &files, held: self.lets_go(entry) };
         let (Some(target), Some(index)) = (&change.target, change.link) else {
             return Ok(manager::forget(self.backend, &self.root, told).await?);
         };
@@ -527,10 +534,7 @@ impl Host {
                 self.state.owned.remove(&mac);
             }
         }
-        match change.kind {
-            ChangeKind::StepAside(_) if entry.held => self.state.taken.insert(mac),
-            _ => self.state.taken.remove(&mac),
-        };
+        self.state.let_go(mac, &change.kind, entry.held);
         self.state.made.insert(mac, entry.number);
         Ok(self.state.save(&self.root, Some(Point::StateTemporary))?)
     }
@@ -556,10 +560,16 @@ impl Host {
         journal::remove(&self.root, entry.mac).map_err(|error| vec![error.to_string()])
     }
 
+    /// Whether the network manager let go of the NIC, for this change or an earlier one that this one completes. What was earlier
+    /// is not given back to it by a rollback: the NIC has no name yet by which it has our profile.
+    fn lets_go(&self, entry: &Entry) -> bool {
+        entry.held || self.state.taken.contains(&entry.mac)
+    }
+
     /// Rolls a change back, and tells the network manager that everything is as it was.
     async fn undo(&self, entry: &Entry) -> Result<(), Vec<String>> {
         // It may have been given the link already, or have taken it back by its checkpoint.
-        if entry.held
+        if self.lets_go(entry)
             && let Ok(Some((_, now))) = changed_link(self.ground(), entry)
             && let Err(error) = manager::take_from(self.backend, &self.root, &now.link.name).await
         {
