@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use multinic_core::MacAddr;
 use multinic_core::node::doctor::{Finding, Severity, examine};
-use multinic_core::node::observed::{NicFile, Observed};
-use multinic_core::node::{Change, ChangeKind, NicTarget, NodePlan, RefusalReason, plan};
+use multinic_core::node::observed::{Link, NicFile, Observed};
+use multinic_core::node::{Change, ChangeKind, NicTarget, NodePlan, RefusalReason, Step, plan};
 use multinic_host::backend::detect::Detected;
 use multinic_host::{FailureKind, Host, HostError, Process};
 use multinic_telemetry::shutdown::Shutdown;
@@ -171,6 +171,7 @@ impl Node {
         let changes = std::mem::take(&mut passed.plan.changes);
         self.attempts.settle(&|mac| changes.iter().any(|change| change.mac == mac), self.started.elapsed());
         let mut tried = false;
+        let mut renamed = BTreeSet::new();
         for change in &changes {
             if shutdown.is_requested_by_now().await {
                 break;
@@ -178,6 +179,9 @@ impl Node {
             if self.dry_run {
                 self.say_intention(change);
                 passed.unmade.insert(change.mac, "DryRun: it would be changed".to_owned());
+            } else if let Some(reason) = waits_for_name(change, &passed.observed, &renamed) {
+                // It would go down, and come up as it was.
+                passed.unmade.insert(change.mac, reason);
             } else if let Err(hold) = self.attempts.admit(change, self.started.elapsed()) {
                 let until = self.started + hold.until;
                 passed.retry_at = Some(passed.retry_at.map_or(until, |earlier| earlier.min(until)));
@@ -196,6 +200,7 @@ impl Node {
                 match self.change(change, &passed.observed).await {
                     Ok(()) => {
                         passed.made += 1;
+                        renamed.extend(change.link.filter(|_| new_name(change).is_some()));
                         if change.kind == ChangeKind::Release {
                             passed.released += 1;
                             passed.let_go.extend(change.link);
@@ -374,6 +379,24 @@ impl Node {
             Subject::Finding(..) | Subject::Unchecked => true,
         });
     }
+}
+
+/// The name that a change gives its link.
+fn new_name(change: &Change) -> Option<&str> {
+    change.steps.iter().find_map(|step| match step {
+        Step::Rename(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// Why a change cannot be made yet: another link has the name, and what was to free it was not made. `renamed`: the links (by
+/// index) that were given other names since the look.
+fn waits_for_name(change: &Change, observed: &Observed, renamed: &BTreeSet<u32>) -> Option<String> {
+    let name = new_name(change)?;
+    let has_it = |link: &&Link| link.name == name && Some(link.index) != change.link;
+    let holder = observed.links.iter().filter(|link| !renamed.contains(&link.index)).find(has_it)?;
+    let who = holder.mac.map_or_else(|| format!("index {}", holder.index), |mac| mac.to_string());
+    Some(format!("NameConflict: {name} is the name of another link, {who}, until that is changed"))
 }
 
 fn error_type(kind: FailureKind) -> ErrorType {

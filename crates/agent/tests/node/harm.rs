@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use crate::agent::{Agent, OFTEN, once, run};
 use crate::database::nic;
+use crate::links;
 use crate::world::{UPLINK_ADDRESS, World, wait_until};
 
 /// In the network of the node's own NIC.
@@ -48,6 +49,33 @@ fn a_nic_whose_network_is_around_the_node_s_address_is_left_alone_until_it_is_no
     world.wait_configured(&elsewhere);
     let (_, pages) = agent.get("/metrics");
     assert!(!pages.contains(sample), "{pages}");
+}
+
+#[test]
+fn a_nic_whose_name_cannot_be_freed_is_not_taken_down_for_it() {
+    let world = World::new();
+    let (ours, other) = (nic(0), nic(1));
+    let links = (world.plug(&ours), world.plug(&other));
+    world.database.publish(&[ours.clone(), other.clone()], &[]);
+    once(&world, &[], 0);
+    for (link, name) in [(links.0, "between"), (links.1, "multinic0"), (links.0, "multinic1")] {
+        links::rename(&world.node, link, name);
+    }
+    let bad = other.clone().addresses(&[OVERLAPPING]);
+    world.database.publish(&[ours.clone(), bad.clone()], &[]);
+    once(&world, &[], 2);
+    let guard = world.guard(&[]);
+    let aside = world.seen(&ours).unwrap();
+    assert!(aside.up && aside.addresses == ours.addresses.iter().cloned().collect(), "{aside:?}");
+    for _ in 0..2 {
+        once(&world, &[], 2);
+        let error = world.database.written(&ours).error.unwrap();
+        assert!(error.starts_with("NameConflict: multinic0 ") && error.contains(&bad.mac), "{error}");
+    }
+    guard.assert_untouched(&world);
+    world.database.publish(&[ours.clone(), other.clone()], &[]);
+    once(&world, &[], 0);
+    assert!(world.is_configured(&ours) && world.is_configured(&other));
 }
 
 #[test]
