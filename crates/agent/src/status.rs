@@ -29,7 +29,7 @@ struct State {
     worked_once: bool,
     counts: Counts,
     deleted: u64,
-    held: usize,
+    held: Option<usize>,
 }
 
 /// The NICs of the last pass.
@@ -52,7 +52,7 @@ impl StatusBoard {
             worked_once: false,
             counts: Counts::default(),
             deleted: 0,
-            held: 0,
+            held: None,
         };
         Self { state: Arc::new(Mutex::new(state)), network_manager: Arc::new(network_manager), started: now }
     }
@@ -88,7 +88,7 @@ impl StatusBoard {
 
     /// So many NICs of the node are ours, whether or not they are still wished.
     pub fn held(&self, count: usize) {
-        self.state().held = count;
+        self.state().held = Some(count);
     }
 
     /// A NIC was taken away.
@@ -202,6 +202,16 @@ mod tests {
     }
 
     #[test]
+    fn how_many_are_held_is_not_known_before_a_pass_has_ended() {
+        let board = board();
+        board.read();
+        let held = |board: &StatusBoard| board.document().body["held_interfaces"].clone();
+        assert_eq!(held(&board), serde_json::Value::Null);
+        board.held(0);
+        assert_eq!(held(&board), 0);
+    }
+
+    #[test]
     fn the_flat_and_the_nested_keys_are_in_one_document() {
         let body = board().document().body;
         for key in [
@@ -209,7 +219,6 @@ mod tests {
             "uptime",
             "processed_vms",
             "failed_configs",
-            "held_interfaces",
             "database_connected",
             "last_sync",
             "deleted_interfaces",
