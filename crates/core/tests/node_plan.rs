@@ -589,6 +589,27 @@ fn a_name_or_file_that_another_nic_gives_up_in_this_plan_is_free_whatever_the_or
 }
 
 #[test]
+fn of_two_that_ask_for_one_name_the_one_that_had_it_has_it_whatever_the_order() {
+    // NIC 1 lost its name to NIC 3, and NIC 2 is new.
+    let mut node = configured();
+    node.seen.links[2].name = "eth1".to_owned();
+    node.seen.links.extend([link(4, "eth2", 2), link(5, "multinic0", 3)]);
+    let mut wishes = vec![
+        desired(3, Some(1), &["10.0.2.5/24"]),
+        desired(2, Some(0), &["10.0.1.5/24"]),
+        desired(1, Some(0), &[IP]),
+    ];
+    for _ in 0..3 {
+        let mut node = node.clone();
+        node.carry_out(&node.clone().plan(&wishes, &[])).unwrap();
+        let names: Vec<&str> = (3..=5).map(|index| node.link(index).name.as_str()).collect();
+        assert_eq!(names, ["multinic0", "eth2", "multinic1"]);
+        assert!(node.plan(&wishes, &[]).changes.is_empty());
+        wishes.rotate_left(1);
+    }
+}
+
+#[test]
 fn a_management_nic_among_the_desired_ones_still_vouches_for_the_default_route() {
     let mut node = Node::new(vec![Link { up: true, ..link(NIC, "eth1", 1) }]);
     node.seen.routes[0].origin = RouteOrigin::Dynamic;

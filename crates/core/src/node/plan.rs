@@ -44,19 +44,19 @@ pub fn plan(
     // Verified names first, then asked-for ones, so that a name that works is never given to somebody else.
     let (verified, others): (Vec<_>, Vec<_>) =
         desired.into_iter().partition(|nic| planner.verified_name(nic.mac).is_some());
-    let (asking, free): (Vec<_>, Vec<_>) = others.into_iter().partition(|nic| nic.slot.is_some());
+    let (mut asking, free): (Vec<_>, Vec<_>) = others.into_iter().partition(|nic| nic.slot.is_some());
+    // Of two that ask for one name, whoever had it before has it.
+    asking.sort_by_key(|nic| owned.get(&nic.mac).map(|owned| owned.target.name.slot()) != nic.slot);
     let mut waiting: Vec<&DesiredNic> = verified.into_iter().chain(asking).chain(free).collect();
-    // A name may be had as soon as another NIC of this plan has given it up.
-    loop {
-        let before = waiting.len();
-        waiting.retain(|nic| planner.configure(nic, slots).is_err());
-        if waiting.is_empty() {
-            break;
+    // A name may be had as soon as another NIC of this plan has given it up, by whoever comes first among those that wait for it:
+    // the next plan finds it free from the start, and has to come to the same.
+    while !waiting.is_empty() {
+        if let Some(at) = waiting.iter().position(|nic| planner.configure(nic, slots).is_ok()) {
+            waiting.remove(at);
+            continue;
         }
-        if waiting.len() == before {
-            let Some(aside) = planner.break_ring(&waiting, slots) else { break };
-            waiting.retain(|nic| nic.mac != aside);
-        }
+        let Some(aside) = planner.break_ring(&waiting, slots) else { break };
+        waiting.retain(|nic| nic.mac != aside);
     }
     for nic in waiting {
         if let Err((link, reason)) = planner.configure(nic, slots) {
