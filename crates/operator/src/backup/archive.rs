@@ -17,6 +17,15 @@ const PREFIX: &str = "multinic-";
 /// The newest verified backup, whatever its name.
 pub const LATEST: &str = "latest";
 
+/// Tables with the epoch of their content. A database that was restored is not the one that it was: everybody who remembers
+/// how far that one had come has to see that it is another.
+pub(super) const EPOCHS: [&str; 2] = ["multinic_meta", "inventory_meta"];
+
+/// Rows that say something: an epoch alone, and the version of the tables, are what every new database has.
+pub(super) fn content(counts: &BTreeMap<String, u64>) -> u64 {
+    counts.iter().filter(|(table, _)| !EPOCHS.contains(&table.as_str())).map(|(_, rows)| rows).sum()
+}
+
 /// What is known of a backup. There is a record of those only that were verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -10,13 +10,10 @@ use multinic_api::condition::whole_second;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
-use super::archive::{Archive, Record, Retention};
+use super::archive::{Archive, EPOCHS, Record, Retention, content};
 use super::programs::{Login, Server};
 use super::{BackupError, at};
 
-/// Tables with the epoch of their content. A database that was restored is not the one that it was: everybody who remembers
-/// how far that one had come has to see that it is another.
-pub(super) const EPOCHS: [&str; 2] = ["multinic_meta", "inventory_meta"];
 /// How often a dump is made of a database that somebody changes meanwhile.
 const ATTEMPTS: u32 = 3;
 
@@ -57,6 +54,13 @@ pub fn make(
     let file = Record::name(time);
     let partial = archive.path(&format!("{file}.partial"));
     let made = dump(&login, &partial).and_then(|Dump { tables, size, sha256 }| {
+        if content(&tables) == 0 {
+            // Of a database that was lost, every dump is right, and after some of them there would be no other.
+            let others = archive.records()?.into_iter().filter(|other| other.database == source.database);
+            if let Some(other) = others.into_iter().find(|other| content(&other.tables) > 0) {
+                return Err(BackupError::Emptied { rows: other.rows(), file: other.file });
+            }
+        }
         verify(&partial, &source.database, &tables, work)?;
         let record = Record { file, time, database: source.database.clone(), size, sha256, tables };
         archive.keep(&partial, &record)?;

@@ -102,6 +102,17 @@ pub enum BackupError {
         /// Rows in the database.
         there: u64,
     },
+    /// The database holds nothing, and there is a backup from when it did.
+    #[error(
+        "the database is empty, and the backup {file} of it holds {rows} rows: nothing is made of it, and no backup goes. \
+         If it has to be empty, move the older backups elsewhere"
+    )]
+    Emptied {
+        /// The newest such backup.
+        file: String,
+        /// Its rows.
+        rows: u64,
+    },
     /// There is no such backup.
     #[error("there is no backup {from} in {}; there are: {names}", folder.display())]
     NotFound {

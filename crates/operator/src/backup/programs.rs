@@ -167,6 +167,10 @@ pub struct Server {
     socket: PathBuf,
 }
 
+/// A schema that is there while a database is half filled. Each start of the server for its clients drops it: from then on
+/// what is there is theirs, and is not dropped for the rest of a backup.
+pub const HALF_FILLED: &str = "multinic_half_filled";
+
 impl Server {
     /// Makes the system tables of a server in an empty folder.
     ///
@@ -241,20 +245,38 @@ impl Server {
         counts(database, || self.client("mariadb"))
     }
 
-    /// Fills a database from a dump, in place of what it held.
+    /// Fills a database from a dump, in place of what it held. Until [`Self::is_filled`] it counts as half filled.
     ///
     /// # Errors
     /// Where a statement fails; the rest is not carried out then.
     pub fn fill(&self, database: &str, dump: &Path) -> Result<(), BackupError> {
         let name = name(database);
         let sql = format!(
-            "DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
+            "CREATE DATABASE IF NOT EXISTS {HALF_FILLED}; DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
         );
         ask(self.client("mariadb"), &sql)?;
         let input = File::open(dump).map_err(at(dump))?;
         let mut command = self.client("mariadb");
         command.args(["--batch", PACKET]).arg(database).stdin(input);
         run("mariadb", &mut command).map(drop)
+    }
+
+    /// Whether a database was begun to be filled, and neither was that finished nor was the server started for its clients
+    /// since.
+    ///
+    /// # Errors
+    /// Where the server refuses.
+    pub fn is_half_filled(&self) -> Result<bool, BackupError> {
+        let sql = format!("SELECT 1 FROM information_schema.schemata WHERE schema_name = '{HALF_FILLED}'");
+        ask(self.client("mariadb"), &sql).map(|lines| !lines.is_empty())
+    }
+
+    /// What was filled is complete.
+    ///
+    /// # Errors
+    /// Where the server refuses.
+    pub fn is_filled(&self) -> Result<(), BackupError> {
+        ask(self.client("mariadb"), &format!("DROP DATABASE IF EXISTS {HALF_FILLED}")).map(drop)
     }
 
     /// Ends it as an administrator would.

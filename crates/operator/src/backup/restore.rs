@@ -1,14 +1,13 @@
 //! The way back: a server that holds nothing yet is filled from a backup, before anybody can reach it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::archive::Archive;
-use super::make::{EPOCHS, compare, read};
+use super::archive::{Archive, content};
+use super::make::{compare, read};
 use super::programs::Server;
 use super::{BackupError, at};
 
@@ -55,11 +54,10 @@ struct Note {
     /// The dump that it was.
     file: String,
     rows: u64,
-    /// What is half filled is filled anew; it was empty before.
-    is_complete: bool,
 }
 
-/// Fills an empty server. What was filled by an earlier call from what is asked for now stays as it is by now.
+/// Fills an empty server, or one that an interrupted call has half filled. What was filled by an earlier call from what is
+/// asked for now stays as it is by now.
 ///
 /// # Errors
 /// Where there is no such backup, or it cannot be restored: the server is then not to be started, since it would be taken for
@@ -67,16 +65,14 @@ struct Note {
 pub fn restore(wanted: &Restoring) -> Result<Restored, BackupError> {
     let Restoring { folder, from, database, data, work } = wanted;
     let path = data.join(NOTE);
-    let note = read_note(&path)?;
-    if let Some(Note { file, rows, .. }) = note.clone().filter(|note| note.is_complete && note.from == *from)
-    {
-        return Ok(Restored::Filled { file, rows });
-    }
     let server = Server::start(data, work, true)?;
     let rows = content(&server.counts(database)?);
-    if rows > 0 && note.is_none_or(|note| note.is_complete) {
+    if rows > 0 && !server.is_half_filled()? {
         server.stop()?;
-        return Ok(Restored::NotEmpty { rows });
+        return Ok(match read_note(&path)?.filter(|note| note.from == *from) {
+            Some(Note { file, rows, .. }) => Restored::Filled { file, rows },
+            None => Restored::NotEmpty { rows },
+        });
     }
     let archive = Archive::new(folder);
     let record = archive.find(from)?;
@@ -85,20 +81,13 @@ pub fn restore(wanted: &Restoring) -> Result<Restored, BackupError> {
         return Err(BackupError::Damaged { path: dump });
     }
     let (file, rows) = (record.file.clone(), record.rows());
-    let mut note = Note { from: from.clone(), file: file.clone(), rows, is_complete: false };
-    write_note(&path, &note)?;
     server.fill(database, &dump)?;
     compare(&record.tables, &server.counts(database)?)?;
+    write_note(&path, &Note { from: from.clone(), file: file.clone(), rows })?;
+    server.is_filled()?;
     server.stop()?;
-    note.is_complete = true;
-    write_note(&path, &note)?;
     tracing::info!(file, rows, "the server was filled from a backup");
     Ok(Restored::Filled { file, rows })
-}
-
-/// Rows that say something: an epoch alone, and the version of the tables, are what every new database has.
-fn content(counts: &BTreeMap<String, u64>) -> u64 {
-    counts.iter().filter(|(table, _)| !EPOCHS.contains(&table.as_str())).map(|(_, rows)| rows).sum()
 }
 
 fn read_note(path: &Path) -> Result<Option<Note>, BackupError> {

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret as _;
 
 use super::accounts::{Account, Accounts};
 use super::{BACKUP_USER, Credentials};
+use crate::backup::programs::HALF_FILLED;
 
 /// The tables that agents read.
 const READ: [&str; 5] = ["multi_interface", "multi_subnet", "node_table", "multi_removal", "multinic_meta"];
@@ -33,7 +34,9 @@ impl Credentials {
         // A pattern in a grant.
         let pattern = database.replace('_', "\\_");
         let mut lines = vec![
+            format!("DROP DATABASE IF EXISTS {HALF_FILLED}"),
             "CREATE USER IF NOT EXISTS 'mysql'@'localhost' IDENTIFIED VIA unix_socket".to_owned(),
+            "CREATE USER IF NOT EXISTS 'root'@'localhost'".to_owned(),
             format!("ALTER USER 'root'@'localhost' IDENTIFIED BY {}", quoted(root_password.expose_secret())),
             format!(
                 "CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"

@@ -98,6 +98,18 @@ impl Scene {
         make(&self.source(), &self.path("backups"), &self.path("work"), retention)
     }
 
+    /// The tables are there, and nothing is in them.
+    async fn empty(&self) {
+        let mut login = self.login().await;
+        let tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'multinic'";
+        let tables: Vec<(String,)> = sqlx::query_as(tables).fetch_all(&mut login).await.unwrap();
+        sqlx::raw_sql("SET foreign_key_checks = 0").execute(&mut login).await.unwrap();
+        for (table,) in tables {
+            let delete = format!("DELETE FROM {table}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(delete)).execute(&mut login).await.unwrap();
+        }
+    }
+
     /// Everything is lost, and there is an empty server.
     fn destroy(&mut self) {
         self.server.stop();
@@ -177,17 +189,44 @@ async fn a_server_that_holds_something_is_left_alone_and_one_with_empty_tables_h
     assert!(matches!(scene.restore(LATEST).unwrap(), Restored::Filled { .. }));
     // One that was interrupted half-way is filled anew.
     scene.destroy();
-    let note = format!(r#"{{"from":"latest","file":"{}","rows":1,"is_complete":false}}"#, record.file);
     scene.server.start(&scene.accounts);
     scene.sql("CREATE TABLE multi_interface (id INT); INSERT INTO multi_interface VALUES (1)").await;
     scene.server.stop();
-    fs::write(scene.server.data().join("multinic_restored"), note).unwrap();
+    // A schema is a folder.
+    let half_filled = scene.server.data().join("multinic_half_filled");
+    fs::create_dir(&half_filled).unwrap();
     assert_eq!(
         scene.restore(LATEST).unwrap(),
         Restored::Filled { file: record.file.clone(), rows: record.rows() }
     );
+    assert!(!half_filled.exists());
     scene.server.start(&scene.accounts);
     scene.sql("SELECT addresses FROM multi_interface").await;
+    // Not if somebody went on with it as it was.
+    scene.server.stop();
+    fs::create_dir(&half_filled).unwrap();
+    scene.server.start(&scene.accounts);
+    scene.sql("SELECT 1").await;
+    scene.server.stop();
+    assert!(matches!(scene.restore("another").unwrap(), Restored::NotEmpty { .. }));
+    // What was filled once and is empty by now is filled again.
+    scene.server.start(&scene.accounts);
+    scene.empty().await;
+    scene.server.stop();
+    assert!(matches!(scene.restore(LATEST).unwrap(), Restored::Filled { .. }));
+    scene.server.start(&scene.accounts);
+    scene.sql("SELECT addresses FROM multi_interface").await;
+}
+
+#[tokio::test]
+async fn a_database_that_was_emptied_pushes_no_backup_out() {
+    let Some(scene) = Scene::new().await else { return };
+    let good = scene.make(KEEP_ALL).unwrap();
+    scene.empty().await;
+    let one = Retention { count: Some(1), age: None };
+    let refused = scene.make(one).unwrap_err().to_string();
+    assert!(refused.contains("the database is empty") && refused.contains(&good.file), "{refused}");
+    assert_eq!(scene.archive().records().unwrap(), [good]);
 }
 
 #[tokio::test]
