@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt as _};
 
+use crate::credentials::SECRET;
 use crate::kinds::Key;
 use crate::object::{MANAGER, Object};
 use crate::observe::Observed;
@@ -55,11 +56,23 @@ impl Applied {
     }
 }
 
+fn is_secret(key: &Key) -> bool {
+    key.kind.name == "Secret" && key.name == SECRET
+}
+
 /// Applies and removes.
 pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Applied {
     let Plan { apply, held, remove, keeps_scale, refused } = plan;
     let mut applied = Applied { failures: refused, ..Applied::default() };
+    let mut waiting = Vec::new();
     for object in apply {
+        // As long as the passwords that are wanted are not there, every turn makes others, and would start again whoever reads
+        // them.
+        let mut missing = applied.failures.iter().map(|(key, _)| key).chain(held.iter().map(|it| &it.key));
+        if object.reads(SECRET) && missing.any(is_secret) {
+            waiting.push(object);
+            continue;
+        }
         let key = object.key.clone();
         match write(client, object, observed.objects.get(&key), keeps_scale).await {
             Ok(Written { live, change }) => {
@@ -72,6 +85,8 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
             Err(error) => applied.failures.push((key, answer(&error))),
         }
     }
+    let compared = compare(client, waiting).await;
+    applied.and(Applied { differing: Vec::new(), failures: Vec::new(), ..compared });
     for removal in remove {
         match take_away(client, &removal).await {
             Ok(true) => applied.changes.push((removal.key, Change::Removed)),

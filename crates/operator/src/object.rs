@@ -93,6 +93,13 @@ impl fmt::Debug for Object {
 }
 
 impl Object {
+    /// Whether it is a workload whose pods name a Secret.
+    pub fn reads(&self, secret: &str) -> bool {
+        let pods = ["/spec/template", "/spec/jobTemplate"];
+        let quoted = format!("\"{secret}\"");
+        pods.iter().filter_map(|pod| self.content.pointer(pod)).any(|pod| pod.to_string().contains(&quoted))
+    }
+
     /// An object of a manifest or of a type, for an owner. None if it is of no kind that the operator makes.
     pub fn new(owner: &Owner, manifest: &impl Serialize) -> Option<Self> {
         // Only maps with keys that are not texts fail to serialise, and there is none.

@@ -98,6 +98,39 @@ async fn behind_broken_glass_an_object_is_left_as_it_is_until_it_is_mended() {
 }
 
 #[tokio::test]
+async fn behind_the_broken_glass_of_the_passwords_nobody_is_started_again_and_again() {
+    let Some((bench, admin)) = started(spec(true, &[])).await else { return };
+    until_heard(&bench, &admin, false, false).await;
+    let api = key("", "Secret", "multinic-database").api(admin.client.clone());
+    for patch in [
+        json!({"metadata": {"annotations": {GLASS: "the auditors are here"}}}),
+        json!({"stringData": {"init.sql": "SELECT 1;"}}),
+    ] {
+        api.patch("multinic-database", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+    let told = async || condition(&bench, "Drifted").await.is_some_and(|(_, reason)| reason == "GlassBroken");
+    bench.until("it is told", told).await;
+    let generation = async || {
+        let server = bench.get("apps", "StatefulSet", "mariadb").await.unwrap();
+        server["metadata"]["generation"].as_i64().unwrap()
+    };
+    let before = generation().await;
+    // Turns, each seen by what it carries out.
+    for port in 3307..3312 {
+        let mut other = spec(true, &[]);
+        other["database"]["service"] = json!({ "port": port });
+        bench.want("multinic", other).await;
+        bench
+            .until("it is carried out", async || {
+                let service = bench.get("", "Service", "mariadb").await.unwrap();
+                service["spec"]["ports"][0]["port"] == json!(port)
+            })
+            .await;
+    }
+    assert!(generation().await <= before + 1, "the database was started again and again");
+}
+
+#[tokio::test]
 async fn where_others_may_scale_their_number_stays_until_the_spec_changes() {
     let Some((bench, admin)) = started(spec(true, &["scale"])).await else { return };
     until_heard(&bench, &admin, false, true).await;
