@@ -179,6 +179,8 @@ impl Server {
     pub fn prepare(data: &Path) -> Result<(), BackupError> {
         let mut command = Command::new("mariadb-install-db");
         command.arg("--no-defaults").arg(option("datadir", data)).args(as_root());
+        // A server that starts removes the temporary tables that it finds in a folder that it shares.
+        command.arg(option("tmpdir", data));
         command.args(["--auth-root-authentication-method=socket", "--skip-name-resolve", "--skip-test-db"]);
         run("mariadb-install-db", &mut command).map(drop)
     }
