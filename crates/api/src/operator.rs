@@ -144,6 +144,9 @@ pub struct DatabaseSpec {
     /// Its Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<DatabaseService>,
+    /// Its encryption.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<DatabaseTls>,
     /// What becomes of its data and passwords when it is not wanted any more: `Retain` or `Delete`; Retain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::one_of(&["Retain", "Delete"]))]
@@ -274,6 +277,16 @@ pub struct DatabaseService {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 65535))]
     pub port: Option<i32>,
+}
+
+/// `spec.database.tls`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseTls {
+    /// Whether the server has a certificate by an authority that the operator makes, and controller, agents and backups talk to
+    /// no other server; yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
 }
 
 /// `spec.openstack`.

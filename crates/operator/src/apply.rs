@@ -13,6 +13,7 @@ use crate::observe::Observed;
 use crate::plan::{Plan, Removal};
 use crate::protection::judge::broken;
 use crate::said::answer;
+use crate::tls;
 use crate::webhook::is_part;
 
 /// Where a workload says how many pods it has.
@@ -157,12 +158,17 @@ async fn write(
     }
 }
 
-/// Carries out what makes API servers ask, which has to be right always, and looks what the rest would change.
+/// Whether an object is kept right also where others are left as they are: what is wanted of it changes by itself.
+fn is_always_right(key: &Key) -> bool {
+    is_part(key) || (key.kind.name == "Secret" && key.name == tls::SECRET)
+}
+
+/// Carries out what has to be right always, and looks what the rest would change.
 pub async fn look(client: &Client, plan: Plan, observed: &Observed) -> Applied {
     let Plan { apply, held, remove, keeps_scale, refused } = plan;
     let (own, others): (Vec<Object>, Vec<Object>) =
-        apply.into_iter().partition(|object| is_part(&object.key));
-    let remove = remove.into_iter().filter(|removal| is_part(&removal.key)).collect();
+        apply.into_iter().partition(|object| is_always_right(&object.key));
+    let remove = remove.into_iter().filter(|removal| is_always_right(&removal.key)).collect();
     let mut applied =
         carry_out(client, Plan { apply: own, held, remove, keeps_scale, refused }, observed).await;
     applied.and(compare(client, others).await);

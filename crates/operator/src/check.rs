@@ -104,6 +104,7 @@ fn check_database(spec: &DatabaseSpec, say: &mut impl FnMut(&str, String)) {
         resources: _,
         credentials,
         service: _,
+        tls: _,
         deletion_policy: _,
         backup,
         restore_from,

@@ -2,7 +2,8 @@
 //!
 //! * [`manifests`]: what `deploy/` says of each program; [`kinds`], [`object`]: objects, their kinds and whose they are.
 //! * [`check`](mod@check): what is wrong with a spec. [`desired`](mod@desired): which objects a spec wants. Both pure.
-//!   [`credentials`](mod@credentials): the accounts of the database; [`rotation`]: when they change.
+//!   [`credentials`](mod@credentials): the accounts of the database; [`rotation`]: when they change. [`tls`]: its certificate, of
+//!   [`certificates`].
 //! * [`observe`](mod@observe): what is there. [`plan`](mod@plan): what is to be done about the difference. [`apply`]: it is done.
 //! * [`component`], [`status`]: how it is, and how that is told.
 //! * [`protection`]: what others may do to it. [`claims`]: what configurations and nodes contradict each other in. [`webhook`]: how
@@ -21,6 +22,7 @@
 
 pub mod apply;
 pub mod backup;
+pub mod certificates;
 pub mod check;
 pub mod claims;
 pub mod component;
@@ -41,6 +43,7 @@ mod said;
 pub mod settings;
 pub mod status;
 mod tell;
+pub mod tls;
 mod watch;
 pub mod webhook;
 

@@ -40,6 +40,7 @@ use crate::said::answer;
 use crate::settings::OperatorArgs;
 use crate::status::{Backup, Findings, Problem};
 use crate::tell::{Way, is_carried_out, protection_of, status_of};
+use crate::tls::{self, Keys};
 use crate::watch::{follow, operators};
 use crate::webhook::{Webhook, is_part};
 
@@ -374,20 +375,40 @@ impl Operator {
     async fn credentials(
         &self,
         spec: &DatabaseSpec,
-    ) -> Result<Option<(Credentials, Option<Rotation>)>, kube::Error> {
+    ) -> Result<Option<(Credentials, Option<Rotation>)>, String> {
         if !spec.enabled {
             return Ok(None);
         }
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let known = secrets.get_opt(SECRET).await?;
+        let known = self.secret(SECRET).await?;
         let progress = match known.as_ref().filter(|known| rotation::step(known).is_some()) {
-            Some(known) => rotation::progress(known, &self.workloads().await?),
+            Some(known) => {
+                let workloads = self.workloads().await;
+                let workloads =
+                    workloads.map_err(|error| format!("the workloads cannot be read: {}", answer(&error)))?;
+                rotation::progress(known, &workloads)
+            }
             None => Progress::default(),
         };
         let fresh = || Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LENGTH);
         let credentials = credentials(spec, known.as_ref(), progress, fresh);
         let rotation = credentials.other.as_ref().map(|(step, _)| rotation::told(*step, progress));
         Ok(Some((credentials, rotation)))
+    }
+
+    /// The database's certificate and its authority: those that there are, as far as they are good.
+    async fn keys(&self, spec: &DatabaseSpec) -> Result<Option<Keys>, String> {
+        if !tls::is_wanted(spec) {
+            return Ok(None);
+        }
+        let known = self.secret(tls::SECRET).await?;
+        let keys = tls::keys(known.as_ref(), &tls::hosts(&self.namespace), Timestamp::now());
+        keys.map(Some).map_err(|error| error.to_string())
+    }
+
+    async fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = secrets.get_opt(name).await;
+        found.map_err(|error| format!("the Secret {name} cannot be read: {}", answer(&error)))
     }
 
     async fn workloads(&self) -> Result<Workloads, kube::Error> {
@@ -407,16 +428,16 @@ impl Operator {
         observed: &Observed,
         way: &Way<'_>,
     ) -> (Applied, Option<Problem>, Option<Rotation>) {
-        let credentials = match self.credentials(&spec.database).await {
-            Ok(credentials) => credentials,
-            Err(error) => {
-                let message = format!("the Secret {SECRET} cannot be read: {}", answer(&error));
+        let kept = async { Ok((self.credentials(&spec.database).await?, self.keys(&spec.database).await?)) };
+        let (credentials, keys) = match kept.await {
+            Ok(kept) => kept,
+            Err(message) => {
                 let problem = Problem { reason: RECONCILE_ERROR, message, is_stalled: false };
                 return (Applied::default(), Some(problem), None);
             }
         };
         let (credentials, rotation) = credentials.unzip();
-        let mut objects = desired(owner, spec, &self.manifests, credentials.as_ref());
+        let mut objects = desired(owner, spec, &self.manifests, credentials.as_ref(), keys.as_ref());
         if let Ok(Some(prepared)) = way.prepared {
             objects.extend(prepared.objects(owner, &self.manifests.protection, way.wanted));
             objects.sort_by(|a, b| a.key.cmp(&b.key));

@@ -8,6 +8,10 @@ use super::accounts::{Account, Accounts};
 use super::{BACKUP_USER, Credentials};
 use crate::backup::programs::HALF_FILLED;
 
+/// The server takes up a certificate that was renewed, as soon as the file is: connections that there are keep theirs. Without
+/// TLS its scheduler does not run.
+const RENEWAL: &str = "CREATE OR REPLACE DEFINER='root'@'localhost' EVENT mysql.multinic_certificate \
+                       ON SCHEDULE EVERY 1 MINUTE DO FLUSH LOCAL SSL";
 /// The tables that agents read.
 const READ: [&str; 5] = ["multi_interface", "multi_subnet", "node_table", "multi_removal", "multinic_meta"];
 /// The columns in which they say what they did.
@@ -63,6 +67,7 @@ impl Credentials {
         }
         lines.extend(retired.iter().map(|user| format!("DROP USER IF EXISTS {}@'%'", quoted(user))));
         lines.push("FLUSH PRIVILEGES".to_owned());
+        lines.push(RENEWAL.to_owned());
         lines.iter().map(|line| format!("{line};\n")).collect()
     }
 }

@@ -18,7 +18,7 @@ const CONTAINER: &str = "agent";
 const DATA_SOURCE: &str = "DATA_SOURCE";
 
 /// What the manifest says because of what else it says, and what has a field of its own.
-pub(crate) const RESERVED: [&str; 13] = [
+pub(crate) const RESERVED: [&str; 16] = [
     DATA_SOURCE,
     "NODE_CR_NAMESPACE",
     "NODE_NAME",
@@ -31,6 +31,9 @@ pub(crate) const RESERVED: [&str; 13] = [
     "DB_USER",
     "DB_PASSWORD",
     "DB_PASSWORD_FILE",
+    "DB_TLS",
+    "DB_TLS_CA",
+    "DB_CA_FILE",
     "DATABASE_URL",
 ];
 

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
-    EnvVar, EnvVarSource, KeyToPath, PersistentVolumeClaim, PodSpec, Secret, SecretKeySelector,
+    Container, EnvVar, EnvVarSource, KeyToPath, PersistentVolumeClaim, PodSpec, Secret, SecretKeySelector,
     SecretVolumeSource, Service, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -18,21 +18,29 @@ use crate::credentials::{
 };
 use crate::manifests::DatabaseManifests;
 use crate::object::{Object, Owner};
+use crate::tls::{self, Keys};
 
 /// The name of the StatefulSet, its Service, its container and its label.
 pub const DATABASE: &str = "mariadb";
 /// The container that makes the system tables.
 const PREPARE: &str = "prepare";
 const PORT: i32 = 3306;
-/// Where a program finds its password and the authority.
+/// Where a program finds its password, and the authority of a server of one's own.
 const FOLDER: &str = "/etc/multinic/database";
 const CA: &str = "ca.crt";
+/// Where it finds the authorities of the database that the operator runs, and the volume.
+const AUTHORITIES: (&str, &str) = ("/etc/multinic/database-ca", "mariadb-ca");
+/// The volume with the server's certificate.
+const CERTIFICATE: &str = "certificate";
+/// The server's options of which TLS is made.
+const OPTIONS: [&str; 3] = ["--ssl-cert=", "--ssl-key=", "--event-scheduler="];
 
 pub(super) fn objects(
     owner: &Owner,
     spec: &MultiNicOperatorSpec,
     manifests: &DatabaseManifests,
     credentials: &Credentials,
+    keys: Option<&Keys>,
 ) -> Vec<Object> {
     let DatabaseManifests { volume, service, stateful_set, backup, backup_volume } = manifests;
     let program = &spec.controller.image;
@@ -54,6 +62,7 @@ pub(super) fn objects(
     let lasting = |object: Object| if keeps { object.lasting() } else { object };
     let objects = [
         Object::new(owner, &secret(&stateful_set, credentials)).map(lasting),
+        keys.and_then(|keys| Object::new(owner, &keys.secret(stateful_set.metadata.labels.clone()))),
         Object::new(owner, &sized(volume.clone(), spec.storage_size.as_ref())).map(lasting),
         Object::new(owner, &served(service.clone(), spec.service.as_ref())),
         Object::new(owner, &stateful_set),
@@ -115,7 +124,21 @@ fn server(mut stateful_set: StatefulSet, spec: &DatabaseSpec, credentials: &Cred
         container.image = Some(image.to_owned());
         set_limits(container, spec.resources.as_ref());
     }
+    if !tls::is_wanted(spec) {
+        take_certificate(pod);
+    }
     stateful_set
+}
+
+/// Takes from the server what the manifest gives it for TLS.
+fn take_certificate(pod: &mut PodSpec) {
+    pod.volumes.iter_mut().for_each(|volumes| volumes.retain(|volume| volume.name != CERTIFICATE));
+    let Some(Container { command: Some(command), volume_mounts: Some(mounts), .. }) = named(pod, DATABASE)
+    else {
+        return;
+    };
+    command.retain(|argument| !OPTIONS.iter().any(|option| argument.starts_with(option)));
+    mounts.retain(|mount| mount.name != CERTIFICATE);
 }
 
 /// What a program is told of its database.
@@ -129,6 +152,8 @@ pub(super) struct Connection {
     /// Which of the Secret's contents the program was started with.
     pub revision: Option<String>,
     is_external: bool,
+    /// Whether the server has a certificate by the operator's authorities.
+    has_authorities: bool,
 }
 
 /// The connection, if there is a database.
@@ -162,6 +187,7 @@ pub(super) fn connection(
                 files,
                 revision: None,
                 is_external: true,
+                has_authorities: false,
             })
         }
         _ => None,
@@ -190,18 +216,25 @@ fn to_own(
     user: &str,
     key: String,
 ) -> Connection {
+    let mut settings = vec![
+        ("DB_HOST", format!("{DATABASE}.{}.svc", owner.namespace)),
+        ("DB_PORT", port(spec.service.as_ref().and_then(|service| service.port))),
+        ("DB_NAME", credentials.database.clone()),
+        ("DB_USER", user.to_owned()),
+        password_file(),
+    ];
+    let has_authorities = tls::is_wanted(spec);
+    if has_authorities {
+        let (folder, _) = AUTHORITIES;
+        settings.extend([("DB_TLS", "verify".to_owned()), ("DB_TLS_CA", format!("{folder}/{CA}"))]);
+    }
     Connection {
-        settings: vec![
-            ("DB_HOST", format!("{DATABASE}.{}.svc", owner.namespace)),
-            ("DB_PORT", port(spec.service.as_ref().and_then(|service| service.port))),
-            ("DB_NAME", credentials.database.clone()),
-            ("DB_USER", user.to_owned()),
-            password_file(),
-        ],
+        settings,
         secret: SECRET.to_owned(),
         files: vec![(key, PASSWORD)],
         revision: Some(credentials.revision.clone()),
         is_external: false,
+        has_authorities,
     }
 }
 
@@ -217,23 +250,14 @@ impl Connection {
     /// Gives a program's pod what is secret of it: by a file, and the user's name by a variable where only the Secret has
     /// it.
     pub(super) fn mount(&self, pod: &mut PodSpec, container: &str) {
-        let files = self.files.iter();
-        let items =
-            files.map(|(key, name)| KeyToPath { key: key.clone(), path: (*name).to_owned(), mode: None });
-        let source = SecretVolumeSource {
-            secret_name: Some(self.secret.clone()),
-            items: Some(items.collect()),
-            ..SecretVolumeSource::default()
-        };
-        let volume = Volume { name: DATABASE.to_owned(), secret: Some(source), ..Volume::default() };
-        pod.volumes.get_or_insert_default().push(volume);
+        let files: Vec<(&str, &str)> = self.files.iter().map(|(key, name)| (key.as_str(), *name)).collect();
+        mount_files(pod, container, DATABASE, FOLDER, &self.secret, &files);
+        if self.has_authorities {
+            let (folder, name) = AUTHORITIES;
+            // Not the keys that this Secret holds too.
+            mount_files(pod, container, name, folder, tls::SECRET, &[(CA, CA)]);
+        }
         let Some(container) = named(pod, container) else { return };
-        container.volume_mounts.get_or_insert_default().push(VolumeMount {
-            name: DATABASE.to_owned(),
-            mount_path: FOLDER.to_owned(),
-            read_only: Some(true),
-            ..VolumeMount::default()
-        });
         if self.is_external {
             let selector = SecretKeySelector {
                 name: self.secret.clone(),
@@ -248,4 +272,34 @@ impl Connection {
             });
         }
     }
+}
+
+/// Gives a container files of a Secret: these keys, under these names.
+fn mount_files(
+    pod: &mut PodSpec,
+    container: &str,
+    name: &str,
+    folder: &str,
+    secret: &str,
+    files: &[(&str, &str)],
+) {
+    let item = |(key, path): &(&str, &str)| KeyToPath {
+        key: (*key).to_owned(),
+        path: (*path).to_owned(),
+        mode: None,
+    };
+    let source = SecretVolumeSource {
+        secret_name: Some(secret.to_owned()),
+        items: Some(files.iter().map(item).collect()),
+        ..SecretVolumeSource::default()
+    };
+    let volume = Volume { name: name.to_owned(), secret: Some(source), ..Volume::default() };
+    pod.volumes.get_or_insert_default().push(volume);
+    let Some(container) = named(pod, container) else { return };
+    container.volume_mounts.get_or_insert_default().push(VolumeMount {
+        name: name.to_owned(),
+        mount_path: folder.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    });
 }

@@ -12,6 +12,7 @@ use multinic_api::MultiNicOperatorSpec;
 use crate::credentials::Credentials;
 use crate::manifests::Manifests;
 use crate::object::{Object, Owner};
+use crate::tls::Keys;
 
 pub use agent::AGENT;
 pub(crate) use agent::RESERVED as RESERVED_OF_AGENT;
@@ -22,17 +23,18 @@ pub use database::DATABASE;
 pub(crate) use settings::RESERVED;
 
 /// Every object that is wanted, in the order in which they are to be made. The spec has passed [`check`](crate::check::check).
-/// There are `credentials` where the spec wants a database.
+/// There are `credentials` where the spec wants a database, and `keys` where that has TLS.
 pub fn desired(
     owner: &Owner,
     spec: &MultiNicOperatorSpec,
     manifests: &Manifests,
     credentials: Option<&Credentials>,
+    keys: Option<&Keys>,
 ) -> Vec<Object> {
     let connection = database::connection(owner, &spec.database, credentials);
     let mut objects = controller::objects(owner, spec, &manifests.controller, connection.as_ref());
     if let Some(credentials) = credentials.filter(|_| spec.database.enabled) {
-        objects.extend(database::objects(owner, spec, &manifests.database, credentials));
+        objects.extend(database::objects(owner, spec, &manifests.database, credentials, keys));
     }
     if let Some(agent) = &spec.agent {
         let connection = database::connection_of_agents(owner, &spec.database, credentials);

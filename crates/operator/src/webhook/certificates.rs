@@ -11,128 +11,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
-};
-use secrecy::{ExposeSecret as _, SecretString};
-use tokio_rustls::rustls::crypto::ring::sign::any_supported_type;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::sign::CertifiedKey;
+use secrecy::ExposeSecret as _;
+
+use crate::certificates::{AUTHORITY, CERTIFICATE, KEY, Pair, SKEW, text};
 
 /// The Secret with the certificate that the operator makes.
 pub const SECRET: &str = "multinic-operator-webhook";
-/// Keys of that Secret, and of one of cert-manager's.
-const CERTIFICATE: &str = "tls.crt";
-const KEY: &str = "tls.key";
-const AUTHORITY: &str = "ca.crt";
 /// Keys of that Secret alone: when it was made, and whom API servers trust beside its authority.
 const ISSUED: &str = "issued";
 const PREVIOUS: &str = "previous-ca.crt";
-/// Clocks of nodes differ.
-const SKEW: Duration = Duration::from_secs(300);
-
-/// A certificate that cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    /// It cannot be made.
-    #[error("no certificate for {host} can be made: {source}")]
-    Made {
-        /// For whom.
-        host: String,
-        /// Why.
-        source: rcgen::Error,
-    },
-    /// A Secret holds none.
-    #[error("the Secret {secret} holds no certificate of a server: {why}")]
-    Given {
-        /// Which.
-        secret: String,
-        /// Why.
-        why: String,
-    },
-}
-
-/// A certificate with its key, and who signed it. All in PEM.
-#[derive(Debug, Clone)]
-pub struct Pair {
-    /// The certificate, and those between it and its authority.
-    pub certificate: String,
-    /// Its key.
-    pub key: SecretString,
-    /// Its authority; empty where it is one that everybody trusts.
-    pub authority: String,
-}
-
-impl Pair {
-    /// A new one, and a new authority that signed it. Both end after `lifetime`.
-    ///
-    /// # Errors
-    /// Where the host is no name.
-    pub fn issue(host: &str, now: Timestamp, lifetime: Duration) -> Result<Self, CertificateError> {
-        let failed = |source| CertificateError::Made { host: host.to_owned(), source };
-        let since = date_time_ymd(1970, 1, 1);
-        let second = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default());
-        let (begin, end) = (since + second.saturating_sub(SKEW), since + second + lifetime);
-        let mut authority = CertificateParams::default();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        // Names tell authorities apart of which both are trusted.
-        authority.distinguished_name = named(&format!("{host} since {now}"));
-        (authority.not_before, authority.not_after) = (begin, end);
-        let authority_key = KeyPair::generate().map_err(failed)?;
-        let authority_certificate = authority.self_signed(&authority_key).map_err(failed)?;
-        let mut server = CertificateParams::new([host.to_owned()]).map_err(failed)?;
-        server.distinguished_name = named(host);
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        (server.not_before, server.not_after) = (begin, end);
-        let key = KeyPair::generate().map_err(failed)?;
-        let issuer = Issuer::from_params(&authority, &authority_key);
-        let certificate = server.signed_by(&key, &issuer).map_err(failed)?;
-        Ok(Self {
-            certificate: certificate.pem(),
-            key: key.serialize_pem().into(),
-            authority: authority_certificate.pem(),
-        })
-    }
-
-    /// That of a Secret as cert-manager makes it.
-    ///
-    /// # Errors
-    /// Where there is none.
-    pub fn given(name: &str, secret: &Secret) -> Result<Self, CertificateError> {
-        let failed = |why: String| CertificateError::Given { secret: name.to_owned(), why };
-        let needed = |key: &str| text(secret, key).ok_or_else(|| failed(format!("it has no {key}")));
-        let pair = Self {
-            certificate: needed(CERTIFICATE)?,
-            key: needed(KEY)?.into(),
-            authority: text(secret, AUTHORITY).unwrap_or_default(),
-        };
-        pair.certified().map_err(failed)?;
-        Ok(pair)
-    }
-
-    /// For the TLS library, or why it takes it not.
-    pub(super) fn certified(&self) -> Result<CertifiedKey, String> {
-        let chain =
-            CertificateDer::pem_slice_iter(self.certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|error| format!("{CERTIFICATE}: {error}"))?;
-        let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret().as_bytes());
-        let key = key.map_err(|error| format!("{KEY}: {error}"))?;
-        let key = any_supported_type(&key).map_err(|error| format!("{KEY}: {error}"))?;
-        let certified = CertifiedKey::new(chain, key);
-        certified.keys_match().map_err(|error| error.to_string())?;
-        Ok(certified)
-    }
-}
-
-fn named(name: &str) -> DistinguishedName {
-    let mut named = DistinguishedName::new();
-    named.push(DnType::CommonName, name);
-    named
-}
-
 /// A certificate that the operator made, as its Secret holds it.
 #[derive(Debug, Clone)]
 pub struct Kept {
@@ -216,11 +103,6 @@ fn read(secret: &Secret) -> Option<Kept> {
     Some(Kept { pair, issued, previous: text(secret, PREVIOUS) })
 }
 
-fn text(secret: &Secret, key: &str) -> Option<String> {
-    let ByteString(bytes) = secret.data.as_ref()?.get(key)?;
-    String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
@@ -266,14 +148,5 @@ mod tests {
             assert_eq!(kept.issued, at(1));
         }
         assert_eq!(on(-1, Some(&good)).issued, at(-1));
-    }
-
-    #[test]
-    fn a_secret_of_cert_manager_is_taken_as_it_is_and_a_wrong_one_says_what_is_wrong() {
-        let mut secret = on(0, None).secret("here");
-        assert!(Pair::given("mine", &secret).is_ok());
-        secret.data.as_mut().unwrap().remove(KEY);
-        let said = Pair::given("mine", &secret).unwrap_err().to_string();
-        assert!(said.contains("mine") && said.contains(KEY), "{said}");
     }
 }

@@ -26,9 +26,10 @@ use tokio::sync::OnceCell;
 
 pub use self::objects::is_part;
 
-use self::certificates::{Kept, Pair, kept};
+use self::certificates::{Kept, kept};
 use self::serving::Serving;
 use crate::apply::Applied;
+use crate::certificates::Pair;
 use crate::claims::Claims;
 use crate::manifests::ProtectionManifests;
 use crate::metrics::Metrics;

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
-use super::certificates::Pair;
+use crate::certificates::Pair;
 
 /// The certificate that is served. Connections that there are keep theirs, new ones have the new one: none is refused.
 #[derive(Default)]

@@ -32,9 +32,10 @@ async fn templates(bench: &Bench) -> [Value; 2] {
     [server, controller].map(|object| object["spec"]["template"].clone())
 }
 
-const DATABASE: [&str; 4] = [
+const DATABASE: [&str; 5] = [
     "PersistentVolumeClaim mysql-storage-mariadb-0",
     "Secret multinic-database",
+    "Secret multinic-database-tls",
     "Service mariadb",
     "StatefulSet mariadb",
 ];

@@ -14,3 +14,4 @@ mod rotation;
 #[allow(dead_code)] // What only the tests of the server alone use.
 mod server;
 mod storage;
+mod tls;

@@ -5,3 +5,4 @@
 mod accounts;
 mod backup;
 mod server;
+mod tls;

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use multinic_api::operator::{DatabaseCredentials, DatabaseSpec};
 use multinic_operator::credentials::Credentials;
 use multinic_operator::manifests::Manifests;
+use multinic_operator::tls::{Keys, keys};
 use multinic_testbed::program::Program;
+use secrecy::ExposeSecret as _;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
 
 /// A busy machine needs a part of it.
@@ -25,13 +28,25 @@ pub struct Server {
 impl Server {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["var/lib/mysql", "run/mysqld", "etc/multinic", "tmp"] {
+        for name in ["var/lib/mysql", "run/mysqld", "etc/multinic", "etc/multinic-tls", "tmp"] {
             fs::create_dir_all(folder.path().join(name)).unwrap();
         }
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let server = Self { folder, port, program: None };
         server.prepare();
+        server.show(&keys(None, &hosts(), Timestamp::now()).unwrap());
         server
+    }
+
+    /// Puts a certificate where the server reads it, as a kubelet does when the Secret changes.
+    pub fn show(&self, keys: &Keys) {
+        let folder = self.folder.path().join("etc/multinic-tls");
+        for (name, text) in [("tls.key", keys.pair.key.expose_secret()), ("tls.crt", &keys.pair.certificate)]
+        {
+            let new = folder.join("new");
+            fs::write(&new, text).unwrap();
+            fs::rename(&new, folder.join(name)).unwrap();
+        }
     }
 
     /// A command of the manifest, for this folder, this port and this user.
@@ -99,6 +114,11 @@ impl Server {
             }
         }
     }
+}
+
+/// The names that it has here.
+pub fn hosts() -> Vec<String> {
+    ["localhost", "127.0.0.1"].map(str::to_owned).to_vec()
 }
 
 fn pod() -> k8s_openapi::api::core::v1::PodSpec {

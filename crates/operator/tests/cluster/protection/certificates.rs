@@ -8,8 +8,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use multinic_operator::certificates::Pair;
 use multinic_operator::settings::WebhookArgs;
-use multinic_operator::webhook::certificates::Pair;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
