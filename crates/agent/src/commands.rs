@@ -13,6 +13,7 @@ use multinic_host::guard::GuardSettings;
 use multinic_host::survey::{install_drop_in, needs_drop_in};
 use multinic_host::{Access, Anchors, Host, HostError, Options, Recovery};
 use multinic_store::AgentSource;
+use multinic_telemetry::pages::BindError;
 use multinic_telemetry::shutdown::Shutdown;
 use tokio::time::Instant;
 
@@ -65,6 +66,12 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// Takes the ports of health and metrics.
+    pub(crate) async fn pages(&mut self, settings: &Settings) -> Result<PageServers, BindError> {
+        let own = NodeAddresses::new(&settings.node_addresses).of(&mut self.node.host);
+        PageServers::bind(&settings.health_addresses, &own, settings.health_port).await
+    }
+
     pub(crate) async fn new(settings: &Settings, access: Access) -> anyhow::Result<Self> {
         let name = settings.node.to_string();
         let mut options = Options::new(&settings.host_root);
@@ -202,10 +209,9 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     announce(&settings);
     let source = source(&settings).await?;
     let shutdown = Shutdown::on_signals()?;
-    let node_addresses = NodeAddresses::new(&settings.node_addresses);
-    let pages = PageServers::bind(&settings.health_addresses, &node_addresses, settings.health_port).await?;
     let access = if settings.dry_run { Access::Read } else { Access::Write };
-    let parts = Parts::new(&settings, access).await?;
+    let mut parts = Parts::new(&settings, access).await?;
+    let pages = parts.pages(&settings).await?;
     pages.serve(&parts.metrics, &parts.board, &shutdown);
     let board = parts.board.clone();
     let watch = Watch::new(parts.node.host.events()?, parts.node.host.file_events());

@@ -10,8 +10,6 @@ use crate::commands::{self, Parts};
 use crate::config::Settings;
 use crate::cycle::Cycle;
 use crate::facts::Facts;
-use crate::lifeline::NodeAddresses;
-use crate::pages::PageServers;
 use crate::termination;
 
 /// Reads once, makes one pass, and reports it; the exit code and the termination message say how it went.
@@ -19,8 +17,8 @@ pub async fn apply(settings: Settings) -> anyhow::Result<ExitCode> {
     commands::announce(&settings);
     let shutdown = Shutdown::on_signals()?;
     let access = if settings.dry_run { Access::Read } else { Access::Write };
-    let parts = Parts::new(&settings, access).await?;
-    serve(&settings, &parts, &shutdown).await;
+    let mut parts = Parts::new(&settings, access).await?;
+    serve(&settings, &mut parts, &shutdown).await;
     let source = commands::source(&settings).await?;
     let mut agent = parts.agent(&settings, source, settings.dry_run);
     let cycle = agent.cycle(&shutdown).await;
@@ -48,17 +46,16 @@ pub async fn clean_up(settings: Settings) -> anyhow::Result<ExitCode> {
     commands::announce(&settings);
     let shutdown = Shutdown::on_signals()?;
     let access = if settings.dry_run { Access::Read } else { Access::Write };
-    let parts = Parts::new(&settings, access).await?;
-    serve(&settings, &parts, &shutdown).await;
+    let mut parts = Parts::new(&settings, access).await?;
+    serve(&settings, &mut parts, &shutdown).await;
     let done = commands::take_away(&settings, parts, &shutdown).await?;
     finish(&settings, &Facts::default(), done.taken_away, done.left.len());
     Ok(if done.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The probes of a job's pod are those of a service. A service on the same node may have the port; the job goes on.
-async fn serve(settings: &Settings, parts: &Parts, shutdown: &Shutdown) {
-    let node = NodeAddresses::new(&settings.node_addresses);
-    match PageServers::bind(&settings.health_addresses, &node, settings.health_port).await {
+async fn serve(settings: &Settings, parts: &mut Parts, shutdown: &Shutdown) {
+    match parts.pages(settings).await {
         Ok(pages) => pages.serve(&parts.metrics, &parts.board, shutdown),
         Err(error) => tracing::warn!(error = %error, "the job goes on without health and metrics"),
     }

@@ -26,14 +26,6 @@ impl NodeAddresses {
         }
     }
 
-    /// The addresses as of now, of a node of which nothing is remembered.
-    pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        match self {
-            Self::Configured(addresses) => addresses.clone(),
-            Self::OfDefaultRoute => found(&Owned::new()).best,
-        }
-    }
-
     /// The addresses as of now. A lease with a router that came after the node's own default route is no reason to take its
     /// NIC for the node's, whatever its metric: which were there first is remembered on the node. A guess is not remembered.
     pub fn of(&self, host: &mut Host) -> BTreeSet<IpAddr> {
@@ -90,37 +82,33 @@ mod tests {
     }
 
     /// Where every link's address has a default route.
-    fn settled_of(all: &[&str], best: &[&str], known: &[&str]) -> BTreeSet<IpAddr> {
-        let (all, best) = (addresses(all), addresses(best));
-        settled(&OwnAddresses { present: all.clone(), all, best }, &addresses(known))
+    fn settled_of(all: &[&str], known: &[&str]) -> BTreeSet<IpAddr> {
+        let all = addresses(all);
+        settled(&OwnAddresses { present: all.clone(), all }, &addresses(known))
     }
 
     #[test]
-    fn a_later_default_route_is_not_the_node_s_own_whatever_its_metric() {
+    fn a_later_default_route_is_not_the_node_s_own() {
         let (own, lease) = ("192.0.2.10", "10.77.0.5");
-        for best in [&[own, lease][..], &[lease], &[own]] {
-            assert_eq!(settled_of(&[own, lease], best, &[own]), addresses(&[own]));
-        }
+        assert_eq!(settled_of(&[own, lease], &[own]), addresses(&[own]));
     }
 
     #[test]
-    fn without_a_memory_any_may_be_its_own_whatever_the_metrics() {
+    fn without_a_memory_any_may_be_its_own() {
         let (own, lease) = ("192.0.2.10", "10.77.0.5");
-        for best in [&[own, lease][..], &[lease], &[own]] {
-            assert_eq!(settled_of(&[own, lease], best, &[]), addresses(&[own, lease]));
-        }
+        assert_eq!(settled_of(&[own, lease], &[]), addresses(&[own, lease]));
         // What is remembered is not there any more.
         let renewed = "192.0.2.11";
-        assert_eq!(settled_of(&[renewed, lease], &[lease], &[own]), addresses(&[renewed, lease]));
+        assert_eq!(settled_of(&[renewed, lease], &[own]), addresses(&[renewed, lease]));
         // Both were the node's own at their times.
-        assert_eq!(settled_of(&[own, lease], &[lease], &[own, lease]), addresses(&[own, lease]));
+        assert_eq!(settled_of(&[own, lease], &[own, lease]), addresses(&[own, lease]));
     }
 
     #[test]
     fn its_own_address_stays_its_own_without_a_default_route() {
         let (own, lease) = ("192.0.2.10", "10.77.0.5");
         let (present, routed) = (addresses(&[own, lease]), addresses(&[lease]));
-        let found = OwnAddresses { present, all: routed.clone(), best: routed };
+        let found = OwnAddresses { present, all: routed };
         assert_eq!(settled(&found, &addresses(&[own])), addresses(&[own]));
     }
 
@@ -128,7 +116,7 @@ mod tests {
     fn each_family_is_judged_by_itself() {
         let (own, lease, advertised) = ("192.0.2.10", "10.77.0.5", "2001:db8::5");
         let all = [own, lease, advertised];
-        assert_eq!(settled_of(&all, &[lease, advertised], &[own]), addresses(&[own, advertised]));
+        assert_eq!(settled_of(&all, &[own]), addresses(&[own, advertised]));
     }
 
     #[test]
@@ -136,11 +124,5 @@ mod tests {
         let (own, lease, advertised) = ("192.0.2.10", "10.77.0.5", "2001:db8::5");
         assert_eq!(certain(&addresses(&[own, lease, advertised])), addresses(&[advertised]));
         assert_eq!(certain(&addresses(&[own, advertised])), addresses(&[own, advertised]));
-    }
-
-    #[test]
-    fn configured_addresses_are_taken_at_their_word() {
-        let address: IpAddr = "198.51.100.7".parse().unwrap();
-        assert_eq!(NodeAddresses::new(&[address]).addresses(), BTreeSet::from([address]));
     }
 }

@@ -1,12 +1,12 @@
 //! Where health and metrics are served: on loopback and on the node's own address, so that nothing listens on the NICs
 //! that are configured here.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use multinic_telemetry::pages::{BindError, PageServer, Pages};
 use multinic_telemetry::shutdown::Shutdown;
 
-use crate::lifeline::NodeAddresses;
 use crate::metrics::Metrics;
 use crate::status::StatusBoard;
 
@@ -17,12 +17,12 @@ pub struct PageServers(Vec<PageServer>);
 impl PageServers {
     /// Takes the port on each address; without any, on loopback and on the node's own addresses. Port 0 takes a free one
     /// of the first address.
-    pub async fn bind(addresses: &[IpAddr], node: &NodeAddresses, port: u16) -> Result<Self, BindError> {
+    pub async fn bind(addresses: &[IpAddr], own: &BTreeSet<IpAddr>, port: u16) -> Result<Self, BindError> {
         let configured = !addresses.is_empty();
         let mut wanted = addresses.to_vec();
         if !configured {
             wanted.push(Ipv4Addr::LOCALHOST.into());
-            wanted.extend(node.addresses());
+            wanted.extend(own);
         }
         let mut servers: Vec<PageServer> = Vec::new();
         for ip in wanted {

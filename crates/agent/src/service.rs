@@ -141,7 +141,7 @@ impl Service {
     fn passed(&mut self, passed: &Passed) {
         self.next_full = Instant::now() + self.full_pass;
         self.retry_at = passed.retry_at;
-        self.watch.set(self.agent.macs(), self.agent.node.host.owned(), &passed.observed);
+        self.watch.set(self.agent.macs(), &self.agent.node.host, &passed.observed);
     }
 
     fn host_failed(&mut self, error: &HostError) {

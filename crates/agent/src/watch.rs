@@ -6,13 +6,13 @@ use std::future::pending;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use multinic_core::node::NicTarget;
 use multinic_core::node::observed::{Found, Link, Observed, Route, RouteOrigin};
 use multinic_core::node::routing::{MAIN_TABLE, RouteTarget};
-use multinic_core::node::{NicTarget, Owned};
 use multinic_core::{InterfaceName, MacAddr, Vlan};
 use multinic_host::netlink::NetlinkError;
 use multinic_host::netlink::events::{Event, Events, Process};
-use multinic_host::{FileEvents, FileEventsError};
+use multinic_host::{FileEvents, FileEventsError, Host};
 use tokio::time::{Instant, sleep_until};
 
 /// The pause after events could not be received: what fails once fails often.
@@ -27,7 +27,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Watch {
     events: Events,
-    /// None where they cannot be watched, and are looked at with every pass only.
+    /// None where they cannot be watched at the moment, and are looked at with every full pass only.
     files: Option<FileEvents>,
     about: About,
     /// When to look for what a flood hid, or at files.
@@ -49,14 +49,35 @@ impl Watch {
         let mut watch = Self { events, files: None, about: About::default(), look_at: None };
         match files {
             Ok(files) => watch.files = Some(files),
-            Err(error) => watch.forget_files(&error),
+            Err(error) => warn(&error),
         }
         watch
     }
 
+    /// Watches the directories that are there now. Where that failed, it is tried again each time.
+    fn watch_files(&mut self, host: &Host) {
+        let failed_before = self.files.is_none();
+        let watched = match self.files.take() {
+            Some(mut files) => files.arm().map(|others| (files, others)),
+            None => host.file_events().map(|files| (files, true)),
+        };
+        match watched {
+            Ok((files, others)) => {
+                self.files = Some(files);
+                if others {
+                    self.look_within(SETTLE);
+                }
+            }
+            Err(_) if failed_before => {}
+            Err(error) => self.forget_files(&error),
+        }
+    }
+
+    /// What happened to a file meanwhile is found by the look that follows.
     fn forget_files(&mut self, error: &FileEventsError) {
+        warn(error);
         self.files = None;
-        tracing::warn!(error = %error, "a changed file is found by the next full pass only");
+        self.look_within(PAUSE);
     }
 
     fn look_within(&mut self, wait: Duration) {
@@ -65,7 +86,7 @@ impl Watch {
     }
 
     /// From now on, these MACs matter, and the links that have them, and the routes and rules of what we configured.
-    pub fn set(&mut self, macs: BTreeSet<MacAddr>, owned: &Owned, observed: &Observed) {
+    pub fn set(&mut self, macs: BTreeSet<MacAddr>, host: &Host, observed: &Observed) {
         let links = macs.iter().flat_map(|mac| match observed.find(*mac) {
             Found::One(link) => vec![link.index],
             Found::None => Vec::new(),
@@ -79,7 +100,7 @@ impl Watch {
             |link: &&Link| link.vlan.is_some() && link.lower.is_some_and(|lower| links.contains(&lower));
         let vlans: Vec<u32> = observed.links.iter().filter(of_ours).map(|link| link.index).collect();
         links.extend(vlans);
-        let targets = || owned.values().map(|nic| &nic.target);
+        let targets = || host.owned().values().map(|nic| &nic.target);
         self.about = About {
             links,
             macs,
@@ -87,11 +108,7 @@ impl Watch {
             tables: targets().filter_map(|target| Some(target.options.source_routing?.table)).collect(),
         };
         self.events.keep_hands_on(&self.about.links);
-        match self.files.as_mut().map(FileEvents::arm) {
-            Some(Ok(true)) => self.look_within(SETTLE),
-            Some(Ok(false)) | None => {}
-            Some(Err(error)) => self.forget_files(&error),
-        }
+        self.watch_files(host);
     }
 
     /// The processes of others that last changed addresses of links that matter.
@@ -126,6 +143,10 @@ impl Watch {
         // The look that follows sees everything that happened before it.
         while let Some(Ok(_)) = self.events.next().now_or_never() {}
     }
+}
+
+fn warn(error: &FileEventsError) {
+    tracing::warn!(error = %error, "a changed file is found by the next full pass only");
 }
 
 enum Heard {

@@ -321,9 +321,14 @@ impl Host {
         if addresses.is_subset(&self.state.own_addresses) {
             return Ok(());
         }
+        let before = self.state.own_addresses.clone();
         self.state.own_addresses.extend(addresses);
-        if self.is_writable() {
-            self.state.save(&self.root, None)?;
+        if self.is_writable()
+            && let Err(error) = self.state.save(&self.root, None)
+        {
+            // Tried again with the next look.
+            self.state.own_addresses = before;
+            return Err(error.into());
         }
         Ok(())
     }

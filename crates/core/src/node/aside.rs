@@ -39,18 +39,15 @@ impl<'a> Planner<'a> {
     fn step_aside(&mut self, link: &Link, mac: MacAddr) -> Option<MacAddr> {
         let owned = self.owned.get(&mac)?;
         let (target, former) = (owned.target.clone(), self.former(mac));
-        let name = self.name_to_give_back(mac, link);
+        // Not its original one: somebody's file for `en*` or `eth*` may fit that, and take the NIC while it waits.
+        let name = self.fresh_name(link);
         let mut drift = drift(self.observed, link, &target, &former);
         drift.retain(|drift| *drift != Drift::File);
         let own = target.name.to_string();
         let mut steps = self.steps(link, &target, &former, &drift);
         steps.retain(|step| *step != Step::DropAltName(own.clone()));
-        let rename = steps.iter().position(|step| *step == Step::Rename(own.clone()))?;
-        let mut to = vec![Step::Rename(name.clone())];
-        if link.altnames.contains(&name) {
-            to.insert(0, Step::DropAltName(name.clone()));
-        }
-        steps.splice(rename..=rename, to);
+        let rename = steps.iter_mut().find(|step| **step == Step::Rename(own.clone()))?;
+        *rename = Step::Rename(name.clone());
         self.freed.insert(link.index);
         self.plan.changes.push(Change {
             mac,

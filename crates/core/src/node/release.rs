@@ -84,20 +84,28 @@ impl Planner<'_> {
 
     /// The name of before our first rename, or one that nobody has and that is not one of ours.
     pub(super) fn name_to_give_back(&self, mac: MacAddr, link: &Link) -> String {
-        let is_free = |name: &str| {
-            self.observed
-                .links
-                .iter()
-                .filter(|other| other.index != link.index)
-                .all(|other| other.name != name && !other.altnames.iter().any(|altname| altname == name))
-                && !self.plan.changes.iter().any(|change| change.original_name == name)
-        };
         let remembered = self.owned.get(&mac).map(|nic| nic.original_name.clone());
         let known = remembered.into_iter().chain(link.altnames.iter().cloned());
-        let mut candidates = known.filter(|name| !name.starts_with(INTERFACE_PREFIX) && is_free(name));
-        candidates.next().unwrap_or_else(|| {
-            let fresh = (link.index..).map(|number| format!("nic{number}")).find(|name| is_free(name));
-            fresh.unwrap_or_else(|| format!("nic{}", link.index))
-        })
+        let mut candidates =
+            known.filter(|name| !name.starts_with(INTERFACE_PREFIX) && self.is_free(name, link));
+        candidates.next().unwrap_or_else(|| self.fresh_name(link))
+    }
+
+    /// A name that nobody has, and that no usual pattern of a network manager's files fits.
+    pub(super) fn fresh_name(&self, link: &Link) -> String {
+        let names = (link.index..).map(|number| format!("nic{number}"));
+        let mut free = names.filter(|name| self.is_free(name, link) && !link.altnames.contains(name));
+        free.next().unwrap_or_else(|| format!("nic{}", link.index))
+    }
+
+    /// Whether no other link has this name, and no change of this plan gives it to one.
+    fn is_free(&self, name: &str, link: &Link) -> bool {
+        let mut others = self.observed.links.iter().filter(|other| other.index != link.index);
+        let gives = |change: &Change| {
+            change.original_name == name
+                || matches!(&change.kind, ChangeKind::StepAside(aside) if aside == name)
+        };
+        others.all(|other| other.name != name && !other.altnames.iter().any(|altname| altname == name))
+            && !self.plan.changes.iter().any(gives)
     }
 }

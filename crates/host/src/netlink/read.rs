@@ -192,8 +192,6 @@ pub struct OwnAddresses {
     pub present: BTreeSet<IpAddr>,
     /// Those from which it speaks over any default route.
     pub all: BTreeSet<IpAddr>,
-    /// Of these, of each family, those over the routes of the lowest metric.
-    pub best: BTreeSet<IpAddr>,
 }
 
 impl Netlink {
@@ -239,30 +237,22 @@ impl Netlink {
         let mut addresses = self.addresses()?;
         addresses.retain(|address| !ours.contains(&address.link));
         let present = addresses.iter().map(|address| address.net.addr()).collect();
-        let mut own = OwnAddresses { present, ..OwnAddresses::default() };
-        for ipv4 in [true, false] {
-            let of_family = |route: &&Route| route.is_default() && route.destination.addr().is_ipv4() == ipv4;
-            let best = routes.iter().filter(of_family).map(|route| route.metric).min();
-            for route in routes.iter().filter(of_family) {
-                let on_link = || {
-                    let ours = |address: &&LinkAddress| {
-                        address.link == route.link
-                            && !address.link_local
-                            && address.net.addr().is_ipv4() == ipv4
-                    };
-                    // The kernel takes the one in the gateway's network; else the first.
-                    let near = |address: &&LinkAddress| {
-                        route.gateway.is_some_and(|gateway| address.net.contains(&gateway))
-                    };
-                    let mut found = addresses.iter().filter(ours);
-                    found.clone().find(near).or_else(|| found.next()).map(|address| address.net.addr())
+        let mut own = OwnAddresses { present, all: BTreeSet::new() };
+        for route in routes.iter().filter(|route| route.is_default()) {
+            let on_link = || {
+                let ours = |address: &&LinkAddress| {
+                    address.link == route.link
+                        && !address.link_local
+                        && address.net.addr().is_ipv4() == route.destination.addr().is_ipv4()
                 };
-                let Some(address) = route.source.or_else(on_link) else { continue };
-                own.all.insert(address);
-                if Some(route.metric) == best {
-                    own.best.insert(address);
-                }
-            }
+                // The kernel takes the one in the gateway's network; else the first.
+                let near = |address: &&LinkAddress| {
+                    route.gateway.is_some_and(|gateway| address.net.contains(&gateway))
+                };
+                let mut found = addresses.iter().filter(ours);
+                found.clone().find(near).or_else(|| found.next()).map(|address| address.net.addr())
+            };
+            own.all.extend(route.source.or_else(on_link));
         }
         Ok(own)
     }

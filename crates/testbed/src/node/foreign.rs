@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -290,7 +291,7 @@ fn files(root: &Path, directory: &Path, ours: &[MacAddr], lines: &mut BTreeSet<S
             if is_our_file(shown, &bytes, ours) {
                 continue;
             }
-            bytes.escape_ascii().to_string()
+            shown_content(&bytes)
         } else {
             "special".to_owned()
         };
@@ -308,6 +309,19 @@ fn files(root: &Path, directory: &Path, ours: &[MacAddr], lines: &mut BTreeSet<S
     Ok(())
 }
 
+/// Larger content is told by its length and a hash: a test holds several looks at a node at a time, and starts programs, which
+/// takes the longer the more memory it holds.
+const SHOWN: usize = 4096;
+
+fn shown_content(bytes: &[u8]) -> String {
+    if bytes.len() <= SHOWN {
+        return bytes.escape_ascii().to_string();
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    format!("{} bytes, hash {:016x}", bytes.len(), hasher.finish())
+}
+
 /// Where network managers and udev read files, and netplan leaves what it makes of its own.
 const OF_MANAGERS: [&str; 5] = [
     "etc/netplan",
@@ -320,8 +334,8 @@ const OF_MANAGERS: [&str; 5] = [
 /// A manager's file that is named for an interface of ours and names one of our MACs; or one that can name none, and says
 /// nothing of any other interface.
 fn is_our_file(path: &Path, bytes: &[u8], ours: &[MacAddr]) -> bool {
-    let text = String::from_utf8_lossy(bytes).to_lowercase();
-    if is_about_one_interface(path, &text) {
+    let text = || String::from_utf8_lossy(bytes).to_lowercase();
+    if is_about_one_interface(path, text) {
         return true;
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -329,21 +343,23 @@ fn is_our_file(path: &Path, bytes: &[u8], ours: &[MacAddr]) -> bool {
         let ending = rest.trim_start_matches(|character: char| character.is_ascii_digit());
         !before.starts_with('.') && ["", ".yaml", ".link", ".network", ".nmconnection"].contains(&ending)
     });
-    OF_MANAGERS.iter().any(|folder| path.parent() == Some(Path::new(folder)))
-        && is_named_as_ours
-        && ours.iter().any(|mac| text.contains(&mac.to_string()))
+    OF_MANAGERS.iter().any(|folder| path.parent() == Some(Path::new(folder))) && is_named_as_ours && {
+        let text = text();
+        ours.iter().any(|mac| text.contains(&mac.to_string()))
+    }
 }
 
 /// Settings in `etc/sysctl.d`, and routes beside an ifcfg file.
-fn is_about_one_interface(path: &Path, text: &str) -> bool {
+fn is_about_one_interface(path: &Path, text: impl Fn() -> String) -> bool {
     let path = path.to_string_lossy();
-    let lines = || text.lines().filter(|line| !line.starts_with('#'));
+    let every_line =
+        |fits: &dyn Fn(&str) -> bool| text().lines().filter(|line| !line.starts_with('#')).all(fits);
     let settings = path.strip_prefix("etc/sysctl.d/90-").and_then(|rest| rest.strip_suffix(".conf"));
     if let Some(name) = settings.filter(|name| name.starts_with("multinic")) {
-        return lines().all(|line| line.starts_with(&format!("net.ipv4.conf.{name}.")));
+        return every_line(&|line| line.starts_with(&format!("net.ipv4.conf.{name}.")));
     }
     let routes = path.strip_prefix("etc/sysconfig/network-scripts/route");
     let name = routes.and_then(|rest| rest.split_once('-')).map(|(_, name)| name);
     name.filter(|name| name.starts_with("multinic"))
-        .is_some_and(|name| lines().all(|line| line.contains(&format!(" dev {name} "))))
+        .is_some_and(|name| every_line(&|line| line.contains(&format!(" dev {name} "))))
 }

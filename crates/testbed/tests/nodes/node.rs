@@ -108,6 +108,22 @@ impl Node {
         own["address"].as_str().unwrap().parse().unwrap()
     }
 
+    pub fn own_address(&self) -> String {
+        let own = self.shown_by_name(OWN).unwrap();
+        let address = own.addresses.iter().find_map(|net| net.split_once('/')).unwrap().0;
+        address.to_owned()
+    }
+
+    /// Waits until the agent has said that it leaves a NIC alone because it is in use.
+    pub fn until_in_use(&self, mac: MacAddr) {
+        let mac = mac.to_string();
+        self.until("a refusal", || {
+            let log = self.agent_log();
+            let told = log.lines().any(|line| line.contains("InUse: node_address") && line.contains(&mac));
+            (!told).then(|| "not yet".to_owned())
+        });
+    }
+
     /// What the agent wrote since the node was made.
     pub fn agent_log(&self) -> String {
         self.guest.read(LOG).unwrap_or_default()
