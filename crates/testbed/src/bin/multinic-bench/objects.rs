@@ -122,6 +122,8 @@ fn start(plane: &ControlPlane, folder: &Path, namespace: &str) -> anyhow::Result
     command.args(["--inventory-addr", "127.0.0.1:0", "--inventory-db-path"]).arg(folder.join("inventory.db"));
     command.env("DATABASE_URL", format!("sqlite://{}", folder.join("multinic.db").display()));
     command.env("KUBECONFIG", kubeconfig);
+    // As deploy/controller has it.
+    command.env("MALLOC_ARENA_MAX", "1");
     Ok(Program::start("controller", command, folder.join("controller.log"))?)
 }
 
