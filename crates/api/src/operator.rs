@@ -248,10 +248,15 @@ pub struct DatabaseCredentials {
     /// The user's password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
-    /// Any text, such as a date. Another one than before: controller and agents get new passwords, but for one that is given.
+    /// Any text, such as a date. Another one than before: all get new passwords, but for those that are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::text(schema::NAME))]
     pub rotation: Option<String>,
+    /// Any text, such as a date. Another one than before: a rotation that is under way waits for no program any more. Whoever
+    /// has only the old passwords by then, such as the agent of a node that is away, is locked out until he has the new ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text(schema::NAME))]
+    pub end_rotation: Option<String>,
 }
 
 /// Without any content: it may be a password.
@@ -398,6 +403,9 @@ pub struct LastBackup {
     pub rows: i64,
     /// Whether it was restored into a scratch server, which then had the same rows in every table.
     pub verified: bool,
+    /// The PersistentVolumeClaim that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_name: Option<String>,
 }
 
 /// One component.

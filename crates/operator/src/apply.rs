@@ -120,7 +120,7 @@ async fn write(
     keeps_scale: bool,
 ) -> Result<Written, kube::Error> {
     let keeps_scale = keeps_scale && object.content.pointer(REPLICAS).is_some();
-    let mut version = seen.and_then(|seen| seen.resource_version.clone());
+    let mut before = seen.cloned();
     let mut has_to_look = keeps_scale;
     let mut attempt = 1;
     loop {
@@ -137,15 +137,14 @@ async fn write(
             {
                 *wanted = scale;
             }
-            version = there.and_then(|live| live.metadata.resource_version);
+            before = there.map(|live| live.metadata);
         }
-        object = object.over(version.as_deref());
+        object = object.over(before.as_ref().and_then(|before| before.resource_version.as_deref()));
         match put_or_remake(client, &object).await {
             Ok(live) => {
-                let change = match &version {
+                let change = match before {
                     None => Some(Change::Made),
-                    Some(_) if version != live.metadata.resource_version => Some(Change::Changed),
-                    Some(_) => None,
+                    Some(before) => (!is_same(&before, &live.metadata)).then_some(Change::Changed),
                 };
                 return Ok(Written { live, change });
             }
@@ -156,6 +155,13 @@ async fn write(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether an object was as it was wanted. API servers write a claim anew that nobody changed: then all is as it was but for the
+/// version, and so is the time at which we wrote it last.
+fn is_same(before: &ObjectMeta, live: &ObjectMeta) -> bool {
+    let [old, new] = [before, live].map(|it| ObjectMeta { resource_version: None, ..it.clone() });
+    before.resource_version == live.resource_version || old == new
 }
 
 /// Whether an object is kept right also where others are left as they are: what is wanted of it changes by itself.

@@ -124,10 +124,9 @@ fn check_database(spec: &DatabaseSpec, say: &mut impl FnMut(&str, String)) {
             say("spec.database.restoreFrom", "it is the name of a file, or latest".to_owned());
         }
     }
-    let Some(DatabaseCredentials { root_password, database, user, password, rotation: _ }) = credentials
-    else {
-        return;
-    };
+    let Some(credentials) = credentials else { return };
+    let DatabaseCredentials { root_password, database, user, password, rotation: _, end_rotation: _ } =
+        credentials;
     let is_name = |name: &str| {
         name.len() <= MOST_NAME
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))

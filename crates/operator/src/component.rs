@@ -182,15 +182,15 @@ pub struct Trouble {
 /// More than these tell nobody more.
 const MOST: usize = 5;
 
-/// What pods say, the worst first.
-pub fn troubles(pods: &[Pod]) -> Vec<Trouble> {
-    let mut troubles: Vec<Trouble> = pods.iter().flat_map(of_pod).collect();
+/// What pods say, the worst first. `starting` is what a program does that runs and has not passed its startup probe.
+pub fn troubles(pods: &[Pod], starting: &str) -> Vec<Trouble> {
+    let mut troubles: Vec<Trouble> = pods.iter().flat_map(|pod| of_pod(pod, starting)).collect();
     troubles.sort_by_key(|trouble| !trouble.is_error);
     troubles.truncate(MOST);
     troubles
 }
 
-fn of_pod(pod: &Pod) -> Vec<Trouble> {
+fn of_pod(pod: &Pod, starting: &str) -> Vec<Trouble> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let Some(status) = &pod.status else { return Vec::new() };
     let unplaced = status
@@ -206,11 +206,20 @@ fn of_pod(pod: &Pod) -> Vec<Trouble> {
         ),
     });
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    unplaced.into_iter().chain(containers.filter_map(|container| of_container(name, container))).collect()
+    unplaced
+        .into_iter()
+        .chain(containers.filter_map(|container| of_container(name, container, starting)))
+        .collect()
 }
 
-fn of_container(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
-    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+fn of_container(pod: &str, container: &ContainerStatus, starting: &str) -> Option<Trouble> {
+    let state = container.state.as_ref()?;
+    if let (Some(running), Some(false)) = (&state.running, container.started) {
+        let since = running.started_at.as_ref().map(|time| format!(" since {}", time.0)).unwrap_or_default();
+        let message = format!("pod {pod}, container {}: running{since}, {starting}", container.name);
+        return Some(Trouble { is_error: false, message });
+    }
+    let waiting = state.waiting.as_ref()?;
     let reason = waiting.reason.as_deref()?;
     if !TROUBLES.contains(&reason) {
         return None;
@@ -226,4 +235,28 @@ fn of_container(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
         (None, None) => {}
     }
     Some(Trouble { is_error: true, message })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_program_that_runs_and_is_not_up_says_what_it_is_at() {
+        let pod = |started: bool| -> Pod {
+            let status = json!({"name": "mariadb", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "started": started, "state": {"running": {"startedAt": "2026-11-22T04:00:00Z"}}});
+            let pod = json!({"metadata": {"name": "mariadb-0"}, "status": {"containerStatuses": [status]}});
+            serde_json::from_value(pod).unwrap()
+        };
+        let said = troubles(&[pod(false)], "init.sql is not done");
+        let message =
+            "pod mariadb-0, container mariadb: running since 2026-11-22T04:00:00Z, init.sql is not done";
+        assert_eq!(said, [Trouble { is_error: false, message: message.to_owned() }]);
+        assert_eq!(troubles(&[pod(true)], ""), []);
+    }
 }

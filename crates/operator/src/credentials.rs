@@ -29,6 +29,8 @@ pub const REVISION: &str = "multinic.example.com/revision";
 pub const SERVER_REVISION: &str = "multinic.example.com/server-revision";
 /// Annotation of that Secret: the rotation that was asked for last.
 pub const ROTATION: &str = "multinic.example.com/rotation";
+/// The same of the end of one.
+const ENDED: &str = "multinic.example.com/rotation-ended";
 /// The agents' account; its other name ends in `-b`.
 pub const AGENT_USER: &str = "multinic-agent";
 /// The account that backups are made by.
@@ -95,6 +97,8 @@ pub struct Credentials {
     pub retired: BTreeSet<String>,
     /// The rotation that was asked for last.
     pub rotation: Option<String>,
+    /// The end of a rotation that was asked for last.
+    pub ended: Option<String>,
     /// See [`REVISION`]. It says nothing of the passwords.
     pub revision: String,
     /// See [`SERVER_REVISION`].
@@ -143,6 +147,10 @@ pub fn credentials(
         known.text(RETIRED).unwrap_or_default().split(',').map(str::to_owned).collect();
 
     let mut carried_out = known.annotation(ROTATION);
+    let end = given(said.end_rotation.as_ref()).map(str::to_owned);
+    let mut ended = known.annotation(ENDED);
+    let is_to_end = end.is_some() && end != ended;
+    let mut is_anew = false;
     let (mut current, mut other) = (known.accounts(""), None);
     if let Some(in_use) = current.take() {
         let next = known.accounts(Step::Preparing.prefix());
@@ -150,13 +158,16 @@ pub fn credentials(
         (current, other) = match (next, previous) {
             (Some(next), _) if progress.server => (Some(next), Some((Step::Moving, in_use))),
             (Some(next), _) => (Some(in_use), Some((Step::Preparing, next))),
-            (None, Some(previous)) if progress.server && progress.programs => {
+            (None, Some(previous)) if progress.server && (progress.programs || is_to_end) => {
                 retired.extend(previous.users());
                 (Some(in_use), None)
             }
             (None, Some(previous)) => (Some(in_use), Some((Step::Moving, previous))),
             (None, None) => (Some(in_use), None),
         };
+    }
+    if other.is_none() {
+        ended = end.or(ended);
     }
     let is_lost = current.is_none();
     let current = match current {
@@ -166,6 +177,7 @@ pub fn credentials(
             if let (None, Some(wanted)) = (&other, wanted) {
                 other = Some((Step::Preparing, wanted));
                 carried_out = rotation.or(carried_out);
+                is_anew = is_asked_for;
             }
             current
         }
@@ -182,7 +194,8 @@ pub fn credentials(
     };
     let root_password = said.root_password.filter(|password| !password.is_empty());
     let mut password = |said: Option<String>, key: &str| -> SecretString {
-        said.or_else(|| known.text(key)).unwrap_or_else(&mut fresh).into()
+        // Nobody has these for long: a backup is told its password when it is made, and so is the administrator.
+        said.or_else(|| known.text(key).filter(|_| !is_anew)).unwrap_or_else(&mut fresh).into()
     };
     let mut credentials = Credentials {
         database: given(said.database.as_ref()).unwrap_or(NAME).to_owned(),
@@ -192,6 +205,7 @@ pub fn credentials(
         backup_password: password(None, BACKUP_PASSWORD),
         retired,
         rotation: carried_out,
+        ended,
         revision: String::new(),
         server_revision: String::new(),
     };
@@ -239,6 +253,7 @@ impl Credentials {
             (SERVER_REVISION.to_owned(), self.server_revision.clone()),
         ]);
         annotations.extend(self.rotation.clone().map(|rotation| (ROTATION.to_owned(), rotation)));
+        annotations.extend(self.ended.clone().map(|ended| (ENDED.to_owned(), ended)));
         annotations
     }
 }
@@ -354,6 +369,49 @@ mod tests {
         assert_eq!(users, [a, b, a]);
         let passwords: BTreeSet<_> = names.iter().map(|(_, _, password)| password).collect();
         assert_eq!(passwords.len(), 3);
+    }
+
+    #[test]
+    fn a_rotation_that_waits_for_a_node_that_is_away_is_ended_once_it_is_said_so() {
+        let mut fresh = counting();
+        let wanted = |end: Option<&str>| {
+            let mut spec = spec(None, None, Some("summer"));
+            spec.credentials.get_or_insert_default().end_rotation = end.map(str::to_owned);
+            spec
+        };
+        let first = credentials(&spec(None, None, Some("spring")), None, NONE, &mut fresh);
+        let mut step = |known: &Credentials, end, progress| {
+            credentials(&wanted(end), Some(&secret(known)), progress, &mut fresh)
+        };
+        // What was said once ends no other one.
+        let said = step(&first, Some("now"), ALL);
+        assert_eq!(said.ended.as_deref(), Some("now"));
+        let moving = step(&said, Some("now"), SERVER);
+        let waiting = step(&moving, Some("now"), SERVER);
+        assert!(waiting.other.is_some());
+        assert!(step(&waiting, Some("again"), NONE).other.is_some(), "the server is not there");
+        let done = step(&waiting, Some("again"), SERVER);
+        assert!(done.other.is_none() && done.current.controller.user == "multinic-b");
+        assert!(says(&done, "DROP USER IF EXISTS 'multinic'@'%'"));
+        assert_eq!(done.ended.as_deref(), Some("again"));
+        assert_eq!(step(&done, None, SERVER).annotations(), done.annotations());
+    }
+
+    #[test]
+    fn a_rotation_changes_what_is_generated_for_backups_and_the_administrator_too() {
+        let mut fresh = counting();
+        let first = credentials(&spec(None, None, Some("spring")), None, NONE, &mut fresh);
+        let mut step = |known: &Credentials, progress| {
+            credentials(&spec(None, None, Some("summer")), Some(&secret(known)), progress, &mut fresh)
+        };
+        let text = |it: &Credentials| {
+            [&it.backup_password, &it.root_password].map(|it| it.expose_secret().to_owned())
+        };
+        let preparing = step(&first, ALL);
+        assert!(text(&preparing).iter().zip(&text(&first)).all(|(now, before)| now != before));
+        let moving = step(&preparing, SERVER);
+        assert_eq!(text(&moving), text(&preparing));
+        assert_eq!(text(&step(&moving, ALL)), text(&preparing));
     }
 
     #[test]

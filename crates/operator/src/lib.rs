@@ -8,7 +8,8 @@
 //! * [`component`], [`status`]: how it is, and how that is told.
 //! * [`protection`]: what others may do to it. [`claims`]: what configurations and nodes contradict each other in. [`webhook`]: how
 //!   API servers ask about both.
-//! * `watch`: when to look. `reconciler`: the turns around all this. `tell`, `events`: what happened.
+//! * `watch`: when to look. `reconciler`: the turns around all this. `parts`: what a spec says of each part; `wanted`:
+//!   what that comes to; `found`: how it is. `tell`, `events`: what happened.
 //! * [`backup`]: the database is backed up and restored.
 //! * [`settings`], [`metrics`], [`pulse`]: the process.
 //!
@@ -29,11 +30,13 @@ pub mod component;
 pub mod credentials;
 pub mod desired;
 mod events;
+mod found;
 pub mod kinds;
 pub mod manifests;
 pub mod metrics;
 pub mod object;
 pub mod observe;
+mod parts;
 pub mod plan;
 pub mod protection;
 pub mod pulse;
@@ -44,6 +47,7 @@ pub mod settings;
 pub mod status;
 mod tell;
 pub mod tls;
+mod wanted;
 mod watch;
 pub mod webhook;
 

@@ -1,10 +1,14 @@
 //! The manifests of `deploy/`, which are also what the operator makes: there is one description of each program.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::kinds::Key;
 
 /// The namespace that the manifests name, wherever they do.
 const NAMESPACE: &str = "multinic-system";
@@ -14,6 +18,8 @@ const CONTROLLER: [&str; 3] = [
     include_str!("../../../deploy/controller/rbac.yaml"),
     include_str!("../../../deploy/controller/admission-policy.yaml"),
 ];
+/// What the operator may do, and so what it may make and take away.
+const OPERATOR_RIGHTS: &str = include_str!("../../../deploy/operator/rbac.yaml");
 const CONTROLLER_CONFIG: &str = include_str!("../../../deploy/controller/config.yaml");
 const CONTROLLER_SERVICE: &str = include_str!("../../../deploy/controller/service.yaml");
 const CONTROLLER_DEPLOYMENT: &str = include_str!("../../../deploy/controller/deployment.yaml");
@@ -56,6 +62,8 @@ pub struct Manifests {
     pub agent: AgentManifests,
     /// Those that make API servers ask.
     pub protection: ProtectionManifests,
+    /// Plurals and names of what the operator has the right to make.
+    names: BTreeSet<(String, String)>,
 }
 
 /// What `deploy/controller` holds.
@@ -137,8 +145,36 @@ impl Manifests {
                 configurations: one(CONFIGURATIONS, namespace)?,
                 protecting: all(&PROTECTION)?,
             },
+            names: all(&[OPERATOR_RIGHTS])?.iter().flat_map(rules).flat_map(names).collect(),
         })
     }
+
+    /// Whether there is a spec for which the operator makes an object like this. One of another name is somebody else's, whatever
+    /// its labels say, and the operator has no right to touch it.
+    pub fn may_be_made(&self, key: &Key) -> bool {
+        self.names.contains(&(key.kind.plural.to_owned(), key.name.clone()))
+    }
+}
+
+/// The rules of a role.
+fn rules(role: &Value) -> impl Iterator<Item = &Value> {
+    role.get("rules").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// What may be made by a rule that names it: pairs of plurals and names.
+fn names(rule: &Value) -> Vec<(String, String)> {
+    let texts = |field: &str| {
+        let list = rule.get(field).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(|it| it.as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    if !texts("verbs").iter().any(|verb| verb == "delete") {
+        return Vec::new();
+    }
+    let names = texts("resourceNames");
+    texts("resources")
+        .into_iter()
+        .flat_map(|plural| names.iter().map(move |name| (plural.clone(), name.clone())).collect::<Vec<_>>())
+        .collect()
 }
 
 fn one<T: DeserializeOwned>(text: &str, namespace: &str) -> Result<T, ManifestError> {
@@ -165,7 +201,8 @@ mod tests {
 
     #[test]
     fn every_manifest_is_read_and_names_the_namespace_that_is_asked_for() {
-        let Manifests { controller, database, agent, protection } = Manifests::of("elsewhere").unwrap();
+        let Manifests { controller, database, agent, protection, names: _ } =
+            Manifests::of("elsewhere").unwrap();
         let ControllerManifests { fixed, config, service, deployment } = controller;
         let DatabaseManifests { volume, service: database_service, stateful_set, backup, backup_volume } =
             database;

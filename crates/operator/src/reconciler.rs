@@ -4,43 +4,30 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
-use multinic_api::MultiNicOperatorSpec;
-use multinic_api::operator::{BackupSpec, DatabaseSpec};
+use multinic_core::brief::short;
 use multinic_telemetry::shutdown::Shutdown;
-use rand::distr::{Alphanumeric, SampleString as _};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::apply::{Applied, Change, carry_out, look, take_away};
-use crate::backup::fresh::{ends, freshness, newer};
-use crate::backup::restoration::{Restoration, restoration};
-use crate::check::check;
-use crate::component::{Component, Phase, troubles};
-use crate::credentials::{Credentials, Progress, SECRET, credentials};
-use crate::desired::{AGENT, BACKUP, CONTROLLER, DATABASE, desired};
+use crate::component::Phase;
 use crate::events::Events;
-use crate::kinds::{Key, Kind};
+use crate::found::Program;
+use crate::kinds::Key;
 use crate::manifests::{ManifestError, Manifests};
 use crate::metrics::Metrics;
-use crate::object::Owner;
+use crate::object::{Object, Owner};
 use crate::observe::{ObserveError, Observed, observe};
+use crate::parts::Parts;
 use crate::plan::{left_over, plan};
 use crate::protection::Wanted;
 use crate::protection::change::Operation;
 use crate::pulse::{Carried, Pulse};
-use multinic_core::brief::short;
-
-use crate::rotation::{self, Rotation, Workloads};
-use crate::said::answer;
 use crate::settings::OperatorArgs;
-use crate::status::{Backup, Findings, Problem};
-use crate::tell::{Way, is_carried_out, protection_of, status_of};
-use crate::tls::{self, Keys};
+use crate::status::{Findings, Problem};
+use crate::tell::{Way, is_carried_out, protection_of};
 use crate::watch::{follow, operators};
 use crate::webhook::{Webhook, is_part};
 
@@ -52,8 +39,6 @@ const BUSY: Duration = Duration::from_secs(10);
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Reason: something could not be done.
 pub(crate) const RECONCILE_ERROR: &str = "ReconcileError";
-/// Some 190 bits.
-const PASSWORD_LENGTH: usize = 32;
 /// The finalizer of the first generation of operators. What it was for is done by owner references, so that nothing ever waits
 /// for an operator that is not there any more.
 const OLD_FINALIZER: &str = "multinic.example.com/operator-finalizer";
@@ -86,9 +71,9 @@ pub enum TurnError {
 
 /// The operator of one namespace.
 pub struct Operator {
-    client: Client,
-    namespace: String,
-    manifests: Manifests,
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) manifests: Manifests,
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
     pulse: Arc<Pulse>,
@@ -99,22 +84,6 @@ impl std::fmt::Debug for Operator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Operator").field("namespace", &self.namespace).finish_non_exhaustive()
     }
-}
-
-/// A component's workload.
-#[derive(Debug, Clone, Copy)]
-struct Program {
-    kind: &'static str,
-    /// The workload's, and that of its pods.
-    name: &'static str,
-    /// In metrics.
-    label: &'static str,
-}
-
-impl Program {
-    const CONTROLLER: Self = Self { kind: "Deployment", name: CONTROLLER, label: "controller" };
-    const AGENT: Self = Self { kind: "DaemonSet", name: AGENT, label: "agent" };
-    const DATABASE: Self = Self { kind: "StatefulSet", name: DATABASE, label: "database" };
 }
 
 /// What a turn came to.
@@ -198,7 +167,9 @@ impl Operator {
         let wished = api.list(&ListParams::default()).await.map_err(read("the MultiNicOperators"))?.items;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let namespace = namespaces.get(&self.namespace).await.map_err(read("the operator's namespace"))?;
-        let observed = observe(&self.client, &self.namespace).await?;
+        let mut observed = observe(&self.client, &self.namespace).await?;
+        // Whatever its labels say, no operator made it.
+        observed.objects.retain(|key, _| self.manifests.may_be_made(key));
         for object in &wished {
             self.let_go(&api, object).await?;
         }
@@ -284,60 +255,48 @@ impl Operator {
         observed: &Observed,
         again: &mut Option<Duration>,
     ) -> Findings {
-        let wanted = Wanted::of(&owner.namespace, &object.data);
-        self.webhook.want(wanted.clone());
+        let parts = Parts::of(&owner.namespace, &owner.name, object);
+        self.webhook.want(parts.protection.clone());
         let untold = self.webhook.tally().untold();
-        // Also where the rest of the spec cannot be read.
-        let has_agents = object.data.pointer("/spec/agent/image").is_some();
-        let has_database = object.data.pointer("/spec/database/enabled") == Some(&Value::Bool(true));
-        let generation = object.metadata.generation;
-        let refused = |message: String| Problem { reason: "InvalidSpec", message, is_stalled: true };
-        let spec = object.data.get("spec").cloned().unwrap_or_default();
-        let mut protection = None;
-        let (applied, problem, rotation) = match serde_json::from_value::<MultiNicOperatorSpec>(spec) {
-            Err(error) => (Applied::default(), Some(refused(format!("spec: {error}"))), None),
-            Ok(spec) => match check(&owner.name, &spec).as_slice() {
-                [] => {
-                    let prepared = self.webhook.prepare().await;
-                    let way = Way { wanted: &wanted, prepared: &prepared };
-                    let done = self.carry_out(object, owner, &spec, observed, &way).await;
-                    let (applied, ..) = &done;
-                    if let Ok(Some(prepared)) = &prepared {
-                        *again = self.webhook.applied(prepared, applied);
-                    }
-                    protection = Some(protection_of(&way, applied));
-                    done
-                }
-                wrong => {
-                    let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-                    (Applied::default(), Some(refused(all.join("; "))), None)
-                }
-            },
+        let (wanted, rotation, problem) = match self.wanted(owner, &parts).await {
+            Ok((wanted, rotation)) => (Some(wanted), rotation, None),
+            Err(problem) => (None, None, Some(problem)),
         };
-        if let Some(protection) = &protection {
-            self.metrics.protected(&owner.name, protection.is_active);
+        let prepared = self.webhook.prepare().await;
+        let way = Way { wanted: &parts.protection, prepared: &prepared };
+        let applied = self.carry_out(object, owner, wanted, observed, &way, parts.recovers).await;
+        if let Ok(Some(prepared)) = &prepared {
+            *again = self.webhook.applied(prepared, &applied);
         }
+        let protection = protection_of(&way, &applied);
+        self.metrics.protected(&owner.name, protection.is_active);
         let controller = self.component(owner, &applied, Program::CONTROLLER).await;
-        let database = match has_database {
+        let database = match parts.has_database {
             true => Some(self.component(owner, &applied, Program::DATABASE).await),
             false => None,
         };
-        let agent = match has_agents {
+        let agent = match parts.has_agents {
             true => Some(self.component(owner, &applied, Program::AGENT).await),
             false => None,
         };
-        let backup = self.backup(object, owner, observed).await;
-        let restored = self.restored(object).await;
+        let backup = match &parts.backup {
+            Some(spec) => Some(self.backup(object, owner, spec, observed).await),
+            None => None,
+        };
+        let restored = match &parts.restore_from {
+            Some(from) => Some(self.restored(from).await),
+            None => None,
+        };
         let names = |keys: &[Key]| keys.iter().map(ToString::to_string).collect();
         Findings {
-            generation,
-            problem,
+            generation: object.metadata.generation,
+            problem: problem.or_else(|| undone(&applied)),
             controller: Some(controller),
             database,
             agent,
             differing: names(&applied.differing),
             held: names(&applied.held),
-            protection,
+            protection: Some(protection),
             untold,
             backup,
             restored,
@@ -345,99 +304,19 @@ impl Operator {
         }
     }
 
-    /// How backups are, where the spec wants any.
-    async fn backup(&self, object: &DynamicObject, owner: &Owner, observed: &Observed) -> Option<Backup> {
-        // Also where the rest of the spec cannot be read.
-        let spec = object.data.pointer("/spec/database/backup")?.clone();
-        let spec: BackupSpec = serde_json::from_value(spec).ok()?;
-        let ends = ends(&self.pods(BACKUP).await);
-        let last = newer(status_of(object).last_backup, ends.made);
-        let now = Timestamp::now();
-        let since = Kind::find("batch", "CronJob").and_then(|kind| {
-            let key = Key { kind, namespace: Some(owner.namespace.clone()), name: BACKUP.to_owned() };
-            Some(observed.objects.get(&key)?.creation_timestamp.as_ref()?.0)
-        });
-        let freshness = freshness(&spec, last.as_ref(), ends.failed.as_ref(), since.unwrap_or(now), now);
-        Some(Backup { last, freshness })
-    }
-
-    /// What came of a restoration, where the spec wants one.
-    async fn restored(&self, object: &DynamicObject) -> Option<Restoration> {
-        let from = object.data.pointer("/spec/database/restoreFrom")?.as_str()?.trim();
-        if from.is_empty() {
-            return None;
-        }
-        Some(restoration(from, &self.pods(DATABASE).await))
-    }
-
-    /// The accounts of the database: those that there are, and new ones for the rest. While they change, also what that
-    /// waits for.
-    async fn credentials(
-        &self,
-        spec: &DatabaseSpec,
-    ) -> Result<Option<(Credentials, Option<Rotation>)>, String> {
-        if !spec.enabled {
-            return Ok(None);
-        }
-        let known = self.secret(SECRET).await?;
-        let progress = match known.as_ref().filter(|known| rotation::step(known).is_some()) {
-            Some(known) => {
-                let workloads = self.workloads().await;
-                let workloads =
-                    workloads.map_err(|error| format!("the workloads cannot be read: {}", answer(&error)))?;
-                rotation::progress(known, &workloads)
-            }
-            None => Progress::default(),
-        };
-        let fresh = || Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LENGTH);
-        let credentials = credentials(spec, known.as_ref(), progress, fresh);
-        let rotation = credentials.other.as_ref().map(|(step, _)| rotation::told(*step, progress));
-        Ok(Some((credentials, rotation)))
-    }
-
-    /// The database's certificate and its authority: those that there are, as far as they are good.
-    async fn keys(&self, spec: &DatabaseSpec) -> Result<Option<Keys>, String> {
-        if !tls::is_wanted(spec) {
-            return Ok(None);
-        }
-        let known = self.secret(tls::SECRET).await?;
-        let keys = tls::keys(known.as_ref(), &tls::hosts(&self.namespace), Timestamp::now());
-        keys.map(Some).map_err(|error| error.to_string())
-    }
-
-    async fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let found = secrets.get_opt(name).await;
-        found.map_err(|error| format!("the Secret {name} cannot be read: {}", answer(&error)))
-    }
-
-    async fn workloads(&self) -> Result<Workloads, kube::Error> {
-        let (client, namespace) = (&self.client, self.namespace.as_str());
-        Ok(Workloads {
-            server: Api::namespaced(client.clone(), namespace).get_opt(DATABASE).await?,
-            controller: Api::namespaced(client.clone(), namespace).get_opt(CONTROLLER).await?,
-            agents: Api::namespaced(client.clone(), namespace).get_opt(AGENT).await?,
-        })
-    }
-
+    /// Carries out what is wanted, and what makes API servers ask. Where nobody knows what is wanted, the latter only: whoever
+    /// is refused something is to be told why, and the certificate has to be renewed, whatever the rest of a spec says.
     async fn carry_out(
         &self,
         object: &DynamicObject,
         owner: &Owner,
-        spec: &MultiNicOperatorSpec,
+        wanted: Option<Vec<Object>>,
         observed: &Observed,
         way: &Way<'_>,
-    ) -> (Applied, Option<Problem>, Option<Rotation>) {
-        let kept = async { Ok((self.credentials(&spec.database).await?, self.keys(&spec.database).await?)) };
-        let (credentials, keys) = match kept.await {
-            Ok(kept) => kept,
-            Err(message) => {
-                let problem = Problem { reason: RECONCILE_ERROR, message, is_stalled: false };
-                return (Applied::default(), Some(problem), None);
-            }
-        };
-        let (credentials, rotation) = credentials.unzip();
-        let mut objects = desired(owner, spec, &self.manifests, credentials.as_ref(), keys.as_ref());
+        recovers: bool,
+    ) -> Applied {
+        let is_known = wanted.is_some();
+        let mut objects = wanted.unwrap_or_default();
         if let Ok(Some(prepared)) = way.prepared {
             objects.extend(prepared.objects(owner, &self.manifests.protection, way.wanted));
             objects.sort_by(|a, b| a.key.cmp(&b.key));
@@ -446,66 +325,22 @@ impl Operator {
         let rules = way.wanted.rules.as_ref();
         let others_scale = rules.is_some_and(|rules| rules.allowed.contains(&Operation::Scale));
         plan.keeps_scale = is_carried_out(object) && others_scale;
-        if way.prepared.is_err() {
-            // They are wanted, and stay as they are until it is known how.
-            plan.remove.retain(|removal| !is_part(&removal.key));
-        }
-        let recovers =
-            spec.protection.as_ref().and_then(|protection| protection.enable_auto_recovery) != Some(false);
+        // What makes API servers ask stays as it is until it is known how it is to be.
+        plan.remove.retain(|removal| if is_part(&removal.key) { way.prepared.is_ok() } else { is_known });
         let applied = if recovers || !is_carried_out(object) {
             carry_out(&self.client, plan, observed).await
         } else {
             look(&self.client, plan, observed).await
         };
         self.announce(object, &applied.changes).await;
-        let problem = (!applied.failures.is_empty()).then(|| {
-            let all: Vec<String> =
-                applied.failures.iter().map(|(key, why)| format!("{key}: {why}")).collect();
-            Problem { reason: RECONCILE_ERROR, message: all.join("; "), is_stalled: false }
-        });
-        (applied, problem, rotation.flatten())
+        applied
     }
+}
 
-    /// A component as it is now.
-    async fn component(&self, owner: &Owner, applied: &Applied, program: Program) -> Component {
-        let Program { kind, name, label } = program;
-        let Some(kind) = Kind::find("apps", kind) else { return Component::absent(name) };
-        let key = Key { kind, namespace: Some(owner.namespace.clone()), name: name.to_owned() };
-        let live = match applied.live.get(&key) {
-            Some(live) => Some(live.clone()),
-            // It was not applied, and may be there nevertheless.
-            None => key.api(self.client.clone()).get_opt(name).await.ok().flatten(),
-        };
-        let found = live.and_then(|live| match kind.name {
-            "DaemonSet" => Some(Component::of_daemon_set(&typed::<DaemonSet>(live)?)),
-            "StatefulSet" => Some(Component::of_stateful_set(&typed::<StatefulSet>(live)?)),
-            _ => Some(Component::of_deployment(&typed::<Deployment>(live)?)),
-        });
-        let component = match found {
-            Some(component) if component.phase == Phase::Running => component,
-            Some(component) => component.with_troubles(&troubles(&self.pods(name).await)),
-            None => Component::absent(name),
-        };
-        let component = match applied.failures.iter().find(|(failed, _)| *failed == key) {
-            Some((_, why)) => Component::failed(Some(component), why.clone()),
-            None => component,
-        };
-        self.metrics.component(label, &owner.namespace, &owner.name, &component);
-        component
-    }
-
-    /// The pods of a program. What they say is told; that they cannot be read is not worth a failure.
-    async fn pods(&self, program: &str) -> Vec<Pod> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let label = format!("app.kubernetes.io/name={program}");
-        match pods.list(&ListParams::default().labels(&label)).await {
-            Ok(list) => list.items,
-            Err(error) => {
-                tracing::debug!(program, error = %short(&error), "its pods cannot be read");
-                Vec::new()
-            }
-        }
-    }
+/// What could not be done.
+fn undone(applied: &Applied) -> Option<Problem> {
+    let all: Vec<String> = applied.failures.iter().map(|(key, why)| format!("{key}: {why}")).collect();
+    (!all.is_empty()).then(|| Problem { reason: RECONCILE_ERROR, message: all.join("; "), is_stalled: false })
 }
 
 /// One that is not carried out because another is.
@@ -513,8 +348,4 @@ fn another(object: &DynamicObject, first: &str) -> Findings {
     let message = format!("the MultiNicOperator {first} is carried out: a namespace has one, the oldest");
     let problem = Problem { reason: "AnotherOperator", message, is_stalled: true };
     Findings { generation: object.metadata.generation, problem: Some(problem), ..Findings::default() }
-}
-
-fn typed<T: DeserializeOwned>(object: DynamicObject) -> Option<T> {
-    serde_json::from_value(serde_json::to_value(object).ok()?).ok()
 }

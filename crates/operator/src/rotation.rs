@@ -84,7 +84,8 @@ pub fn told(step: Step, progress: Progress) -> Rotation {
         }
         (Step::Moving, true) => told(
             "Moving",
-            "controller and agents are started with the new accounts; the old ones live until all are",
+            "controller and agents are started with the new accounts; the old ones live until all are, \
+             or until credentials.endRotation says otherwise",
         ),
         (Step::Moving, false) => told("Moving", "the database is not ready"),
     }

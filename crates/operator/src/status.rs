@@ -124,7 +124,10 @@ pub fn after_pass(
         }
     }
     match backup {
-        None => conditions.remove("BackupFresh"),
+        None => {
+            conditions.remove("BackupFresh");
+            status.last_backup = None;
+        }
         Some(Backup { last, freshness: Freshness { is_fresh, reason, message } }) => {
             conditions.set("BackupFresh", *is_fresh, reason, message);
             status.last_backup.clone_from(last);
@@ -233,5 +236,25 @@ fn tell(conditions: &mut Conditions, type_: &str, component: Option<&Component>)
     match component {
         Some(is) => conditions.set(type_, is.phase == Phase::Running, is.reason, &is.message),
         None => conditions.remove(type_),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+    use super::*;
+
+    #[test]
+    fn a_backup_is_told_as_long_as_backups_are_wanted() {
+        let now = Timestamp::UNIX_EPOCH;
+        let freshness = Freshness { is_fresh: true, reason: "Fresh", message: String::new() };
+        let backup = Backup { last: Some(LastBackup::default()), freshness };
+        let with = Findings { backup: Some(backup), ..Findings::default() };
+        let before = after_pass(&MultiNicOperatorStatus::default(), &with, now);
+        assert!(before.last_backup.is_some() && !before.conditions.is_empty());
+        let after = after_pass(&before, &Findings::default(), now);
+        assert_eq!(after.last_backup, None);
+        assert!(!after.conditions.iter().any(|it| it.type_ == "BackupFresh"));
     }
 }

@@ -23,15 +23,17 @@ pub struct Ends {
     pub failed: Option<(Timestamp, String)>,
 }
 
-/// Reads the ends of pods.
-pub fn ends(pods: &[Pod]) -> Ends {
+/// Reads the ends of pods that make backups on this claim.
+pub fn ends(pods: &[Pod], claim: &str) -> Ends {
     let mut ends = Ends::default();
-    for pod in pods {
+    let mut made_at = Timestamp::UNIX_EPOCH;
+    for pod in pods.iter().filter(|pod| claims(pod).any(|it| it == claim)) {
         let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
         let ended = statuses.filter(|status| status.name == CONTAINER);
         let ended = ended.filter_map(|status| status.state.as_ref()?.terminated.as_ref());
         for end in ended {
             let text = end.message.as_deref().unwrap_or_default();
+            let at = end.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
             let error = match serde_json::from_str(text) {
                 Ok(Report::BackedUp { time, file, size, rows }) => {
                     let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
@@ -41,34 +43,47 @@ pub fn ends(pods: &[Pod]) -> Ends {
                         size_bytes: number(size),
                         rows: number(rows),
                         verified: true,
+                        claim_name: Some(claim.to_owned()),
                     };
+                    made_at = made_at.max(at);
                     if ends.made.as_ref().is_none_or(|other| parsed(&other.time) < Some(time)) {
                         ends.made = Some(made);
                     }
                     continue;
                 }
                 Ok(Report::Failed { error }) => error,
+                // That one tells what comes of it.
+                Ok(Report::Busy) => continue,
                 Ok(Report::Restored { .. } | Report::NotEmpty { .. }) | Err(_) => {
                     let reason = end.reason.as_deref().unwrap_or("it ended");
                     format!("{reason}, exit code {}: {text}", end.exit_code)
                 }
             };
-            let at = end.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
             if ends.failed.as_ref().is_none_or(|(other, _)| *other < at) {
                 ends.failed = Some((at, error));
             }
         }
     }
+    // Whenever the good one was begun.
+    ends.failed = ends.failed.filter(|(at, _)| ends.made.is_none() || *at >= made_at);
     ends
+}
+
+/// The claims that a pod mounts.
+fn claims(pod: &Pod) -> impl Iterator<Item = &str> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
 }
 
 fn parsed(time: &str) -> Option<Timestamp> {
     time.parse().ok()
 }
 
-/// The newer one of two.
-pub fn newer(one: Option<LastBackup>, other: Option<LastBackup>) -> Option<LastBackup> {
-    [one, other].into_iter().flatten().max_by_key(|backup| parsed(&backup.time))
+/// The newest one on a claim, of what was known before and what a pod says. Where an earlier version did not say on which claim
+/// one is, it is on this one.
+pub fn newest(known: Option<LastBackup>, made: Option<LastBackup>, claim: &str) -> Option<LastBackup> {
+    let known = known.filter(|known| known.claim_name.as_deref().is_none_or(|it| it == claim));
+    [known, made].into_iter().flatten().max_by_key(|backup| parsed(&backup.time))
 }
 
 /// The condition `BackupFresh`: whether it is true, its reason and its message.
@@ -140,7 +155,14 @@ mod tests {
     }
 
     fn backup(at: &str) -> LastBackup {
-        LastBackup { time: at.to_owned(), file: "x.sql".to_owned(), size_bytes: 1, rows: 2, verified: true }
+        LastBackup {
+            time: at.to_owned(),
+            file: "x.sql".to_owned(),
+            size_bytes: 1,
+            rows: 2,
+            verified: true,
+            claim_name: None,
+        }
     }
 
     #[test]
@@ -164,14 +186,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_on_another_claim_is_not_the_last_backup_of_this_one() {
+        let on = |claim: Option<&str>| {
+            let backup = backup("2026-11-20T00:00:00Z");
+            Some(LastBackup { claim_name: claim.map(str::to_owned), ..backup })
+        };
+        let made = Some(backup("2026-11-01T00:00:00Z"));
+        assert_eq!(newest(on(Some("mine")), made.clone(), "mine"), on(Some("mine")));
+        assert_eq!(newest(on(None), None, "mine"), on(None));
+        assert_eq!(newest(on(Some("another")), made.clone(), "mine"), made);
+    }
+
+    #[test]
     fn the_ends_of_pods_are_read_whatever_they_say() {
         let pod = |finished: &str, code: i32, message: &str| -> Pod {
             let terminated =
                 json!({"exitCode": code, "reason": "Error", "message": message, "finishedAt": finished});
             let status = json!({"name": "backup", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                 "state": {"terminated": terminated}});
-            serde_json::from_value(json!({"metadata": {}, "status": {"containerStatuses": [status]}}))
-                .unwrap()
+            let volume = json!({"name": "backups", "persistentVolumeClaim": {"claimName": "mine"}});
+            let spec = json!({"containers": [], "volumes": [volume]});
+            serde_json::from_value(
+                json!({"metadata": {}, "spec": spec, "status": {"containerStatuses": [status]}}),
+            )
+            .unwrap()
         };
         let said = |at: &str| format!(r#"{{"backedUp":{{"time":"{at}","file":"f","size":3,"rows":4}}}}"#);
         let pods = [
@@ -180,10 +218,21 @@ mod tests {
             pod("2026-11-21T00:01:00Z", 1, r#"{"failed":{"error":"no space"}}"#),
             pod("2026-11-19T00:01:00Z", 137, "Killed"),
         ];
-        let ends = ends(&pods);
-        assert_eq!(ends.made.unwrap().time, "2026-11-22T00:00:00Z");
-        assert_eq!(ends.failed.unwrap(), (time("2026-11-21T00:01:00Z"), "no space".to_owned()));
-        let killed = super::ends(&pods[3..]).failed.unwrap().1;
+        let ends = |pods: &[Pod]| ends(pods, "mine");
+        assert_eq!(super::ends(&pods, "another"), Ends::default());
+        let busy = [pod("2026-11-23T00:01:00Z", 1, r#""busy""#)];
+        assert_eq!(ends(&busy), Ends::default());
+        let all = ends(&pods);
+        assert_eq!(all.made.unwrap().time, "2026-11-22T00:00:00Z");
+        let failed = ends(&pods[2..]).failed.unwrap();
+        assert_eq!(failed, (time("2026-11-21T00:01:00Z"), "no space".to_owned()));
+        // One that ended before a good one did is no news, whenever that was begun.
+        let long = [
+            pod("2026-11-22T00:40:00Z", 0, &said("2026-11-22T00:00:00Z")),
+            pod("2026-11-22T00:20:00Z", 1, r#"{"failed":{"error":"no space"}}"#),
+        ];
+        assert_eq!(ends(&long).failed, None);
+        let killed = ends(&pods[3..]).failed.unwrap().1;
         assert!(killed.contains("137") && killed.contains("Killed"), "{killed}");
     }
 }

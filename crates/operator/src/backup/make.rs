@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
 use super::archive::{Archive, EPOCHS, Record, Retention, content};
-use super::programs::{Login, Server};
+use super::programs::{Login, Server, each_line};
 use super::{BackupError, at};
 
 /// How often a dump is made of a database that somebody changes meanwhile.
@@ -48,7 +48,7 @@ pub fn make(
     let archive = Archive::new(folder);
     let _lock = archive.lock()?;
     // What an interrupted one left may be what there is no place for.
-    archive.tidy(Retention::default(), Timestamp::now())?;
+    archive.sweep()?;
     let login = Login::new(work, source)?;
     let time = whole_second(Timestamp::now());
     let file = Record::name(time);
@@ -70,7 +70,7 @@ pub fn make(
         let _ = fs::remove_file(&partial);
     }
     let record = made?;
-    let removed = archive.tidy(retention, Timestamp::now())?;
+    let removed = archive.tidy(&record, retention, Timestamp::now())?;
     tracing::info!(
         file = record.file,
         rows = record.rows(),
@@ -97,10 +97,8 @@ fn dump(login: &Login, path: &Path) -> Result<Dump, BackupError> {
     let mut attempt = 1;
     loop {
         let before = login.counts()?;
-        login.dump(path)?;
+        let dump = write(login, path)?;
         let after = login.counts()?;
-        renew_epochs(path)?;
-        let dump = read(path)?;
         match missing(&before, &dump.tables, &after) {
             None => return Ok(dump),
             // Rows may have come and gone between two looks.
@@ -123,43 +121,98 @@ fn missing(
     })
 }
 
-/// Lets whoever restores the dump, by whatever way, give its content another epoch.
-fn renew_epochs(path: &Path) -> Result<(), BackupError> {
-    let dump = read(path)?;
-    let mut text = "\n-- What is restored is not what it was: agents take nothing away by it before it was published to again.\n".to_owned();
-    for table in EPOCHS.iter().filter(|table| dump.tables.contains_key(**table)) {
-        text.push_str(&format!("UPDATE `{table}` SET `value` = UUID() WHERE `name` = 'epoch';\n"));
-    }
-    let write = || {
-        let mut file = File::options().append(true).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
+/// Writes the dump. Whoever restores it, by whatever way, gives the database another epoch: before the first table changes,
+/// and together with the rows that hold the old one. Nobody who reads meanwhile takes it for what he knows.
+fn write(login: &Login, path: &Path) -> Result<Dump, BackupError> {
+    let mut file = BufWriter::with_capacity(1 << 16, File::create(path).map_err(at(path))?);
+    let mut tally = Tally::default();
+    let mut put = |line: &[u8]| {
+        tally.take(line);
+        file.write_all(line)
     };
-    write().map_err(at(path))
+    let mut head = Some(EPOCHS.iter().map(|table| renewal_if_there(table)).collect::<String>());
+    let mut locked = None;
+    login.dump(path, |line| {
+        // After what makes clients careful, which is the first line.
+        if line.starts_with(b"-- ")
+            && let Some(head) = head.take()
+        {
+            put(RENEWED.as_bytes())?;
+            put(head.as_bytes())?;
+        }
+        if line.starts_with(b"LOCK TABLES ") {
+            locked =
+                EPOCHS.iter().find(|table| named(line, b"LOCK TABLES `").is_some_and(|it| it == **table));
+        } else if line.starts_with(b"UNLOCK TABLES")
+            && let Some(table) = locked.take()
+        {
+            put(format!("{};\n", renewal(table)).as_bytes())?;
+        }
+        put(line)
+    })?;
+    let file = file.into_inner().map_err(|error| at(path)(error.into_error()))?;
+    file.sync_all().map_err(at(path))?;
+    tally.dump(path)
+}
+
+const RENEWED: &str = "-- What is restored is not what it was: agents take nothing away by it before it was published to again.\n";
+
+fn renewal(table: &str) -> String {
+    format!("UPDATE `{table}` SET `value` = UUID() WHERE `name` = 'epoch'")
+}
+
+/// The same of a database that may have no such table.
+fn renewal_if_there(table: &str) -> String {
+    let renewal = renewal(table).replace('\'', "''");
+    format!(
+        "SET @renewal = IF((SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() \
+         AND table_name = '{table}') > 0, '{renewal}', 'DO 0');\n\
+         PREPARE renewal FROM @renewal;\nEXECUTE renewal;\nDEALLOCATE PREPARE renewal;\n"
+    )
+}
+
+/// What lines of a dump come to.
+#[derive(Default)]
+struct Tally {
+    tables: BTreeMap<String, u64>,
+    size: u64,
+    hash: Sha256,
+    is_complete: bool,
+}
+
+impl Tally {
+    fn take(&mut self, line: &[u8]) {
+        self.size += line.len() as u64;
+        self.hash.update(line);
+        // No value has a line of its own: line ends within one are written as \n.
+        if let Some(table) = named(line, b"CREATE TABLE `") {
+            self.tables.entry(table).or_default();
+        } else if let Some(table) = named(line, b"INSERT INTO `") {
+            *self.tables.entry(table).or_default() += 1;
+        }
+        self.is_complete |= line.starts_with(b"-- Dump completed");
+    }
+
+    fn dump(self, path: &Path) -> Result<Dump, BackupError> {
+        let Self { tables, size, hash, is_complete } = self;
+        if !is_complete {
+            return Err(BackupError::Incomplete { path: path.to_owned() });
+        }
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Dump { tables, size, sha256 })
+    }
 }
 
 /// Reads a dump: its tables and their rows, and whether it is complete.
 pub(super) fn read(path: &Path) -> Result<Dump, BackupError> {
-    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(at(path))?);
-    let (mut tables, mut size, mut hash) = (BTreeMap::new(), 0, Sha256::new());
-    let (mut line, mut is_complete) = (Vec::new(), false);
-    while reader.read_until(b'\n', &mut line).map_err(at(path))? > 0 {
-        size += line.len() as u64;
-        hash.update(&line);
-        // No value has a line of its own: line ends within one are written as \n.
-        if let Some(table) = named(&line, b"CREATE TABLE `") {
-            tables.entry(table).or_default();
-        } else if let Some(table) = named(&line, b"INSERT INTO `") {
-            *tables.entry(table).or_default() += 1;
-        }
-        is_complete |= line.starts_with(b"-- Dump completed");
-        line.clear();
-    }
-    if !is_complete {
-        return Err(BackupError::Incomplete { path: path.to_owned() });
-    }
-    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Dump { tables, size, sha256 })
+    let file = File::open(path).map_err(at(path))?;
+    let mut tally = Tally::default();
+    each_line(file, |line| {
+        tally.take(line);
+        Ok(())
+    })
+    .map_err(at(path))?;
+    tally.dump(path)
 }
 
 /// The table that a line is about which begins so.

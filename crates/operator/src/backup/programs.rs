@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use std::io::Write as _;
+use std::io::{self, BufRead as _, BufReader, Write as _};
 
 use secrecy::ExposeSecret as _;
 
@@ -97,17 +97,29 @@ impl Login {
         command
     }
 
-    /// Writes all of the database, as it is at one moment, into a file. One row is one line that begins with
-    /// `INSERT INTO`: so the rows can be counted.
+    /// Reads all of the database, as it is at one moment, line by line. One row is one line that begins with `INSERT INTO`: so
+    /// the rows can be counted. `path` is where that goes.
     ///
     /// # Errors
-    /// Where the server refuses, or the file cannot be written.
-    pub fn dump(&self, path: &Path) -> Result<(), BackupError> {
-        let mut command = self.command("mariadb-dump");
+    /// Where the server refuses, or `take` fails.
+    pub fn dump(&self, path: &Path, take: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), BackupError> {
+        let program = "mariadb-dump";
+        let log = self.file.with_extension("log");
+        let mut command = self.command(program);
         command.args([PACKET, "--single-transaction", "--skip-lock-tables", "--no-tablespaces"]);
-        command.args(["--skip-extended-insert", "--skip-triggers", "--hex-blob"]);
-        command.arg(option("result-file", path)).arg(&self.database);
-        run("mariadb-dump", &mut command).map(drop)
+        command.args(["--skip-extended-insert", "--skip-triggers", "--hex-blob"]).arg(&self.database);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).map_err(at(&log))?);
+        let mut child = command.spawn().map_err(|source| BackupError::Run { program, source })?;
+        let taken = child.stdout.take().map_or(Ok(()), |output| each_line(output, take));
+        // Where nobody reads any more, it ends by itself.
+        let status = child.wait().map_err(|source| BackupError::Run { program, source })?;
+        taken.map_err(at(path))?;
+        match status.success() {
+            true => Ok(()),
+            false => {
+                Err(failed(program, status, &String::from_utf8_lossy(&fs::read(&log).unwrap_or_default())))
+            }
+        }
     }
 
     /// The rows of each table.
@@ -117,6 +129,20 @@ impl Login {
     pub fn counts(&self) -> Result<BTreeMap<String, u64>, BackupError> {
         counts(&self.database, || self.command("mariadb"))
     }
+}
+
+/// Hands over each line, with its end.
+pub(super) fn each_line(
+    input: impl io::Read,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(1 << 16, input);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        take(&line)?;
+        line.clear();
+    }
+    Ok(())
 }
 
 impl Drop for Login {

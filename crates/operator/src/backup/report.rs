@@ -41,6 +41,8 @@ pub enum Report {
         /// How many rows it has.
         rows: u64,
     },
+    /// Another one is at work in the folder.
+    Busy,
     /// It failed.
     Failed {
         /// At what, and why.
@@ -58,6 +60,7 @@ impl Report {
                 size: record.size,
                 rows: record.rows(),
             },
+            Err(BackupError::Busy { .. }) => Self::Busy,
             Err(error) => Self::failed(error),
         }
     }

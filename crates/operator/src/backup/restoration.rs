@@ -16,11 +16,19 @@ pub struct Restoration {
     pub message: String,
 }
 
-/// Reads it of the pods of the server; `from` is what the spec wants.
+/// Reads it of the pods of the server; `from` is what the spec wants. What a pod says that was to be filled from something else
+/// is another matter.
 pub fn restoration(from: &str, pods: &[Pod]) -> Restoration {
     let not = |reason, message| Restoration { is_done: false, reason, message };
-    let statuses =
-        pods.iter().filter_map(|pod| pod.status.as_ref()?.init_container_statuses.as_ref()).flatten();
+    let argument = format!("--from={from}");
+    let is_meant = |pod: &&Pod| {
+        let containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+        containers
+            .filter(|it| it.name == RESTORE)
+            .any(|it| it.args.iter().flatten().any(|it| *it == argument))
+    };
+    let pods = pods.iter().filter(is_meant);
+    let statuses = pods.filter_map(|pod| pod.status.as_ref()?.init_container_statuses.as_ref()).flatten();
     let said = statuses.filter(|status| status.name == RESTORE).find_map(said);
     match said.as_deref().map(serde_json::from_str) {
         Some(Ok(Report::Restored { file, rows })) => {
@@ -34,7 +42,7 @@ pub fn restoration(from: &str, pods: &[Pod]) -> Restoration {
             not("NotEmpty", message)
         }
         Some(Ok(Report::Failed { error })) => not("RestoreFailed", format!("{from}: {error}")),
-        Some(Ok(Report::BackedUp { .. }) | Err(_)) => {
+        Some(Ok(Report::BackedUp { .. } | Report::Busy) | Err(_)) => {
             not("RestoreFailed", format!("{from}: {}", said.unwrap_or_default()))
         }
         None => not("Pending", format!("the server was not started with {from} yet")),
@@ -58,8 +66,12 @@ mod tests {
     fn reason(state: &Value, last: &Value) -> &'static str {
         let status = json!({"name": "restore", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": state, "lastState": last});
-        let pod = json!({"metadata": {}, "status": {"initContainerStatuses": [status]}});
-        restoration("latest", &[serde_json::from_value(pod).unwrap()]).reason
+        let restore = json!({"name": "restore", "args": ["--folder=/backups", "--from=latest"]});
+        let pod = json!({"metadata": {}, "spec": {"containers": [], "initContainers": [restore]},
+            "status": {"initContainerStatuses": [status]}});
+        let pods = [serde_json::from_value(pod).unwrap()];
+        assert_eq!(restoration("another", &pods).reason, "Pending");
+        restoration("latest", &pods).reason
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The way back: a server that holds nothing yet is filled from a backup, before anybody can reach it.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::archive::{Archive, content};
+use super::archive::{Archive, content, put, write};
 use super::make::{compare, read};
 use super::programs::Server;
 use super::{BackupError, at};
@@ -75,7 +76,7 @@ pub fn restore(wanted: &Restoring) -> Result<Restored, BackupError> {
         });
     }
     let archive = Archive::new(folder);
-    let record = archive.find(from)?;
+    let record = archive.find(from, database, Timestamp::now())?;
     let dump = archive.path(&record.file);
     if read(&dump)?.sha256 != record.sha256 {
         return Err(BackupError::Damaged { path: dump });
@@ -100,12 +101,7 @@ fn read_note(path: &Path) -> Result<Option<Note>, BackupError> {
 
 fn write_note(path: &Path, note: &Note) -> Result<(), BackupError> {
     let partial = path.with_extension("partial");
-    let write = || {
-        let mut file = File::create(&partial)?;
-        file.write_all(serde_json::to_string(note)?.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
-        File::open(path.parent().unwrap_or(path))?.sync_all()
-    };
-    write().map_err(at(path))
+    // Only maps with keys that are not texts fail to serialise, and there is none.
+    let text = serde_json::to_string(note).unwrap_or_default();
+    write(&partial, text.as_bytes()).and_then(|()| put(&partial, path)).map_err(at(path))
 }

@@ -12,6 +12,9 @@ use crate::backup::programs::HALF_FILLED;
 /// TLS its scheduler does not run.
 const RENEWAL: &str = "CREATE OR REPLACE DEFINER='root'@'localhost' EVENT mysql.multinic_certificate \
                        ON SCHEDULE EVERY 1 MINUTE DO FLUSH LOCAL SSL";
+/// A table that is there when every statement was carried out: a server stops at the first that fails, says so in its log, and
+/// lets everybody in nevertheless. The startup probe asks for it.
+const DONE: &str = "multinic_accounts";
 /// The tables that agents read.
 const READ: [&str; 5] = ["multi_interface", "multi_subnet", "node_table", "multi_removal", "multinic_meta"];
 /// The columns in which they say what they did.
@@ -38,8 +41,13 @@ impl Credentials {
         // A pattern in a grant.
         let pattern = database.replace('_', "\\_");
         let mut lines = vec![
+            format!("DROP TABLE IF EXISTS mysql.{DONE}"),
             format!("DROP DATABASE IF EXISTS {HALF_FILLED}"),
             "CREATE USER IF NOT EXISTS 'mysql'@'localhost' IDENTIFIED VIA unix_socket".to_owned(),
+            format!(
+                "REPLACE INTO mysql.tables_priv (Host, Db, User, Table_name, Grantor, Table_priv, Column_priv) VALUES \
+                 ('localhost', 'mysql', 'mysql', '{DONE}', '', 'Select', '')"
+            ),
             "CREATE USER IF NOT EXISTS 'root'@'localhost'".to_owned(),
             format!("ALTER USER 'root'@'localhost' IDENTIFIED BY {}", quoted(root_password.expose_secret())),
             format!(
@@ -68,6 +76,7 @@ impl Credentials {
         lines.extend(retired.iter().map(|user| format!("DROP USER IF EXISTS {}@'%'", quoted(user))));
         lines.push("FLUSH PRIVILEGES".to_owned());
         lines.push(RENEWAL.to_owned());
+        lines.push(format!("CREATE TABLE mysql.{DONE} (id INT)"));
         lines.iter().map(|line| format!("{line};\n")).collect()
     }
 }

@@ -21,8 +21,15 @@ const PROGRAM: &str = "program";
 pub(crate) const RESTORE: &str = "restore";
 /// The volume with the backups.
 const BACKUPS: &str = "backups";
+/// The claim that the operator makes for them.
+const CLAIM: &str = "multinic-backups";
 /// How many backups are kept where nothing is said.
 const KEPT: i32 = 14;
+
+/// The claim that backups are on.
+pub(crate) fn claim(spec: &BackupSpec) -> &str {
+    given(spec.claim_name.as_ref()).unwrap_or(CLAIM)
+}
 
 /// What the objects are made of.
 pub(super) struct Parts<'a> {

@@ -17,7 +17,7 @@ use crate::tls::Keys;
 pub use agent::AGENT;
 pub(crate) use agent::RESERVED as RESERVED_OF_AGENT;
 pub use backup::BACKUP;
-pub(crate) use backup::RESTORE;
+pub(crate) use backup::{RESTORE, claim};
 pub use controller::CONTROLLER;
 pub use database::DATABASE;
 pub(crate) use settings::RESERVED;

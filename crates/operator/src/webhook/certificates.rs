@@ -17,8 +17,9 @@ use crate::certificates::{AUTHORITY, CERTIFICATE, KEY, Pair, SKEW, text};
 
 /// The Secret with the certificate that the operator makes.
 pub const SECRET: &str = "multinic-operator-webhook";
-/// Keys of that Secret alone: when it was made, and whom API servers trust beside its authority.
+/// Keys of that Secret alone: when it was made, when it ends, and whom API servers trust beside its authority.
 const ISSUED: &str = "issued";
+const EXPIRES: &str = "expires";
 const PREVIOUS: &str = "previous-ca.crt";
 /// A certificate that the operator made, as its Secret holds it.
 #[derive(Debug, Clone)]
@@ -27,31 +28,31 @@ pub struct Kept {
     pub pair: Pair,
     /// When it was made.
     pub issued: Timestamp,
+    /// When it ends.
+    pub expires: Timestamp,
     /// The authority of the one before, which may still be served.
     pub previous: Option<String>,
 }
 
 impl Kept {
-    /// When another one is to be made: a third of its life is left then.
+    /// When another one is to be made: a third of its life is left then, or of the `lifetime` that one is to have now if that
+    /// is shorter.
     pub fn renewal(&self, lifetime: Duration) -> Timestamp {
-        self.issued.saturating_add(lifetime * 2 / 3).unwrap_or(Timestamp::MAX)
-    }
-
-    /// When it ends.
-    pub fn end(&self, lifetime: Duration) -> Timestamp {
-        self.issued.saturating_add(lifetime).unwrap_or(Timestamp::MAX)
+        let own = Duration::try_from(self.expires.duration_since(self.issued)).unwrap_or_default();
+        after(self.issued, own.min(lifetime) * 2 / 3)
     }
 
     /// The Secret that holds it.
     pub fn secret(&self, namespace: &str) -> Secret {
-        let Self { pair: Pair { certificate, key, authority }, issued, previous } = self;
+        let Self { pair: Pair { certificate, key, authority }, issued, expires, previous } = self;
         let mut data = BTreeMap::from([
             (CERTIFICATE, certificate.as_str()),
             (KEY, key.expose_secret()),
             (AUTHORITY, authority.as_str()),
         ]);
-        let issued = issued.to_string();
+        let [issued, expires] = [issued, expires].map(ToString::to_string);
         data.insert(ISSUED, &issued);
+        data.insert(EXPIRES, &expires);
         data.extend(previous.as_deref().map(|previous| (PREVIOUS, previous)));
         let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
         let labels =
@@ -87,9 +88,13 @@ pub fn kept<E>(
         Some(kept) if now < kept.renewal(lifetime) && kept.issued.duration_since(now) <= skew => Ok(kept),
         known => {
             let previous = known.map(|kept| kept.pair.authority);
-            Ok(Kept { pair: issue()?, issued: now, previous })
+            Ok(Kept { pair: issue()?, issued: now, expires: after(now, lifetime), previous })
         }
     }
+}
+
+fn after(time: Timestamp, duration: Duration) -> Timestamp {
+    time.saturating_add(duration).unwrap_or(Timestamp::MAX)
 }
 
 fn read(secret: &Secret) -> Option<Kept> {
@@ -99,8 +104,10 @@ fn read(secret: &Secret) -> Option<Kept> {
         authority: text(secret, AUTHORITY)?,
     };
     let issued = text(secret, ISSUED)?.parse().ok()?;
+    // One of an earlier version does not say when it ends, and may have ended.
+    let expires = text(secret, EXPIRES).map_or(Ok(issued), |text| text.parse()).ok()?;
     pair.certified().ok()?;
-    Some(Kept { pair, issued, previous: text(secret, PREVIOUS) })
+    Some(Kept { pair, issued, expires, previous: text(secret, PREVIOUS) })
 }
 
 #[cfg(test)]
@@ -132,6 +139,19 @@ mod tests {
         assert_eq!(second.previous.as_deref(), Some(first.pair.authority.as_str()));
         let after_long_sleep = on(400, Some(&second));
         assert_eq!(after_long_sleep.issued, at(400));
+    }
+
+    #[test]
+    fn a_certificate_ends_when_it_does_whatever_lifetime_the_next_one_has() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let issue = |day: i64, lifetime| move || Pair::issue("a.here.svc", at(day), lifetime);
+        let short = kept(None, at(0), DAY, issue(0, DAY)).unwrap().secret("here");
+        let kept_on = |day| kept(Some(&short), at(day), LIFETIME, issue(day, LIFETIME)).unwrap().issued;
+        assert_eq!(kept_on(0), at(0));
+        assert_eq!(kept_on(1), at(1), "it has ended");
+        let long = on(0, None).secret("here");
+        let sooner = kept(Some(&long), at(1), DAY, issue(1, DAY)).unwrap();
+        assert_eq!(sooner.issued, at(1), "none is to live so long");
     }
 
     #[test]

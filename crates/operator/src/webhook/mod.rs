@@ -1,11 +1,12 @@
 //! What API servers ask the operator before they let somebody change something.
 //!
 //! * [`certificates`]: whom they trust. `serving`: how that changes without a refused connection.
-//! * `objects`: what makes them ask. `answers`: what they are told, by [`protection`](crate::protection) and
-//!   [`claims`](crate::claims).
+//! * `objects`: what makes them ask, and `conditions`: what about not. `answers`: what they are told, by
+//!   [`protection`](crate::protection) and [`claims`](crate::claims).
 
 mod answers;
 pub mod certificates;
+mod conditions;
 mod objects;
 mod serving;
 
@@ -204,7 +205,7 @@ impl Webhook {
             }
         };
         let renewal = prepared.kept.as_ref().map(|kept| {
-            self.metrics.certificate_ends(kept.end(lifetime));
+            self.metrics.certificate_ends(kept.expires);
             let left = kept.renewal(lifetime).duration_since(Timestamp::now());
             Duration::try_from(left).unwrap_or_default()
         });

@@ -4,9 +4,9 @@ use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use super::certificates::SECRET;
+use super::conditions::expression;
 use crate::kinds::{ADMISSION, KINDS, Key};
 use crate::manifests::ProtectionManifests;
-use crate::object::MANAGER;
 
 /// The names of all but the Secret.
 const NAMES: [&str; 2] = ["multinic-operator-protection", "multinic-operator-configurations"];
@@ -21,7 +21,8 @@ pub fn is_part(key: &Key) -> bool {
     }
 }
 
-/// Fills in what the manifests cannot know: whom to trust, at which port, who the operator is, and which kinds it makes.
+/// Fills in what the manifests cannot know: whom to trust, at which port, who the operator is, and which kinds it makes; and
+/// the conditions, of which they have the names.
 pub(super) fn filled(
     manifests: &ProtectionManifests,
     namespace: &str,
@@ -30,15 +31,25 @@ pub(super) fn filled(
     trusted: &str,
 ) -> ProtectionManifests {
     let mut manifests = manifests.clone();
-    let shipped = format!("system:serviceaccount:{namespace}:{MANAGER}");
-    for object in manifests.protecting.iter_mut().chain([&mut manifests.configurations]) {
-        rename(object, &shipped, user);
-        for rules in ["/webhooks", "/spec/matchConstraints/resourceRules"] {
-            let Some(found) = object.pointer_mut(rules).and_then(Value::as_array_mut) else { continue };
-            match rules {
-                "/webhooks" => found.iter_mut().for_each(|webhook| fill_webhook(webhook, port, trusted)),
-                _ => *found = found.iter().flat_map(every_kind).collect(),
+    let said = |conditions: Option<&mut Value>| {
+        for condition in conditions.and_then(Value::as_array_mut).into_iter().flatten() {
+            let name = condition.get("name").and_then(Value::as_str).unwrap_or_default();
+            if let Some(said) = expression(name, namespace, user)
+                && let Some(condition) = condition.as_object_mut()
+            {
+                condition.insert("expression".to_owned(), json!(said));
             }
+        }
+    };
+    for object in manifests.protecting.iter_mut().chain([&mut manifests.configurations]) {
+        for webhook in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+            said(webhook.get_mut("matchConditions"));
+            fill_webhook(webhook, port, trusted);
+        }
+        said(object.pointer_mut("/spec/matchConditions"));
+        let rules = object.pointer_mut("/spec/matchConstraints/resourceRules").and_then(Value::as_array_mut);
+        if let Some(rules) = rules {
+            *rules = rules.iter().flat_map(|rule| every_kind(rule, true)).collect();
         }
     }
     manifests
@@ -55,13 +66,13 @@ fn fill_webhook(webhook: &mut Value, port: u16, trusted: &str) {
         config.insert("caBundle".to_owned(), json!(ByteString(trusted.as_bytes().to_vec())));
     }
     if let Some(rules) = webhook.get_mut("rules").and_then(Value::as_array_mut) {
-        *rules = rules.iter().flat_map(every_kind).collect();
+        *rules = rules.iter().flat_map(|rule| every_kind(rule, false)).collect();
     }
 }
 
 /// A rule that names no resources is for every kind that the operator makes, but for the kinds of this very configuration: for
-/// these no API server asks anybody, so that a mistake in them can be mended.
-fn every_kind(rule: &Value) -> Vec<Value> {
+/// these no API server asks anybody, so that a mistake in them can be mended. With `status`, for the status of these as well.
+fn every_kind(rule: &Value, status: bool) -> Vec<Value> {
     if rule.get("resources").is_some() {
         return vec![rule.clone()];
     }
@@ -70,28 +81,17 @@ fn every_kind(rule: &Value) -> Vec<Value> {
     groups.sort_unstable();
     groups.dedup();
     let of = |group: &str| {
-        let resources: Vec<&str> =
-            KINDS.iter().filter(|kind| kind.group == group).map(|kind| kind.plural).collect();
+        let plurals = KINDS.iter().filter(|kind| kind.group == group).map(|kind| kind.plural);
+        let resources: Vec<String> = plurals
+            .flat_map(|plural| [Some(plural.to_owned()), status.then(|| format!("{plural}/status"))])
+            .flatten()
+            .collect();
         json!({
             "operations": rule.get("operations"), "apiGroups": [group], "apiVersions": ["*"],
             "resources": resources, "scope": "*",
         })
     };
     groups.into_iter().map(of).collect()
-}
-
-/// Puts the operator's own account in the place of the one that the manifests name.
-fn rename(value: &mut Value, shipped: &str, user: &str) {
-    match value {
-        // As a literal of CEL, in which a quotation mark would end it.
-        Value::String(text) if text.contains(shipped) => {
-            let user = user.replace('\\', "\\\\").replace('"', "\\\"");
-            *text = text.replace(shipped, &user);
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, shipped, user)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| rename(field, shipped, user)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
 }
 
 #[cfg(test)]
@@ -114,6 +114,13 @@ mod tests {
             text.contains(r#"!= \"somebody \\\"else\\\"\""#) && !text.contains("here:multinic-operator"),
             "{text}"
         );
+        for object in filled.protecting.iter().chain([&filled.configurations]) {
+            let webhooks = object["webhooks"].as_array().into_iter().flatten();
+            let places = webhooks.chain([&object["spec"]]);
+            for condition in places.filter_map(|it| it["matchConditions"].as_array()).flatten() {
+                assert!(condition["expression"].is_string(), "{condition}");
+            }
+        }
         for object in filled.protecting.iter().chain([&filled.configurations]) {
             for webhook in object["webhooks"].as_array().into_iter().flatten() {
                 assert_eq!(webhook["clientConfig"]["service"]["port"], json!(4711));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::Request;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::client::Body;
 use kube::core::ApiResource;
@@ -20,6 +21,8 @@ use multinic_operator::observe::observe;
 use multinic_operator::settings::{OperatorArgs, WebhookArgs};
 use multinic_telemetry::shutdown::{Shutdown, ShutdownRequest};
 use multinic_testbed::kubernetes::ControlPlane;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -36,6 +39,8 @@ pub struct Bench {
     as_shipped: Client,
     /// Where API servers ask, once they did.
     port: u16,
+    /// Those of all operators that ran here.
+    metrics: Metrics,
 }
 
 impl Bench {
@@ -61,7 +66,7 @@ impl Bench {
         let mut config = account.config().unwrap();
         config.default_retry = false;
         let as_shipped = Client::try_from(config).unwrap();
-        Some(Self { running: None, client, control_plane, as_shipped, port: 0 })
+        Some(Self { running: None, client, control_plane, as_shipped, port: 0, metrics: Metrics::default() })
     }
 
     /// The same with an operator that runs.
@@ -81,7 +86,7 @@ impl Bench {
     fn operator(&self, webhook: WebhookArgs) -> Operator {
         let args =
             OperatorArgs { pod_namespace: NAMESPACE.to_owned(), pod_name: Some("test".to_owned()), webhook };
-        Operator::new(self.as_shipped.clone(), &args, Metrics::default()).unwrap()
+        Operator::new(self.as_shipped.clone(), &args, self.metrics.clone()).unwrap()
     }
 
     /// Starts the operator, and lets API servers ask it. Nobody routes to pods here, so its Service is a name for this machine.
@@ -108,6 +113,35 @@ impl Bench {
         let (request, task) = self.running.take().unwrap();
         request.now();
         task.await.unwrap();
+    }
+
+    /// How many turns were made.
+    fn turns(&self) -> u64 {
+        let mut registry = Registry::default();
+        self.metrics.register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let counts = text.lines().filter(|line| line.starts_with("multinic_operator_reconcile_total"));
+        counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    /// Returns after a turn that began after this call.
+    pub async fn turn(&self, name: &str) {
+        // The first may have begun before.
+        for _ in 0..2 {
+            let before = self.turns();
+            let look = json!({"metadata": {"annotations": {"look": format!("again after {before}")}}});
+            self.operators().patch(name, &PatchParams::default(), &Patch::Merge(look)).await.unwrap();
+            self.until("a turn was made", async || self.turns() > before).await;
+        }
+    }
+
+    /// What events of this reason say.
+    pub async fn events(&self, reason: &str) -> Vec<String> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let list = events.list(&ListParams::default()).await.unwrap();
+        let found = list.items.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
+        found.filter_map(|event| event.note).collect()
     }
 
     pub fn operators(&self) -> Api<MultiNicOperator> {

@@ -67,6 +67,35 @@ async fn the_controller_may_do_all_with_its_own_tables_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_server_is_up_when_all_accounts_are_there_and_not_before() {
+    if !MariaDb::installed() {
+        return;
+    }
+    let mut server = Server::new();
+    let accounts = credentials(&spec("writer", None), None, Progress::default(), fresh());
+    let whole = String::from_utf8(accounts.data()["init.sql"].0.clone()).unwrap();
+    server.start(&accounts);
+    login(&server, &accounts.current.controller).await.unwrap();
+    assert_eq!(server.probe(), Ok(()));
+    // What an earlier start has left says nothing of this one.
+    for place in [1, whole.lines().count() - 1] {
+        let mut lines: Vec<&str> = whole.lines().collect();
+        lines.insert(place, "ALTER USER 'nobody-at-all'@'localhost' IDENTIFIED BY 'x';");
+        server.start_with(format!("{}\n", lines.join("\n")).as_bytes());
+        // It answers by now.
+        let _ = login(&server, &accounts.current.controller).await;
+        assert!(server.probe().is_err(), "it stopped at line {place}");
+        assert!(server.log().contains("nobody-at-all"), "{}", server.log());
+    }
+    // Data of the first generation lack accounts that others have.
+    server.start_with(format!("{whole}DROP USER 'root'@'localhost';\n").as_bytes());
+    login(&server, &accounts.current.controller).await.unwrap();
+    server.start(&accounts);
+    login(&server, &accounts.current.controller).await.unwrap();
+    assert_eq!(server.probe(), Ok(()));
+}
+
+#[tokio::test]
 async fn agents_may_read_what_concerns_them_and_write_what_they_did() {
     if !MariaDb::installed() {
         return;

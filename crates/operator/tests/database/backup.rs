@@ -13,7 +13,8 @@ use multinic_store::{DatabaseSettings, Store};
 use multinic_testbed::mariadb::MariaDb;
 use multinic_testbed::publication::one_nic;
 use secrecy::ExposeSecret as _;
-use sqlx::MySqlConnection;
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{Connection as _, MySqlConnection};
 
 use crate::server::{Server, does, fresh, spec};
 
@@ -324,6 +325,46 @@ async fn a_dump_is_restored_by_hand_too_and_is_another_ledger_then() {
     let after = store.position().await.unwrap();
     assert_eq!(after.revision, before.revision);
     assert_ne!(after.epoch, before.epoch);
+}
+
+#[tokio::test]
+async fn while_a_dump_is_restored_by_hand_nobody_sees_the_epoch_that_he_knows() {
+    let Some(scene) = Scene::new().await else { return };
+    let store = scene.store().await;
+    let record = scene.make(KEEP_ALL).unwrap();
+    let dump = fs::read_to_string(scene.archive().path(&record.file)).unwrap();
+    let known = store.position().await.unwrap().epoch;
+    let mut agent = scene.login().await;
+    let mut epoch = async || {
+        let sql = "SELECT value FROM multinic_meta WHERE name = 'epoch'";
+        let found: Result<Option<(String,)>, _> = sqlx::query_as(sql).fetch_optional(&mut agent).await;
+        found.ok().flatten().map(|(epoch,)| epoch)
+    };
+    assert_eq!(epoch().await.as_deref(), Some(known.as_str()));
+    let options = MySqlConnectOptions::new()
+        .socket(scene.server.folder.path().join("run/mysqld/mysqld.sock"))
+        .username("root")
+        .password(scene.accounts.root_password.expose_secret())
+        .database("multinic");
+    let mut root = MySqlConnection::connect_with(&options).await.unwrap();
+    let (mut statements, mut seen) = (String::new(), 0);
+    for line in dump.lines() {
+        statements.push_str(line);
+        statements.push('\n');
+        // A table as a whole, its rows as a whole; between LOCK and UNLOCK nobody sees it.
+        let is_whole =
+            ["DROP TABLE", "UNLOCK TABLES", "-- Dump completed"].iter().any(|it| line.starts_with(it));
+        if !is_whole {
+            continue;
+        }
+        does(&mut root, &statements).await.unwrap();
+        statements.clear();
+        assert_ne!(epoch().await.as_deref(), Some(known.as_str()), "after {line}");
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
+    let after = epoch().await;
+    assert!(after.is_some() && after != Some(known));
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -81,11 +83,45 @@ impl Server {
     /// The same with what the Secret holds.
     pub fn start_with(&mut self, sql: &[u8]) {
         self.stop();
+        let sql = String::from_utf8(sql.to_vec()).unwrap();
+        let sql = sql.replace("'mysql'@'localhost'", &format!("'{}'@'localhost'", local()));
+        let sql =
+            sql.replace("'localhost', 'mysql', 'mysql'", &format!("'localhost', 'mysql', '{}'", local()));
         fs::write(self.folder.path().join("etc/multinic/init.sql"), sql).unwrap();
         let pod = pod();
         let command = self.command(pod.containers[0].command.as_ref().unwrap());
         let log: PathBuf = self.folder.path().join("log");
         self.program = Some(Program::start("mariadbd", command, log).unwrap());
+    }
+
+    /// Whether it passes the startup probe of the manifest, and what that says if not. The user whom the server knows by the
+    /// socket is `mysql` in a pod; here it is [`local`], whom [`Self::start_with`] puts in his place.
+    pub fn probe(&self) -> Result<(), String> {
+        let pod = pod();
+        let probe = pod.containers[0].startup_probe.clone().unwrap().exec.unwrap().command.unwrap();
+        let arguments =
+            probe.iter().map(|argument| argument.replace("--user=mysql", &format!("--user={}", local())));
+        let folder = format!("--socket={}", self.folder.path().display());
+        let arguments: Vec<String> = arguments.map(|it| it.replacen("--socket=", &folder, 1)).collect();
+        let mut command = Command::new(&arguments[0]);
+        command.args(&arguments[1..]);
+        if nix::unistd::geteuid().is_root() {
+            for place in ["", "run", "run/mysqld"] {
+                let open = fs::Permissions::from_mode(0o755);
+                fs::set_permissions(self.folder.path().join(place), open).unwrap();
+            }
+            command.uid(nix::unistd::User::from_name(&local()).unwrap().unwrap().uid.as_raw());
+        }
+        let output = command.output().unwrap();
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    /// What it wrote into its log since it was started.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
     /// Ends it, and its data stay.
@@ -119,6 +155,15 @@ impl Server {
 /// The names that it has here.
 pub fn hosts() -> Vec<String> {
     ["localhost", "127.0.0.1"].map(str::to_owned).to_vec()
+}
+
+/// Who asks the server by its socket: nobody, where the tests are root, whom the server knows as its administrator.
+fn local() -> String {
+    let own = nix::unistd::geteuid();
+    if own.is_root() {
+        return "nobody".to_owned();
+    }
+    nix::unistd::User::from_uid(own).unwrap().unwrap().name
 }
 
 fn pod() -> k8s_openapi::api::core::v1::PodSpec {

@@ -13,19 +13,13 @@ use multinic_operator::settings::WebhookArgs;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use super::hands::{Hand, Try, condition, key, spec, until_heard};
+use super::hands::{Hand, Try, condition, key, served, spec, until_heard};
 use crate::bench::{Bench, NAMESPACE, own_certificate};
 
 /// Two thirds of it pass before another is made.
 const LIFETIME: Duration = Duration::from_secs(45);
 /// What two rotations take on two busy cores, and more.
 const LIMIT: Duration = Duration::from_secs(300);
-
-async fn served(bench: &Bench) -> String {
-    let secrets: Api<Secret> = Api::namespaced(bench.client.clone(), NAMESPACE);
-    let secret = secrets.get("multinic-operator-webhook").await.unwrap();
-    String::from_utf8(secret.data.unwrap()["tls.crt"].0.clone()).unwrap()
-}
 
 #[tokio::test]
 async fn certificates_are_renewed_under_load_and_no_question_is_lost() {

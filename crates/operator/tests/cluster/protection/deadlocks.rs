@@ -1,11 +1,13 @@
 //! Nobody waits for an operator that is not there, and nothing of its own is in its way.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use super::hands::{GLASS, Try, key, spec, started, until_heard};
+use super::hands::{GLASS, Try, condition, key, served, spec, started, until_heard};
 use crate::bench::{NAMESPACE, WEEK, apply, own_certificate, shipped};
 
 #[tokio::test]
@@ -71,6 +73,40 @@ async fn while_the_operator_is_down_deleting_is_refused_changing_is_not_and_it_f
     until_heard(&bench, &admin, false, false).await;
     let deployment = bench.get("apps", "Deployment", "multinic-controller").await.unwrap();
     assert_eq!(deployment["spec"]["replicas"], json!(1));
+}
+
+#[tokio::test]
+async fn an_operator_that_cannot_carry_its_spec_out_answers_and_renews_its_certificate_nevertheless() {
+    let Some((mut bench, admin)) = started(spec(true, &[])).await else { return };
+    until_heard(&bench, &admin, false, false).await;
+    let mut wrong = spec(true, &[]);
+    wrong["reconcileTrigger"] = json!({"interval": "1s"});
+    bench.want("multinic", wrong).await;
+    let refused =
+        async || condition(&bench, "Stalled").await.is_some_and(|(_, reason)| reason == "InvalidSpec");
+    bench.until("it is refused", refused).await;
+    let first = served(&bench).await;
+    bench.stop().await;
+    // Of another lifetime, so that it is renewed soon.
+    bench.run_asked(own_certificate(Duration::from_secs(30))).await;
+    let service = key("", "Service", "mariadb");
+    bench
+        .until("who deletes something is told why not", async || {
+            let said = admin.tries(&service, &Try::Delete).await.unwrap_err();
+            said.contains("kept by the MultiNicOperator")
+        })
+        .await;
+    bench.until("another certificate is made", async || served(&bench).await != first).await;
+    let second = served(&bench).await;
+    bench.until("and another one", async || served(&bench).await != second).await;
+    let said = admin.tries(&service, &Try::Delete).await.unwrap_err();
+    assert!(said.contains("kept by the MultiNicOperator"), "{said}");
+    assert_eq!(condition(&bench, "ProtectionActive").await, Some(("True".to_owned(), "Active".to_owned())));
+    // And what is wanted of protection is carried out.
+    let mut wrong = spec(false, &[]);
+    wrong["reconcileTrigger"] = json!({"interval": "1s"});
+    bench.want("multinic", wrong).await;
+    until_heard(&bench, &admin, true, true).await;
 }
 
 #[tokio::test]

@@ -1,19 +1,10 @@
 //! What is refused is counted, what is done by breaking the glass is recorded and left, and what is allowed stays.
 
-use k8s_openapi::api::events::v1::Event;
-use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::hands::{GLASS, condition, key, spec, started, until_heard};
-use crate::bench::{Bench, NAMESPACE, WEEK, own_certificate};
-
-async fn events(bench: &Bench, reason: &str) -> Vec<String> {
-    let events: Api<Event> = Api::namespaced(bench.client.clone(), NAMESPACE);
-    let list = events.list(&ListParams::default()).await.unwrap();
-    let found = list.items.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
-    found.filter_map(|event| event.note).collect()
-}
+use super::hands::{GLASS, Try, condition, key, spec, started, until_heard};
+use crate::bench::{Bench, WEEK, own_certificate};
 
 async fn prevented(bench: &Bench) -> i64 {
     let status = bench.status("multinic").await.protection_status;
@@ -45,7 +36,7 @@ async fn what_is_refused_is_counted_once_for_all_and_told_together() {
     assert!(status.last_protection_event.unwrap().ends_with('Z'));
     bench
         .until("an event tells who tried what", async || {
-            let told = events(&bench, "MutationPrevented").await;
+            let told = bench.events("MutationPrevented").await;
             told.iter().any(|note| note.contains("admin: update Deployment multinic-controller"))
         })
         .await;
@@ -76,7 +67,7 @@ async fn behind_broken_glass_an_object_is_left_as_it_is_until_it_is_mended() {
         .until("it is told", async || {
             let drifted = condition(&bench, "Drifted").await;
             drifted.is_some_and(|(_, reason)| reason == "GlassBroken")
-                && events(&bench, "GlassBroken").await.iter().any(|note| {
+                && bench.events("GlassBroken").await.iter().any(|note| {
                     note.contains("admin: update Deployment multinic-controller")
                         && note.contains("the cloud is on fire")
                 })
@@ -95,6 +86,35 @@ async fn behind_broken_glass_an_object_is_left_as_it_is_until_it_is_mended() {
     change(json!({"metadata": {"annotations": {GLASS: null}}})).await;
     bench.until("it is as wanted again", async || replicas().await == json!(1)).await;
     bench.until("that is told", async || condition(&bench, "Drifted").await.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_reason_that_says_nothing_breaks_no_glass() {
+    let Some((mut bench, admin)) = started(spec(true, &["label", "update", "delete"])).await else { return };
+    until_heard(&bench, &admin, true, false).await;
+    let volume = key("", "PersistentVolumeClaim", "mysql-storage-mariadb-0");
+    let service = key("", "Service", "mariadb");
+    for key in [&volume, &service] {
+        let blank = json!({"metadata": {"annotations": {GLASS: " \t"}}});
+        let api = key.api(admin.client.clone());
+        api.patch(&key.name, &PatchParams::default(), &Patch::Merge(blank)).await.unwrap();
+    }
+    let unlabelled = Try::Change(json!({"metadata": {"labels": {"multinic.example.com/protected": null}}}));
+    let refused = async |key, what: &Try, words: &str| {
+        let said = admin.tries(key, what).await.unwrap_err();
+        assert!(said.contains(words), "{what:?}: {said}");
+    };
+    refused(&volume, &Try::Delete, "cannot be made again").await;
+    refused(&volume, &unlabelled, "by these labels").await;
+    refused(&service, &unlabelled, "by these labels").await;
+    // Nor where nobody is there to ask.
+    bench.want("multinic", spec(true, &[])).await;
+    until_heard(&bench, &admin, false, false).await;
+    refused(&service, &Try::Delete, "kept by the MultiNicOperator").await;
+    bench.stop().await;
+    refused(&volume, &Try::Delete, "cannot be made again").await;
+    refused(&service, &Try::Delete, "failed calling webhook").await;
+    assert!(bench.events("GlassBroken").await.is_empty());
 }
 
 #[tokio::test]

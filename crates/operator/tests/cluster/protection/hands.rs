@@ -1,7 +1,8 @@
 //! People and programs of the cluster, and what they try.
 
-use kube::Client;
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
 use multinic_operator::kinds::{Key, Kind};
 use serde_json::{Value, json};
 
@@ -30,6 +31,8 @@ pub struct Hand {
 #[derive(Debug, Clone)]
 pub enum Try {
     Change(Value),
+    /// By way of the object's status.
+    Status(Value),
     Scale(i32),
     Delete,
 }
@@ -48,6 +51,7 @@ impl Hand {
         let dry = PatchParams { dry_run: true, ..PatchParams::default() };
         let came = match what {
             Try::Change(patch) => api.patch(&key.name, &dry, &Patch::Strategic(patch)).await.map(drop),
+            Try::Status(patch) => api.patch_status(&key.name, &dry, &Patch::Merge(patch)).await.map(drop),
             Try::Scale(replicas) => {
                 let patch = json!({"spec": {"replicas": replicas}});
                 api.patch_subresource("scale", &key.name, &dry, &Patch::Merge(patch)).await.map(drop)
@@ -101,4 +105,11 @@ pub async fn condition(bench: &Bench, type_: &str) -> Option<(String, String)> {
     let status = bench.status("multinic").await;
     let found = status.conditions.into_iter().find(|it| it.type_ == type_)?;
     Some((found.status, found.reason.unwrap_or_default()))
+}
+
+/// The operator's own certificate.
+pub async fn served(bench: &Bench) -> String {
+    let secrets: Api<Secret> = Api::namespaced(bench.client.clone(), NAMESPACE);
+    let secret = secrets.get("multinic-operator-webhook").await.unwrap();
+    String::from_utf8(secret.data.unwrap()["tls.crt"].0.clone()).unwrap()
 }

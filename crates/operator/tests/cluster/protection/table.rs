@@ -129,6 +129,21 @@ async fn who_may_do_what_to_which_object() {
             Try::Change(json!({"metadata": {"ownerReferences": null}})),
             Err("the owner of multinic-controller is its MultiNicOperator"),
         ),
+        // Nor by the back door.
+        (
+            "",
+            "PersistentVolumeClaim",
+            volume,
+            Try::Status(json!({"metadata": {"labels": {UNLABELLED: null}}})),
+            Err("by these labels"),
+        ),
+        (
+            "",
+            "PersistentVolumeClaim",
+            volume,
+            Try::Status(json!({"status": {"allocatedResources": {"storage": "1Gi"}}})),
+            Ok(()),
+        ),
         // Storage and load balancers write there, wherever their programs run.
         ("", "PersistentVolumeClaim", volume, annotation("volume.kubernetes.io/selected-node"), Ok(())),
         ("", "Service", database, annotation("metallb.io/address-pool"), Ok(())),

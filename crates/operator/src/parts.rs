@@ -1,0 +1,54 @@
+//! What a `MultiNicOperator` says, part by part: a part is what it is also where the rest cannot be carried out. Pure.
+
+use kube::api::DynamicObject;
+use multinic_api::MultiNicOperatorSpec;
+use multinic_api::operator::BackupSpec;
+use serde_json::Value;
+
+use crate::check::check;
+use crate::protection::Wanted;
+
+/// The parts.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// What others may do.
+    pub protection: Wanted,
+    /// Whether what others changed is put back.
+    pub recovers: bool,
+    /// Whether the operator runs agents.
+    pub has_agents: bool,
+    /// Whether it runs a database.
+    pub has_database: bool,
+    /// Backups of that.
+    pub backup: Option<BackupSpec>,
+    /// What it is to be filled from.
+    pub restore_from: Option<String>,
+    /// All of it, or why it cannot be carried out.
+    pub spec: Result<MultiNicOperatorSpec, String>,
+}
+
+impl Parts {
+    /// Those of an object of this name in this namespace.
+    pub fn of(namespace: &str, name: &str, object: &DynamicObject) -> Self {
+        let at = |path: &str| object.data.pointer(path);
+        let is = |path: &str, value: bool| at(path) == Some(&Value::Bool(value));
+        let text = |path: &str| at(path)?.as_str().map(str::trim).filter(|text| !text.is_empty());
+        Self {
+            protection: Wanted::of(namespace, &object.data),
+            recovers: !is("/spec/protection/enableAutoRecovery", false),
+            has_agents: at("/spec/agent/image").is_some(),
+            has_database: is("/spec/database/enabled", true),
+            backup: at("/spec/database/backup").and_then(|spec| serde_json::from_value(spec.clone()).ok()),
+            restore_from: text("/spec/database/restoreFrom").map(str::to_owned),
+            spec: carried_out(name, at("/spec").cloned().unwrap_or_default()),
+        }
+    }
+}
+
+fn carried_out(name: &str, spec: Value) -> Result<MultiNicOperatorSpec, String> {
+    let spec = serde_json::from_value(spec).map_err(|error| format!("spec: {error}"))?;
+    match check(name, &spec).as_slice() {
+        [] => Ok(spec),
+        wrong => Err(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    }
+}

@@ -1,0 +1,92 @@
+//! What a turn wants: objects, and in them the database's accounts and certificate.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use multinic_api::operator::DatabaseSpec;
+use rand::distr::{Alphanumeric, SampleString as _};
+
+use crate::credentials::{Credentials, Progress, SECRET, credentials};
+use crate::desired::{AGENT, CONTROLLER, DATABASE, desired};
+use crate::object::{Object, Owner};
+use crate::parts::Parts;
+use crate::reconciler::{Operator, RECONCILE_ERROR};
+use crate::rotation::{self, Rotation, Workloads};
+use crate::said::answer;
+use crate::status::Problem;
+use crate::tls::{self, Keys};
+
+/// Some 190 bits.
+const PASSWORD_LENGTH: usize = 32;
+
+impl Operator {
+    /// Every object that a spec wants but those that make API servers ask. While the database's accounts change, also what that
+    /// waits for.
+    pub(crate) async fn wanted(
+        &self,
+        owner: &Owner,
+        parts: &Parts,
+    ) -> Result<(Vec<Object>, Option<Rotation>), Problem> {
+        let spec = parts.spec.as_ref().map_err(|why| Problem {
+            reason: "InvalidSpec",
+            message: why.clone(),
+            is_stalled: true,
+        })?;
+        let failed = |message| Problem { reason: RECONCILE_ERROR, message, is_stalled: false };
+        let credentials = self.credentials(&spec.database).await.map_err(failed)?;
+        let keys = self.keys(&spec.database).await.map_err(failed)?;
+        let (credentials, rotation) = credentials.unzip();
+        let objects = desired(owner, spec, &self.manifests, credentials.as_ref(), keys.as_ref());
+        Ok((objects, rotation.flatten()))
+    }
+
+    /// The accounts of the database: those that there are, and new ones for the rest. While they change, also what that
+    /// waits for.
+    async fn credentials(
+        &self,
+        spec: &DatabaseSpec,
+    ) -> Result<Option<(Credentials, Option<Rotation>)>, String> {
+        if !spec.enabled {
+            return Ok(None);
+        }
+        let known = self.secret(SECRET).await?;
+        let progress = match known.as_ref().filter(|known| rotation::step(known).is_some()) {
+            Some(known) => {
+                let workloads = self.workloads().await;
+                let workloads =
+                    workloads.map_err(|error| format!("the workloads cannot be read: {}", answer(&error)))?;
+                rotation::progress(known, &workloads)
+            }
+            None => Progress::default(),
+        };
+        let fresh = || Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LENGTH);
+        let credentials = credentials(spec, known.as_ref(), progress, fresh);
+        let rotation = credentials.other.as_ref().map(|(step, _)| rotation::told(*step, progress));
+        Ok(Some((credentials, rotation)))
+    }
+
+    /// The database's certificate and its authority: those that there are, as far as they are good.
+    async fn keys(&self, spec: &DatabaseSpec) -> Result<Option<Keys>, String> {
+        if !tls::is_wanted(spec) {
+            return Ok(None);
+        }
+        let known = self.secret(tls::SECRET).await?;
+        let keys = tls::keys(known.as_ref(), &tls::hosts(&self.namespace), Timestamp::now());
+        keys.map(Some).map_err(|error| error.to_string())
+    }
+
+    async fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = secrets.get_opt(name).await;
+        found.map_err(|error| format!("the Secret {name} cannot be read: {}", answer(&error)))
+    }
+
+    async fn workloads(&self) -> Result<Workloads, kube::Error> {
+        let (client, namespace) = (&self.client, self.namespace.as_str());
+        Ok(Workloads {
+            server: Api::namespaced(client.clone(), namespace).get_opt(DATABASE).await?,
+            controller: Api::namespaced(client.clone(), namespace).get_opt(CONTROLLER).await?,
+            agents: Api::namespaced(client.clone(), namespace).get_opt(AGENT).await?,
+        })
+    }
+}
