@@ -115,6 +115,13 @@ impl Bench {
         task.await.unwrap();
     }
 
+    /// Ends the operator wherever it is just now, as a node does that loses its power.
+    pub async fn kill(&mut self) {
+        let (_request, task) = self.running.take().unwrap();
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+
     /// How many turns were made.
     fn turns(&self) -> u64 {
         let mut registry = Registry::default();

@@ -4,6 +4,7 @@
 mod agents;
 mod backup;
 mod bench;
+mod chaos;
 mod controller;
 mod database;
 mod mutations;
