@@ -4,7 +4,7 @@ mod api_request;
 mod faults;
 mod serve;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,6 +48,8 @@ struct Shared {
     /// The clients of those identities. They belong to the runtime of the proxy.
     clients: Mutex<HashMap<Option<String>, kube::Client>>,
     faults: Mutex<Faults>,
+    /// What is not answered, by verb and resource.
+    silent: watch::Sender<BTreeSet<(String, String)>>,
     records: Mutex<Vec<Record>>,
     cut: watch::Sender<()>,
     open_watches: AtomicUsize,
@@ -85,6 +87,7 @@ impl FaultProxy {
             tickets: Mutex::default(),
             clients: Mutex::default(),
             faults: Mutex::default(),
+            silent: watch::Sender::default(),
             records: Mutex::default(),
             cut: watch::Sender::new(()),
             open_watches: AtomicUsize::new(0),
@@ -165,9 +168,18 @@ impl FaultProxy {
         lock(&self.shared.faults).latency = latency;
     }
 
+    /// Answers no request of a verb and a resource, both as in [`Record`], until the faults end; then those that wait too.
+    pub fn silence(&self, verb: &str, resource: &str) {
+        let asked = (verb.to_owned(), resource.to_owned());
+        self.shared.silent.send_modify(|silent| {
+            silent.insert(asked);
+        });
+    }
+
     /// Ends all faults.
     pub fn heal(&self) {
         *lock(&self.shared.faults) = Faults::default();
+        self.shared.silent.send_replace(BTreeSet::new());
     }
 
     /// How many watches are open.

@@ -94,6 +94,9 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
+    let key = (asked.verb.clone(), asked.resource.clone());
+    // It ends with the proxy.
+    let _ = shared.silent.subscribe().wait_for(|silent| !silent.contains(&key)).await;
     let fault = lock(&shared.faults).meet(&asked, &body);
     let watch = asked.verb == "watch";
     let mut record = Record {
