@@ -23,7 +23,7 @@ use multinic_telemetry::pages::{PageServer, Pages};
 use multinic_telemetry::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
-use crate::process::{block_on, client};
+use crate::process::{block_on, config};
 use crate::settings_file::FileArg;
 
 /// How the controller is run.
@@ -150,7 +150,7 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
             tokio::spawn(async move { served.serve(listener, shutdown).await });
         }
         let setup = Setup {
-            client: client(NO_CLUSTER).await?,
+            config: config(NO_CLUSTER).await?,
             inventory: Some(inventory),
             viola: *viola,
             environment,
@@ -169,7 +169,7 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
         let ready = Box::new(cluster.ready());
         let pages = Pages { ready, ..cluster.pulse().pages(registry) };
         tokio::spawn(server.serve(pages, shutdown.clone()));
-        cluster.run(shutdown).await;
+        cluster.run(shutdown).await?;
         return Ok(ExitCode::SUCCESS);
     };
     let controller = Controller::new(store, gate, pass.limits(), pass.tombstone_retention, metrics);

@@ -1,7 +1,7 @@
 //! What the subcommands that work in a cluster have in common.
 
 use anyhow::Context as _;
-use kube::Client;
+use kube::{Client, Config};
 use multinic_controller::sinks::kubernetes::kubeconfig::client_of;
 
 /// Runs on one thread: nearly all time is spent waiting for others, and each further thread would keep memory of its own.
@@ -13,10 +13,14 @@ pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
     runtime.block_on(work)
 }
 
-/// A client of the cluster that the environment leads to; `without` says what to do where there is none.
+/// The cluster that the environment leads to; `without` says what to do where there is none.
+pub async fn config(without: &'static str) -> anyhow::Result<Config> {
+    Config::infer().await.context(without)
+}
+
+/// A client of that cluster.
 pub async fn client(without: &'static str) -> anyhow::Result<Client> {
-    let config = kube::Config::infer().await.context(without)?;
-    client_of(config).context("cannot make a client of the cluster")
+    client_of(config(without).await?).context("cannot make a client of the cluster")
 }
 
 /// For what cannot work without a cluster.

@@ -15,7 +15,6 @@ use super::access::Cluster;
 use super::conditions::Undelivered;
 use super::failures::{Failure, Owners, failed, failure, hold, judge, skipped};
 use super::farewells::Farewells;
-use super::gone::Waiting;
 use super::ledger::Trust;
 use super::metrics::ClusterMetrics;
 use super::placement::{Defaults, Location, Placement, Target};
@@ -78,8 +77,6 @@ pub(super) struct Memory {
     pub reports: Reports,
     /// Nodes whose agents were seen to clean up.
     pub releasing: BTreeSet<(Target, NodeName)>,
-    /// Objects that wait for their nodes' agents.
-    pub waiting: Waiting,
     /// Where configurations were delivered; none before it was read.
     pub places: Option<Places>,
     /// NICs that were taken away from nodes which have others, and whose slots are not free yet.

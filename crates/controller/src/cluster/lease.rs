@@ -5,6 +5,14 @@
 //! requests: so one has stopped before another can begin, also where the API server does not answer. (The crates for this
 //! compare wall clocks, or go on leading while a renewal hangs.)
 //!
+//! The lease is renewed on a thread of its own, with a client of its own: all else shares one thread, which planning for a
+//! large fleet keeps for longer than a lease lasts where processors are busy. That allows nobody more than before. Until when
+//! a holder may work is still counted from before the renewal that was granted, and he looks at the clock himself: after
+//! planning, before anything of it is delivered, and whenever he waits. Once that time was over he begins anew, also where
+//! the lease turns out to be his again. One who does not get to run writes nothing either; and what he had begun to write to a ledger that others share is refused where they have written since
+//! ([`StoreError::Overtaken`](multinic_store::StoreError::Overtaken)). One who hangs for good keeps the lease, as with
+//! client-go: that his loop does not turn is for the liveness probe to see.
+//!
 //! The holder writes the epoch of its ledger into the lease. Whoever keeps his ledger in a file of his own does not lead
 //! where it names another: his file was left behind. An empty one may: it is filled from what is published.
 
@@ -14,34 +22,73 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use multinic_api::LEDGER_EPOCH_ANNOTATION;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::metrics::ClusterMetrics;
+use crate::sinks::SinkError;
+use crate::sinks::kubernetes::kubeconfig::client_of;
 use multinic_core::brief::short;
+
+/// A time during which this process may work.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tenure {
+    /// Another one after each end, also if nobody else was there meanwhile.
+    term: u64,
+    /// None before the first time, and after an end that is known.
+    until: Option<Instant>,
+}
+
+impl Tenure {
+    /// Its end, if that has not come.
+    fn end(self) -> Option<Instant> {
+        self.until.filter(|until| *until > Instant::now())
+    }
+
+    /// Whoever holds the lease may work until then. Returns whether a new term begins.
+    fn extend(&mut self, until: Instant) -> bool {
+        let begins = self.end().is_none();
+        *self = Self { term: self.term + u64::from(begins), until: Some(until) };
+        begins
+    }
+}
 
 /// Until when this process may work, if it may at all.
 #[derive(Debug, Clone)]
-pub struct Leadership(watch::Receiver<Option<Instant>>);
+pub struct Leadership {
+    tenure: watch::Receiver<Tenure>,
+    /// The term that was gained. With the end of it, this leadership is over.
+    term: u64,
+}
 
 impl Leadership {
+    fn of(tenure: watch::Receiver<Tenure>) -> Self {
+        Self { tenure, term: 0 }
+    }
+
     /// One that nobody else can have: there is no election.
     pub fn granted() -> Self {
         let century = Duration::from_secs(100 * 365 * 24 * 3600);
-        let (_, receiver) = watch::channel(Instant::now().checked_add(century));
-        Self(receiver)
+        let until = Instant::now().checked_add(century);
+        Self::of(watch::channel(Tenure { term: 0, until }).1)
     }
 
     /// Whether this process may work now.
     pub fn is_held(&self) -> bool {
-        self.0.borrow().is_some_and(|until| until > Instant::now())
+        let tenure = self.tenure.borrow();
+        tenure.term == self.term && tenure.end().is_some()
     }
 
     /// Returns once this process may work.
     pub async fn gained(&mut self) {
-        while !self.is_held() {
-            if self.0.changed().await.is_err() && !self.is_held() {
+        loop {
+            let tenure = *self.tenure.borrow_and_update();
+            if tenure.end().is_some() {
+                self.term = tenure.term;
+                return;
+            }
+            if self.tenure.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
@@ -50,12 +97,11 @@ impl Leadership {
     /// Returns once this process may not work any more.
     pub async fn lost(&mut self) {
         loop {
-            let until = *self.0.borrow_and_update();
-            let Some(until) = until.filter(|until| *until > Instant::now()) else { return };
-            let ends = tokio::time::sleep_until(until.into());
+            let tenure = *self.tenure.borrow_and_update();
+            let Some(until) = tenure.end().filter(|_| tenure.term == self.term) else { return };
             tokio::select! {
-                () = ends => {}
-                changed = self.0.changed() => if changed.is_err() {
+                () = tokio::time::sleep_until(until.into()) => {}
+                changed = self.tenure.changed() => if changed.is_err() {
                     tokio::time::sleep_until(until.into()).await;
                 }
             }
@@ -89,6 +135,20 @@ pub struct Candidate {
     seen: Option<(LeaseSpec, Instant)>,
 }
 
+/// Why nobody can stand for election.
+#[derive(Debug, thiserror::Error)]
+pub enum ElectionError {
+    /// The thread.
+    #[error("cannot start the thread that renews the lease: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The client.
+    #[error("cannot make the client that renews the lease: {0}")]
+    Client(#[from] SinkError),
+    /// It ended at once.
+    #[error("the thread that renews the lease ended before it began")]
+    Ended,
+}
+
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Attempt {
@@ -116,15 +176,8 @@ impl Candidate {
         Self { api, name: name.to_owned(), identity, duration, metrics, claim, seen: None }
     }
 
-    /// Stands for election from now on, in a task of its own.
-    pub fn stand(self) -> (Leadership, Standing) {
-        let (until, receiver) = watch::channel(None);
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(self.contend(until, stopped));
-        (Leadership(receiver), Standing { stop, task })
-    }
-
-    async fn contend(mut self, until: watch::Sender<Option<Instant>>, mut stopped: watch::Receiver<bool>) {
+    async fn contend(mut self, tenure: watch::Sender<Tenure>, mut stopped: watch::Receiver<bool>) {
+        let end = || tenure.send_modify(|tenure| tenure.until = None);
         let mut leads = false;
         loop {
             let began = Instant::now();
@@ -138,8 +191,9 @@ impl Candidate {
                 Ok(Ok(Attempt::Held)) => {
                     self.claim.exclusive |= self.claim.filled_by_leading;
                     self.claim.refusal.send_replace(None);
-                    until.send_replace(Some(began + self.duration * 2 / 3));
-                    if !leads {
+                    let (until, mut begins) = (began + self.duration * 2 / 3, false);
+                    tenure.send_modify(|tenure| begins = tenure.extend(until));
+                    if begins {
                         self.metrics.elections.inc();
                         tracing::info!(lease = %self.name, identity = %self.identity, "this controller leads");
                     }
@@ -148,7 +202,7 @@ impl Candidate {
                 }
                 Ok(Ok(Attempt::Others(holder))) => {
                     self.claim.refusal.send_replace(None);
-                    until.send_replace(None);
+                    end();
                     if leads {
                         tracing::warn!(lease = %self.name, holder, "another controller leads now");
                     }
@@ -156,7 +210,7 @@ impl Candidate {
                     self.duration / 5
                 }
                 Ok(Ok(Attempt::OtherLedger(epoch))) => {
-                    until.send_replace(None);
+                    end();
                     leads = false;
                     self.refuse(&epoch);
                     self.duration / 5
@@ -171,14 +225,14 @@ impl Candidate {
                     Duration::ZERO
                 }
             };
-            leads = leads && until.borrow().is_some_and(|until| until > Instant::now());
+            leads = leads && tenure.borrow().end().is_some();
             self.metrics.leader.set(i64::from(leads));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             }
         }
-        until.send_replace(None);
+        end();
         self.metrics.leader.set(0);
         if leads {
             // The next one need not wait for the lease to run out.
@@ -298,23 +352,88 @@ impl Candidate {
     }
 }
 
-/// A candidature.
+/// Makes a candidate, who stands for election from now on, on a thread of its own.
+///
+/// # Errors
+/// Where there can be no such thread, or no client.
+pub async fn stand(
+    config: Config,
+    candidate: impl FnOnce(Client) -> Candidate + Send + 'static,
+) -> Result<(Leadership, Standing), ElectionError> {
+    let (tenure, held) = watch::channel(Tenure::default());
+    let (stop, stopped) = watch::channel(false);
+    let (begun, begins) = oneshot::channel();
+    let (ended, ends) = oneshot::channel();
+    let work = move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(begun.send(Err(ElectionError::Thread(error)))),
+        };
+        runtime.block_on(async move {
+            // What a client does in the background it does where it was made.
+            match client_of(config) {
+                Ok(client) => {
+                    let _ = begun.send(Ok(()));
+                    candidate(client).contend(tenure, stopped).await;
+                }
+                Err(error) => drop(begun.send(Err(ElectionError::Client(error)))),
+            }
+        });
+        // Nobody may be waiting for it.
+        let _ = ended.send(());
+    };
+    std::thread::Builder::new().name("lease".to_owned()).spawn(work)?;
+    begins.await.unwrap_or(Err(ElectionError::Ended))?;
+    Ok((Leadership::of(held), Standing { stop, ends }))
+}
+
+/// A candidature. Whoever drops it withdraws, and does not wait for the end of it.
 #[derive(Debug)]
 pub struct Standing {
     stop: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
+    ends: oneshot::Receiver<()>,
 }
 
 impl Standing {
     /// Ends it and gives the lease back. To be called when nothing is done any more in its name.
     pub async fn withdraw(self) {
         self.stop.send_replace(true);
-        // A task that panicked has nothing to give back.
-        let _ = self.task.await;
+        // A thread that panicked has nothing to give back.
+        let _ = self.ends.await;
     }
+}
 
-    /// Ends it as a crash would: the lease runs out by itself.
-    pub fn abandon(self) {
-        self.task.abort();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn a_term_that_ran_out_is_over_although_the_lease_was_renewed_since() {
+        let (tenure, held) = watch::channel(Tenure::default());
+        let mut leadership = Leadership::of(held);
+        let now = Instant::now();
+        let extend = |until| {
+            let mut begins = false;
+            tenure.send_modify(|tenure| begins = tenure.extend(until));
+            begins
+        };
+        assert!(extend(now + LONG));
+        leadership.gained().await;
+        assert!(!extend(now + 2 * LONG), "it goes on");
+        assert!(leadership.is_held());
+        // The thread got to run too late.
+        assert!(!extend(now));
+        assert!(!leadership.is_held());
+        assert!(extend(now + LONG), "another term");
+        assert!(!leadership.is_held(), "it is not the one that was gained");
+        leadership.lost().await;
+        leadership.gained().await;
+        assert!(leadership.is_held());
+        tenure.send_modify(|tenure| tenure.until = None);
+        leadership.lost().await;
+        assert!(extend(now + LONG));
+        assert!(!leadership.is_held());
     }
 }

@@ -75,7 +75,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Client;
+use kube::{Client, Config};
 use multinic_core::config::Defaults;
 use multinic_core::fleet::FleetLimits;
 use multinic_openstack::Gate;
@@ -87,10 +87,13 @@ use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 use crate::pass::Controller;
 use crate::pulse::Pulse;
+use crate::sinks::SinkError;
+use crate::sinks::kubernetes::kubeconfig::client_of;
 use crate::sinks::viola::ViolaArgs;
 use deliver::Deliverer;
 use finalizer::Definition;
-use lease::{Candidate, Claim, Leadership, Standing};
+use gone::Gone;
+use lease::{Candidate, Claim, ElectionError, Leadership, Standing};
 use metrics::ClusterMetrics;
 use reconciler::{Reconciler, reads};
 use report::Reporter;
@@ -104,8 +107,8 @@ const STAND_BY: Duration = Duration::from_secs(30);
 
 /// What a controller in a cluster is made of.
 pub struct Setup {
-    /// The API server.
-    pub client: Client,
+    /// The API server, for clients as of [`client_of`].
+    pub config: Config,
     /// Its settings.
     pub args: ClusterArgs,
     /// The ledger: what was published, and the memory of slots.
@@ -150,11 +153,18 @@ pub enum ClusterError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] StoreError),
+    /// How the API server is spoken to.
+    #[error("cannot make a client of the cluster: {0}")]
+    Client(#[from] SinkError),
+    /// The election.
+    #[error(transparent)]
+    Election(#[from] ElectionError),
 }
 
 /// The controller over an API server.
 pub struct Cluster {
     setup: Setup,
+    client: Client,
     triggers: Triggers,
     identity: String,
     webhook: Option<Webhook>,
@@ -183,6 +193,7 @@ impl Cluster {
     /// Begins to follow the configurations. Nothing is carried out before [`Self::run`].
     pub async fn start(setup: Setup) -> Result<Self, ClusterError> {
         let args = &setup.args;
+        let client = client_of(setup.config.clone())?;
         let triggers = args.triggers()?;
         let namespace =
             args.watch_namespace.as_deref().map(str::trim).filter(|namespace| !namespace.is_empty());
@@ -195,12 +206,12 @@ impl Cluster {
                     audiences: audiences.filter(|audience| !audience.is_empty()).cloned().collect(),
                 };
                 let (ip, port) = (args.reconcile_addr, args.reconcile_port);
-                Some(Webhook::bind(ip, port, setup.client.clone(), namespace, callers).await?)
+                Some(Webhook::bind(ip, port, client.clone(), namespace, callers).await?)
             }
             false => None,
         };
         let (sender, view) = channel(View::default());
-        let api = configs(setup.client.clone(), namespace);
+        let api = configs(client.clone(), namespace);
         let follower = tokio::spawn(follow(api, sender, setup.cluster_metrics.clone()));
         let identity = args.identity();
         if let Some(inventory) = &setup.inventory {
@@ -213,7 +224,7 @@ impl Cluster {
             filled_by_leading: is_file && is_empty && !args.ledger_takeover,
             refusal: tokio::sync::watch::Sender::new(None),
         };
-        Ok(Self { triggers, identity, webhook, pulse: Arc::default(), view, follower, claim, setup })
+        Ok(Self { triggers, identity, webhook, pulse: Arc::default(), view, follower, claim, client, setup })
     }
 
     /// What probes see of the loop.
@@ -244,11 +255,14 @@ impl Cluster {
     }
 
     /// Works whenever this process leads, until a stop is requested.
-    pub async fn run(mut self, mut shutdown: Shutdown) {
+    ///
+    /// # Errors
+    /// Where it cannot stand for election.
+    pub async fn run(mut self, mut shutdown: Shutdown) -> Result<(), ClusterError> {
         if let Some(webhook) = self.webhook.take() {
             tokio::spawn(webhook.serve(shutdown.clone()));
         }
-        let (mut leadership, standing) = self.stand();
+        let (mut leadership, standing) = self.stand().await?;
         let works = |works: bool| {
             if let Some(inventory) = &self.setup.inventory {
                 inventory.is_written(works);
@@ -264,7 +278,7 @@ impl Cluster {
                 () = shutdown.requested() => break,
             }
             // Whatever another leader published meanwhile, nothing is remembered from an earlier time.
-            let reconciler = self.reconciler();
+            let reconciler = self.reconciler(leadership.clone());
             works(true);
             tokio::select! {
                 () = reconciler.run() => {}
@@ -279,30 +293,28 @@ impl Cluster {
         if let Some(standing) = standing {
             standing.withdraw().await;
         }
+        Ok(())
     }
 
-    fn stand(&self) -> (Leadership, Option<Standing>) {
-        let Setup { client, args, cluster_metrics, .. } = &self.setup;
+    async fn stand(&self) -> Result<(Leadership, Option<Standing>), ElectionError> {
+        let Setup { config, args, cluster_metrics: metrics, .. } = &self.setup;
         if !args.leader_elect {
-            cluster_metrics.leader.set(1);
-            return (Leadership::granted(), None);
+            metrics.leader.set(1);
+            return Ok((Leadership::granted(), None));
         }
-        let candidate = Candidate::new(
-            client.clone(),
-            &args.pod_namespace,
-            &args.lease_name,
-            self.identity.clone(),
-            args.lease_duration,
-            cluster_metrics.clone(),
-            self.claim.clone(),
-        );
-        let (leadership, standing) = candidate.stand();
-        (leadership, Some(standing))
+        let (metrics, claim, identity) = (metrics.clone(), self.claim.clone(), self.identity.clone());
+        let (namespace, name) = (args.pod_namespace.clone(), args.lease_name.clone());
+        let duration = args.lease_duration;
+        let candidate =
+            move |client| Candidate::new(client, &namespace, &name, identity, duration, metrics, claim);
+        let (leadership, standing) = lease::stand(config.clone(), candidate).await?;
+        Ok((leadership, Some(standing)))
     }
 
-    fn reconciler(&self) -> Reconciler {
+    fn reconciler(&self, leadership: Leadership) -> Reconciler {
+        let client = &self.client;
         let Setup {
-            client,
+            config: _,
             args,
             store,
             gate,
@@ -354,6 +366,8 @@ impl Cluster {
             orphans: 0,
             undelivered: None,
             unread: restore::Unread::default(),
+            gone: Gone::default(),
+            leadership,
             observe_at: std::time::Instant::now(),
         }
     }

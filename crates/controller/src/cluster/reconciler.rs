@@ -18,6 +18,8 @@ use tokio::sync::watch;
 use super::deliver::Deliverer;
 use super::entry::{Entry, Mark};
 use super::finalizer::{self, Definition, Wish};
+use super::gone::Gone;
+use super::lease::Leadership;
 use super::manifest::{Resolved, Unresolved, down_ports_of, resolve};
 use super::metrics::ClusterMetrics;
 use super::places::Standing;
@@ -65,6 +67,10 @@ pub(super) struct Reconciler {
     pub undelivered: Option<Pending>,
     /// Places whose objects know what the ledger does not.
     pub unread: Unread,
+    /// Nodes that may never clean up.
+    pub gone: Gone,
+    /// Until when anything may be written.
+    pub leadership: Leadership,
     /// When what agents report is looked at next.
     pub observe_at: Instant,
 }
@@ -151,6 +157,10 @@ impl Reconciler {
                     tokio::time::sleep(COALESCING).await;
                     return;
                 }
+                () = self.gone.come() => {
+                    tokio::time::sleep(COALESCING).await;
+                    return;
+                }
                 () = drift.notified() => {
                     // Whoever changed one object may be changing more.
                     tokio::time::sleep(COALESCING).await;
@@ -176,6 +186,10 @@ impl Reconciler {
             configs.deleted = deleted.keys().cloned().collect();
         }
         let passed = self.controller.pass(&configs, &self.confirmed).await;
+        if !self.leadership.is_held() {
+            // Planning may have kept everything else from running, whoever ends this turn included.
+            std::future::pending::<()>().await;
+        }
         let report = match passed {
             Ok(report) => {
                 self.note(&report, &configs);
@@ -475,7 +489,10 @@ impl Reconciler {
                 .into_iter()
                 .chain(target)
                 .find_map(|target| self.unread.problem(&target));
-            let undeletable = undeletable.or(unread.as_deref());
+            let undecided = self.gone.is_undecided(key);
+            let undecided =
+                undecided.then_some("whether the agents of its nodes are there is being looked at");
+            let undeletable = undeletable.or(unread.as_deref()).or(undecided);
             if interfaces == 0 && undeletable.is_none() && entry.undelivered.is_empty() {
                 done.push(Arc::clone(object));
                 continue;

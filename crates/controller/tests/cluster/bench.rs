@@ -8,7 +8,7 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _};
+use kube::{Api, Client, Config, CustomResourceExt as _, ResourceExt as _};
 use multinic_api::{OpenstackConfig, OpenstackConfigStatus};
 use multinic_controller::cluster::metrics::ClusterMetrics;
 use multinic_controller::cluster::settings::ClusterArgs;
@@ -39,6 +39,7 @@ pub const PASSWORD: &str = "operator-password";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub struct Bench {
+    config: Config,
     pub client: Client,
     pub namespace: String,
     pub cloud: Simulator,
@@ -60,6 +61,7 @@ pub struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
+        self.stop.now();
     }
 }
 
@@ -104,7 +106,8 @@ impl Bench {
         let settings = DatabaseSettings::sqlite(folder.path().join("multinic.db"));
         let store = Store::open(&settings).await.unwrap();
         let client = control_plane.client().unwrap();
-        Self { client, namespace, cloud, subnet, store, settings, folder }
+        let config = control_plane.admin().config().unwrap();
+        Self { config, client, namespace, cloud, subnet, store, settings, folder }
     }
 
     fn matches(&self, more: &[&str]) -> clap::ArgMatches {
@@ -132,7 +135,7 @@ impl Bench {
             ..Cadence::default()
         };
         let setup = Setup {
-            client: self.client.clone(),
+            config: self.config.clone(),
             args: self.args(more),
             store: self.store.clone(),
             gate: Gate::new(4),
@@ -239,9 +242,16 @@ impl Bench {
             ),
             ..Secret::default()
         };
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let _ = secrets.delete(name, &DeleteParams::default()).await;
-        secrets.create(&PostParams::default(), &secret).await.unwrap();
+        let _ = self.secrets().delete(name, &DeleteParams::default()).await;
+        self.secrets().create(&PostParams::default(), &secret).await.unwrap();
+    }
+
+    pub async fn delete_secret(&self, name: &str) {
+        self.secrets().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     pub async fn get(&self, name: &str) -> Option<DynamicObject> {
@@ -353,8 +363,27 @@ pub async fn run(setup: Setup, registry: Registry) -> Running {
     let webhook = cluster.webhook_address();
     let ready = Box::new(cluster.ready());
     let (stop, shutdown) = Shutdown::by_hand();
-    let task = tokio::spawn(cluster.run(shutdown));
+    let task = tokio::spawn(async { cluster.run(shutdown).await.unwrap() });
     Running { stop, task, registry: Arc::new(Mutex::new(registry)), webhook, ready }
+}
+
+/// The same on a thread of its own, as the program is, with something else that happens there.
+pub fn run_beside(
+    setup: Setup,
+    registry: Registry,
+    beside: impl Future<Output = ()> + Send + 'static,
+) -> Running {
+    let (stop, shutdown) = Shutdown::by_hand();
+    let task = tokio::task::spawn_blocking(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let cluster = Cluster::start(setup).await.unwrap();
+            tokio::spawn(beside);
+            cluster.run(shutdown).await.unwrap();
+        });
+    });
+    let registry = Arc::new(Mutex::new(registry));
+    Running { stop, task, registry, webhook: None, ready: Box::new(|| Ok(())) }
 }
 
 /// Status, reason and message of a condition; empty if it is not there.

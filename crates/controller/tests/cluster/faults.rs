@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, CustomResourceExt as _, ResourceExt as _};
 use multinic_api::OpenstackConfig;
-use multinic_controller::sinks::kubernetes::kubeconfig::{choose_cryptography, client_of};
+use multinic_controller::sinks::kubernetes::kubeconfig::choose_cryptography;
 use multinic_testbed::kubernetes::{ControlPlane, FaultProxy};
 use serde_json::json;
 
@@ -204,7 +204,7 @@ async fn conflicts_cut_watches_and_versions_that_are_gone_lose_and_double_nothin
     let control_plane = ControlPlane::shared().unwrap();
     let proxy = FaultProxy::start(control_plane).unwrap();
     let (mut setup, registry) = bench.setup(&["--leader-elect=false"]);
-    setup.client = client_of(proxy.access(control_plane.admin()).config().unwrap()).unwrap();
+    setup.config = proxy.access(control_plane.admin()).config().unwrap();
     proxy.conflict_once(true);
     proxy.limit_watches(Some(Duration::from_millis(50)..Duration::from_millis(400)));
     proxy.expire_next("openstackconfigs", 3);
@@ -244,7 +244,7 @@ async fn only_what_is_documented_is_asked_of_the_api_server_and_nothing_is_writt
     let control_plane = ControlPlane::shared().unwrap();
     let proxy = FaultProxy::start(control_plane).unwrap();
     let (mut setup, registry) = bench.setup(&[]);
-    setup.client = client_of(proxy.access(control_plane.admin()).config().unwrap()).unwrap();
+    setup.config = proxy.access(control_plane.admin()).config().unwrap();
     let controller = run(setup, registry).await;
     let server = bench.add_node("worker-1");
     bench.write_secret("cloud", &[("password", crate::bench::PASSWORD)]).await;

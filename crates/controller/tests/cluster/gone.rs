@@ -102,3 +102,37 @@ async fn a_node_whose_server_is_there_is_kept_and_its_deleted_configuration_wait
     bench.until_gone("a").await;
     controller.stop().await;
 }
+
+#[tokio::test]
+async fn nobody_waits_while_nova_does_not_say_whether_a_server_is_gone() {
+    let Some(bench) = Bench::new().await else { return };
+    let name = "worker-of-a-silent-cloud";
+    let [server, other] = [name, "worker-1"].map(|name| bench.add_node(name));
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    hold(&bench, name).await;
+    bench.until_ready("a").await;
+    bench.delete("a").await;
+    until_deleted(&bench, name).await;
+    let until_said = async |what: &str| {
+        until(&format!("it is said: {what}"), async || {
+            condition(&bench.status("a").await, "RemovalNotPropagated").2.contains(what)
+        })
+        .await;
+    };
+    until_said("Nova still has its server").await;
+    // Nobody else asks for the server of a configuration that is deleted.
+    let path = format!("/v2.1/servers/{server}");
+    bench.cloud.inject_always(&path, Fault::Hang);
+    let asked = bench.cloud.count(&path);
+    until("Nova is asked", async || bench.cloud.count(&path) > asked).await;
+    bench.apply("b", bench.spec(&[&other])).await;
+    bench.until_ready("b").await;
+    let (_, _, message) = condition(&bench.status("a").await, "RemovalNotPropagated");
+    assert!(message.contains("Nova still has its server"), "the look goes on: {message}");
+    until_said("no answer within").await;
+    bench.cloud.clear_faults();
+    bench.cloud.delete_server(&server).unwrap();
+    bench.until_gone("a").await;
+    controller.stop().await;
+}

@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
 
 use multinic_store::{DatabaseSettings, Store};
 use multinic_testbed::publication::one_nic;
+use tokio::sync::oneshot;
 
-use crate::bench::{Bench, run, until};
+use crate::bench::{Bench, run, run_beside, until};
 use crate::sinks::inventory;
 
 const ELECTED: [&str; 1] = ["--lease-duration=3s"];
 
-async fn holder(bench: &Bench) -> Option<String> {
+async fn lease(bench: &Bench) -> Option<LeaseSpec> {
     let leases: Api<Lease> = Api::namespaced(bench.client.clone(), &bench.namespace);
-    let lease = leases.get_opt("multinic-controller").await.unwrap()?;
-    lease.spec?.holder_identity.filter(|holder| !holder.is_empty())
+    leases.get_opt("multinic-controller").await.unwrap()?.spec
+}
+
+async fn holder(bench: &Bench) -> Option<String> {
+    lease(bench).await?.holder_identity.filter(|holder| !holder.is_empty())
 }
 
 #[tokio::test]
@@ -43,6 +47,38 @@ async fn when_the_leader_dies_the_other_goes_on_and_nothing_is_removed() {
     }
     second.stop().await;
     assert_eq!(holder(&bench).await, None, "it gave the lease back");
+}
+
+#[tokio::test]
+async fn whoever_is_at_work_for_longer_than_the_lease_lasts_keeps_it() {
+    let Some(bench) = Bench::new().await else { return };
+    let server = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&[&server])).await;
+    let (setup, registry) = bench.setup(&[ELECTED[0], "--pod-name=first"]);
+    let (begin, begins) = oneshot::channel::<()>();
+    let (end, ends) = std::sync::mpsc::channel::<()>();
+    // As planning for a large fleet does: nothing else gets to run on its thread.
+    let first = run_beside(setup, registry, async move {
+        begins.await.unwrap();
+        let _ = ends.recv();
+    });
+    bench.until_ready("a").await;
+    let second = bench.start_with(&[ELECTED[0], "--pod-name=second"]).await;
+    begin.send(()).unwrap();
+    let renewed = async || lease(&bench).await.unwrap().renew_time.unwrap().0;
+    let began = renewed().await;
+    until("the lease was renewed for longer than it lasts", async || {
+        renewed().await.duration_since(began).as_secs() > 6
+    })
+    .await;
+    assert!(holder(&bench).await.unwrap().starts_with("first"));
+    bench.cloud.attach(&server, &[&bench.subnet]).unwrap();
+    end.send(()).unwrap();
+    bench.until_count(2).await;
+    assert_eq!(first.metric("multinic_controller_elections_total"), "1");
+    assert_eq!(second.metric("multinic_controller_elections_total"), "0");
+    first.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test]

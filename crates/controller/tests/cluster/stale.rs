@@ -25,6 +25,11 @@ async fn epoch(bench: &Bench, node: &str) -> Option<String> {
     objects(bench).get(node).await.unwrap().annotations().get(LEDGER_EPOCH_ANNOTATION).cloned()
 }
 
+/// Not on the thread on which the controller may be in the midst of a transaction.
+async fn sql(server: &'static MariaDb, database: &'static str, text: String) {
+    tokio::task::spawn_blocking(move || server.sql(database, &text).unwrap()).await.unwrap();
+}
+
 async fn until_told(bench: &Bench, name: &str) {
     until(&format!("{name} says that the ledger is stale"), async || {
         let (status, reason, message) = condition(&bench.status(name).await, "Published");
@@ -121,14 +126,14 @@ async fn a_database_that_is_restored_under_a_running_controller_removes_nothing_
     let tables = server.sql("ledger", "SHOW TABLES").unwrap();
     let each =
         |sql: &str| -> String { tables.split_whitespace().map(|table| sql.replace('%', table)).collect() };
-    server.sql("copy", &each("CREATE TABLE % LIKE ledger.%; INSERT INTO % SELECT * FROM ledger.%;")).unwrap();
+    sql(server, "copy", each("CREATE TABLE % LIKE ledger.%; INSERT INTO % SELECT * FROM ledger.%;")).await;
     scene.change().await;
     let Scene { bench, .. } = &scene;
     let before = [names(bench, "worker-1").await, names(bench, "worker-2").await];
     cloud_fails(bench);
     bench.until_reason("a", &["NeutronPortError", "NeutronSubnetError", "NeutronNetworkError"]).await;
     let restore = each("DELETE FROM %; INSERT INTO % SELECT * FROM copy.%;");
-    server.sql("ledger", &format!("SET foreign_key_checks=0; START TRANSACTION; {restore} COMMIT;")).unwrap();
+    sql(server, "ledger", format!("SET foreign_key_checks=0; START TRANSACTION; {restore} COMMIT;")).await;
     until_told(bench, "a").await;
     for (node, before) in ["worker-1", "worker-2"].iter().zip(&before) {
         let now = names(bench, node).await;
