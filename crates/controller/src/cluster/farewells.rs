@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use multinic_core::{ConfigKey, NodeName};
 
-use super::leave::{Leave, Leaver, Remains, Rest, carry_out};
+use super::leave::{Leave, Leaver, Remains, Rest, Stop, carry_out};
 use super::placement::Location;
 use super::rounds::{Again, Place};
 use crate::errands::{Errands, TURN};
@@ -61,7 +60,7 @@ struct Known {
 struct Running {
     /// What it may take away.
     nodes: BTreeSet<NodeName>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     /// Whether its terms are no longer those of now.
     outdated: bool,
 }
@@ -85,7 +84,7 @@ impl Farewells {
                 return true;
             }
             let Some(running) = &mut known.running else { return false };
-            running.stop.store(true, Ordering::Relaxed);
+            running.stop.send_replace(true);
             running.outdated = true;
             true
         });
@@ -147,7 +146,7 @@ impl Farewells {
     /// Begins to take nodes away.
     pub fn begin(&mut self, place: &Left, leave: Leave, nodes: BTreeMap<NodeName, Leaver>) {
         let Some(known) = self.known.get_mut(place) else { return };
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Stop::default();
         let names = nodes.keys().cloned().collect();
         known.running = Some(Running { nodes: names, stop: Arc::clone(&stop), outdated: false });
         self.errands.begin(place.clone(), place.clone(), carry_out(leave, nodes, stop));
@@ -163,10 +162,10 @@ impl Farewells {
     }
 
     /// Where a node is to stand cannot be looked at.
-    pub fn refuse(&mut self, place: &Left, node: NodeName, error: SinkError, longest: Duration) {
+    pub fn refuse(&mut self, place: &Left, node: NodeName, rest: Rest, longest: Duration) {
         if let Some(known) = self.known.get_mut(place) {
             let before = known.tried.get(&node).map(|(_, again)| *again);
-            known.tried.insert(node, (Rest::Failed(error), Again::after(before, longest)));
+            known.tried.insert(node, (rest, Again::after(before, longest)));
         }
     }
 
@@ -204,7 +203,7 @@ impl Farewells {
         let mut seen = BTreeMap::new();
         for (node, (whose, rest)) in nodes {
             let before = known.tried.remove(&node);
-            if let Rest::Failed(error) = &rest {
+            if let Rest::Failed(error) | Rest::Unseen { error, .. } = &rest {
                 let place = place.location.name();
                 tracing::warn!(node_name = %node, place, error = %error, "a node that moved is not removed");
             }
@@ -213,7 +212,7 @@ impl Farewells {
                 (Rest::Untried, Some((Rest::Shared, _))) => None,
                 (Rest::Untried, before) => before,
                 (rest, before) => {
-                    let before = before.filter(|(was, _)| *was == rest).map(|(_, again)| again);
+                    let before = before.filter(|(was, _)| was.is_like(&rest)).map(|(_, again)| again);
                     Some((rest, Again::after(before, longest)))
                 }
             };
@@ -408,7 +407,7 @@ mod tests {
         let held = |farewells: &Farewells| farewells.held(&Place::Kubernetes(target.clone())).len();
         let stop = Arc::clone(&farewells.known[&place].running.as_ref().unwrap().stop);
         farewells.adjust(&BTreeMap::from([(place.clone(), terms(&["a", "b"]))]));
-        assert!(stop.load(Ordering::Relaxed));
+        assert!(*stop.borrow());
         assert_eq!((held(&farewells), due(&farewells, &place, &["one"])), (1, None));
         farewells.settle(&place, remains(&[("one", Rest::Untried)], false), LONG);
         assert_eq!((held(&farewells), seen(&farewells, &place)), (0, None));

@@ -189,22 +189,26 @@ impl Deliverer {
                 owners.filter_map(|owner| self.placement_now(owner)).cloned().collect();
             let targets: BTreeSet<&Target> =
                 placements.iter().filter_map(|it| it.kubernetes.as_ref()).collect();
-            let mut stands = Ok(Vec::new());
+            let mut stands = Ok(BTreeMap::new());
             for target in targets {
                 if !sinks.contains_key(target) {
                     let sink = self.cluster(target).await;
                     sinks.insert(target.clone(), sink);
                 }
                 match (&mut stands, sinks.get(target)) {
-                    (Ok(stands), Some(Ok(sink))) => stands.push(Arc::clone(sink)),
-                    (_, Some(Err(error))) => stands = Err(error.clone()),
+                    (Ok(stands), Some(Ok(sink))) => {
+                        stands.insert(target.clone(), Arc::clone(sink));
+                    }
+                    (_, Some(Err(error))) => {
+                        stands = Err(Rest::Unseen { place: target.name(), error: error.clone() });
+                    }
                     _ => {}
                 }
             }
             let stands = match stands {
                 Ok(stands) => stands,
-                Err(error) => {
-                    self.memory.farewells.refuse(left, node, error, self.error_interval);
+                Err(rest) => {
+                    self.memory.farewells.refuse(left, node, rest, self.error_interval);
                     continue;
                 }
             };
@@ -269,6 +273,9 @@ impl Deliverer {
                 Rest::IsRead => {
                     let why = "its agent still reads the object there: give it the new NODE_CR_NAMESPACE or cluster";
                     Some(("AgentElsewhere", why.to_owned()))
+                }
+                Rest::Unseen { place, error } => {
+                    Some((error.reason(), format!("whether it stands in {place} cannot be seen: {error}")))
                 }
                 Rest::Failed(error) => Some((error.reason(), error.to_string())),
             };

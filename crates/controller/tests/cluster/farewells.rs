@@ -5,6 +5,7 @@ use kube::api::{Patch, PatchParams};
 use multinic_api::{CLEANUP_FINALIZER, ORPHAN_ANNOTATION};
 use multinic_core::ServerId;
 use multinic_store::Reached;
+use multinic_testbed::kubernetes::{ControlPlane, FaultProxy};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Running, condition, until};
@@ -106,6 +107,44 @@ async fn an_old_cluster_that_never_answers_is_told_and_holds_nobody_up() {
     assert!(bench.get("a").await.is_some());
     bench.annotate("a", ORPHAN_ANNOTATION, "true").await;
     bench.until_gone("a").await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_cluster_that_falls_silent_holds_up_nobody_who_moves_elsewhere() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let control_plane = ControlPlane::shared().unwrap();
+    let third = control_plane.new_namespace("third").await.unwrap();
+    let proxy = FaultProxy::start(control_plane).unwrap();
+    let kubeconfig = proxy.access(control_plane.admin()).kubeconfig();
+    bench.write_secret("kubeconfig", &[("value", &kubeconfig)]).await;
+    // More than are asked for at once, and before the other's by their names.
+    let many: Vec<ServerId> = (10..30).map(|at| bench.add_node(&format!("a-{at}"))).collect();
+    let many: Vec<&ServerId> = many.iter().collect();
+    let other = bench.add_node("worker-1");
+    bench.apply("a", bench.spec(&many)).await;
+    bench.apply("b", bench.spec(&[&other])).await;
+    let controller = bench.start().await;
+    bench.until_ready("a").await;
+    bench.until_ready("b").await;
+    // It takes what is sent, and does not answer when it is asked for it.
+    proxy.silence("get", "multinicnodeconfigs");
+    bench.apply("a", scene.by_secret(bench.spec(&many), &scene.other)).await;
+    until_told(bench, "a", "Moving").await;
+    let mut spec = bench.spec(&[&other]);
+    spec["target"] = json!({"namespace": third});
+    bench.apply("b", spec).await;
+    until("it has moved", async || scene.counts("worker-1").await.0.is_none()).await;
+    until_told(bench, "a", "KubernetesApplyError").await;
+    let (_, _, message) = condition(&bench.status("a").await, "RemovalNotPropagated");
+    assert!(message.contains("cannot be seen") && message.contains(&scene.other), "{message}");
+    until_told_nothing(bench, "b").await;
+    proxy.heal();
+    for node in ["a-10", "a-29"] {
+        scene.until_counts(node, (None, Some(1))).await;
+    }
+    until_told_nothing(bench, "a").await;
     controller.stop().await;
 }
 

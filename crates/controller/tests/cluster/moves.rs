@@ -4,6 +4,7 @@ use kube::Api;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use multinic_api::{CLEANUP_FINALIZER, Condition, MultiNicNodeConfig, ORPHAN_ANNOTATION};
+use multinic_core::{ServerId, SubnetId};
 use multinic_testbed::kubernetes::ControlPlane;
 use serde_json::{Value, json};
 
@@ -23,13 +24,29 @@ impl Scene {
         Some(Self { bench, other })
     }
 
+    /// `worker-1` with a NIC in each of two subnets, that of the bench and the one that is returned.
+    fn one_for_two(&self) -> (ServerId, SubnetId) {
+        let cloud = &self.bench.cloud;
+        let server = self.bench.add_node("worker-1");
+        let network = cloud.add_network("green", Some(1450));
+        let green = cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
+        cloud.attach(&server, &[&green]).unwrap();
+        (server, green)
+    }
+
+    /// A configuration that publishes a node's NICs of a subnet through Viola.
+    fn by_viola(&self, server: &ServerId, subnet: &SubnetId) -> Value {
+        let mut spec = self.bench.spec(&[server]);
+        spec["subnetIDs"] = json!([subnet.as_str()]);
+        spec["credentials"]["k8sProviderID"] = json!("provider-1");
+        spec["sinks"] = json!(["viola"]);
+        spec
+    }
+
     /// Two configurations, `a` and `b`, publish a NIC each on `worker-1`, and `a` moves to where nothing can be published yet.
     async fn one_of_two_moves_in_vain(&self) -> Running {
         let bench = &self.bench;
-        let server = bench.add_node("worker-1");
-        let network = bench.cloud.add_network("green", Some(1450));
-        let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
-        bench.cloud.attach(&server, &[&green]).unwrap();
+        let (server, green) = self.one_for_two();
         bench.apply("a", bench.spec(&[&server])).await;
         let mut spec = bench.spec(&[&server]);
         spec["subnetIDs"] = json!([green.as_str()]);
@@ -249,6 +266,76 @@ async fn whoever_is_deleted_stays_while_its_node_waits_for_one_that_moves() {
     scene.write_kubeconfig(true).await;
     scene.until_counts("worker-1", (None, Some(1))).await;
     bench.until_gone("b").await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_another_does_not_let_be_delivered_is_not_forgotten_where_it_was() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let (_viola, url) = Viola::start().await;
+    let (server, green) = scene.one_for_two();
+    bench.apply("a", bench.spec(&[&server])).await;
+    bench.write_secret("viola", &[("token", "hush")]).await;
+    let mut both = scene.by_viola(&server, &green);
+    both["sinks"] = json!(["kubernetes", "viola"]);
+    both["secrets"] = json!({"violaTokenSecretRef": {"name": "viola", "key": "token"}});
+    bench.apply("b", both).await;
+    let args = ["--leader-elect=false", "--viola-endpoint", &url];
+    let controller = bench.start_with(&args).await;
+    scene.until_counts("worker-1", (Some(2), None)).await;
+    bench.until_ready("b").await;
+    controller.stop().await;
+    bench.delete_secret("viola").await;
+    let controller = bench.start_with(&args).await;
+    bench.until_reason("b", &["ConfigError"]).await;
+    scene.write_kubeconfig(false).await;
+    bench.apply("a", scene.by_secret(bench.spec(&[&server]), &scene.other)).await;
+    bench.until_reason("a", &["NodeSkipped"]).await;
+    scene.until_passed().await;
+    bench.write_secret("viola", &[("token", "hush")]).await;
+    until("its other NIC waits", async || {
+        condition(&bench.status("b").await, "Published").2.contains("stays as it is at")
+    })
+    .await;
+    assert_eq!(scene.counts("worker-1").await, (Some(2), None), "it stands nowhere else");
+    scene.write_kubeconfig(true).await;
+    scene.until_counts("worker-1", (Some(1), Some(1))).await;
+    bench.until_ready("b").await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_leaves_a_viola_leaves_the_nics_there_of_one_that_is_not_there_any_more() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let (viola, url) = Viola::start().await;
+    let (server, green) = scene.one_for_two();
+    bench.apply("a", scene.by_viola(&server, &bench.subnet)).await;
+    bench.apply("orphan", scene.by_viola(&server, &green)).await;
+    let args = ["--leader-elect=false", "--viola-endpoint", &url];
+    let controller = bench.start_with(&args).await;
+    bench.until_count(2).await;
+    bench.until_ready("a").await;
+    bench.until_ready("orphan").await;
+    controller.stop().await;
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    bench.api().patch("orphan", &PatchParams::default(), &free).await.unwrap();
+    bench.delete("orphan").await;
+    bench.until_gone("orphan").await;
+    let controller = bench.start_with(&args).await;
+    bench.until_ready("a").await;
+    let mut moved = scene.by_viola(&server, &bench.subnet);
+    moved["sinks"] = json!(["kubernetes"]);
+    bench.apply("a", moved).await;
+    scene.until_counts("worker-1", (Some(1), None)).await;
+    until("it has left", async || bench.store.places().await.unwrap().len() == 2).await;
+    bench.until_ready("a").await;
+    let key = ("provider-1".to_owned(), "worker-1".to_owned());
+    until("the other's NIC alone is there", async || viola.has()[&key] == 1).await;
+    let requests = viola.requests.lock().unwrap().clone();
+    let emptied = |nodes: &Value| nodes.as_array().unwrap().iter().any(|it| it["interfaces"] == json!([]));
+    assert!(!requests.iter().any(|(_, nodes)| emptied(nodes)), "{requests:?}");
     controller.stop().await;
 }
 

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use kube::api::PostParams;
-use multinic_api::MultiNicNodeConfig;
+use multinic_api::{MultiNicNodeConfig, RECONCILE_AT_ANNOTATION};
 use multinic_controller::inventory::Inventory;
 use multinic_core::{ServerId, SubnetId};
 use multinic_store::inventory::Entry;
 use multinic_store::{DatabaseSettings, Store};
-use multinic_testbed::cloud_simulator::Attached;
+use multinic_testbed::cloud_simulator::{Attached, Fault};
+use multinic_testbed::kubernetes::{ControlPlane, FaultProxy};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, PASSWORD, Running, condition, logs, run, until};
+use crate::moves::Scene;
 use crate::sinks::{Viola, inventory, names, objects, records};
 use crate::slow::{Silent, grows, publish_to};
 
@@ -220,6 +222,51 @@ async fn what_a_cluster_that_never_answers_remembers_is_waited_for_by_those_alon
     assert!(bench.store.is_restoring().await.unwrap());
     bench.apply("silent", bench.spec(&[&server])).await;
     bench.until_ready("silent").await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_for_while_its_place_is_being_read_waits_and_is_not_forgotten() {
+    let Some(mut scene) = Scene::new().await else { return };
+    let control_plane = ControlPlane::shared().unwrap();
+    let proxy = FaultProxy::start(control_plane).unwrap();
+    let kubeconfig = proxy.access(control_plane.admin()).kubeconfig();
+    scene.bench.write_secret("kubeconfig", &[("value", &kubeconfig)]).await;
+    let one = scene.bench.add_node("worker-1");
+    let spec = scene.by_secret(scene.bench.spec(&[&one]), &scene.other);
+    scene.bench.apply_annotated("a", spec, json!({RECONCILE_AT_ANNOTATION: "1"})).await;
+    let args = ["--leader-elect=false", "--reconcile-mode=manual"];
+    let controller = scene.bench.start_with(&args).await;
+    let before = scene.bench.until_ready("a").await;
+    controller.stop().await;
+    lose_ledger(&mut scene.bench).await;
+    let bench = &scene.bench;
+    let two = bench.add_node("worker-2");
+    let spec = scene.by_secret(bench.spec(&[&one, &two]), &scene.other);
+    bench.apply_annotated("a", spec, json!({RECONCILE_AT_ANNOTATION: "2"})).await;
+    proxy.silence("list", "multinicnodeconfigs");
+    let controller = bench.start_with(&args).await;
+    let mut status = before.clone();
+    until("it says that its place is being read", async || {
+        status = bench.status("a").await;
+        condition(&status, "Reconciling").1 == "ReadingPlace"
+    })
+    .await;
+    let handled = status.last_handled_reconcile_at.as_deref();
+    assert_eq!((status.observed_generation, handled), (before.observed_generation, Some("1")), "{status:?}");
+    assert_eq!(condition(&status, "Stalled").0, "", "nothing is wrong: {status:?}");
+    // Everything is known, the cloud does not answer, and the process ends.
+    bench.cloud.inject_always("/", Fault::Hang);
+    proxy.heal();
+    until("the ledger is filled", async || !bench.store.is_restoring().await.unwrap()).await;
+    controller.stop().await;
+    bench.cloud.clear_faults();
+    let controller = bench.start_with(&args).await;
+    bench.until_count(2).await;
+    until("the request is answered", async || {
+        bench.status("a").await.last_handled_reconcile_at.as_deref() == Some("2")
+    })
+    .await;
     controller.stop().await;
 }
 

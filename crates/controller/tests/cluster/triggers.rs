@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::bench::{Bench, Running, condition, until};
+use crate::moves::Scene;
 use crate::sinks::Viola;
 
 /// A while in which something that should not happen would have happened: three of the cloud's polls.
@@ -87,6 +88,30 @@ async fn without_immediate_on_change_a_changed_configuration_waits_and_keeps_wha
     assert_eq!(bench.count().await, 2);
     bench.annotate("a", RECONCILE_AT_ANNOTATION, "2").await;
     bench.until_count(1).await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_of_place_that_waits_is_not_carried_out_by_another_process_either() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let [one, two] = ["worker-1", "worker-2"].map(|name| bench.add_node(name));
+    bench.apply("a", bench.spec(&[&one])).await;
+    let args =
+        ["--leader-elect=false", "--reconcile-mode=manual", "--reconcile-immediate-on-cr-change=false"];
+    let controller = bench.start_with(&args).await;
+    bench.annotate("a", RECONCILE_AT_ANNOTATION, "1").await;
+    bench.until_ready("a").await;
+    controller.stop().await;
+    bench.apply("a", scene.there(bench.spec(&[&one]))).await;
+    let controller = bench.start_with(&args).await;
+    // What is asked for of another is delivered together with everything that is due.
+    bench.apply_annotated("b", bench.spec(&[&two]), json!({RECONCILE_AT_ANNOTATION: "1"})).await;
+    bench.until_ready("b").await;
+    scene.until_counts("worker-2", (Some(1), None)).await;
+    assert_eq!(scene.counts("worker-1").await, (Some(1), None));
+    bench.annotate("a", RECONCILE_AT_ANNOTATION, "2").await;
+    scene.until_counts("worker-1", (None, Some(1))).await;
     controller.stop().await;
 }
 
