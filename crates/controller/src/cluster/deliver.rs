@@ -169,7 +169,9 @@ impl Deliverer {
         }
         self.set_aside(&mut departures, &mut projection);
         let mut batches = wishes_of(std::mem::take(&mut projection.kubernetes));
-        batches.extend(self.news_for_violas(&projection, &removals));
+        let mut news = self.news_for_violas(&projection, &removals);
+        self.keep_back(&mut news, standing, &owners, &mut failures);
+        batches.extend(news);
         self.post((store, &position), &batches, &removed, &owners, &mut done, &mut failures).await?;
         let (late, waiting) = departures.due(&failures);
         for (place, wish) in

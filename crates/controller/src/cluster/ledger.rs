@@ -5,6 +5,10 @@
 //! where it did not stand before, the objects are compared with it. What those know that are ahead of it is taken into it:
 //! so NICs that it does not know keep their names, and go as any other, with proof. Until a configuration's cloud was read
 //! since, nothing is taken out of such an object because of what the ledger says.
+//!
+//! What a Viola has cannot be compared: the objects that it makes name no ledger, and the agent of a node goes by an object's
+//! uid and generation alone, so that a NIC which is missing in a list goes at once. Where something has shown that the ledger
+//! may be an old copy, a Viola is therefore told nothing of a node before the clouds of its configurations were read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +18,7 @@ use multinic_core::desired::Position;
 
 use super::conditions::Undelivered;
 use super::deliver::{Delivered, Deliverer};
-use super::failures::Failure;
+use super::failures::{Failure, Owners, failed};
 use super::placement::Target;
 use super::places::Standing;
 use super::reconciler::Reconciler;
@@ -83,6 +87,14 @@ impl Trust {
         !self.suspect || self.fresh.contains(owner)
     }
 
+    /// The configurations of a node whose clouds have to be read before a list of its NICs is told where nothing shows how old
+    /// the ledger is.
+    fn awaited(&self, wish: &NodeWish, live: &BTreeSet<ConfigKey>) -> BTreeSet<ConfigKey> {
+        let owners =
+            wish.owners.values().filter(|owner| live.contains(*owner) && !self.fresh.contains(*owner));
+        owners.cloned().collect()
+    }
+
     /// Whether the ledger says what is for all of these, and they are some.
     pub fn is_sure_of(&self, owners: &BTreeSet<ConfigKey>) -> bool {
         !owners.is_empty() && owners.is_subset(&self.fresh)
@@ -136,6 +148,35 @@ impl Reconciler {
 }
 
 impl Deliverer {
+    /// Takes out of what is to be told to Violas what the ledger may have from the past.
+    pub(super) fn keep_back(
+        &self,
+        news: &mut [(Place, Vec<Arc<NodeWish>>)],
+        standing: &Standing,
+        owners: &Owners,
+        failures: &mut Vec<Failure>,
+    ) {
+        let trust = &self.memory.trust;
+        if !trust.suspect {
+            return;
+        }
+        let is_old = |wish: &NodeWish| !trust.awaited(wish, &standing.live).is_empty();
+        for (place, wishes) in news {
+            for wish in wishes.extract_if(.., |wish| is_old(wish)) {
+                let node = &wish.config.node;
+                let message = format!(
+                    "node {node} stays as it is behind {}: the ledger may be an old copy, and is not believed until the \
+                     clouds of {} were read",
+                    place.name(),
+                    names(&trust.awaited(&wish, &standing.live))
+                );
+                let lost = owners.get(node).into_iter().flatten();
+                let undelivered = Undelivered { reason: STALE, removal: false, message };
+                failures.push(failed(&wish, lost, undelivered));
+            }
+        }
+    }
+
     /// Tells the configurations of objects that are ahead of the ledger, for as long as it does not say what is for them.
     pub(super) fn tell_stale(
         &self,
@@ -159,11 +200,7 @@ impl Deliverer {
                 continue;
             };
             for wish in wishes.iter().filter(|wish| ahead.contains(wish.config.node.as_str())) {
-                let owners: BTreeSet<ConfigKey> = wish.owners.values().cloned().collect();
-                let awaited: BTreeSet<ConfigKey> = owners
-                    .into_iter()
-                    .filter(|owner| standing.live.contains(owner) && !trust.fresh.contains(owner))
-                    .collect();
+                let awaited = trust.awaited(wish, &standing.live);
                 let clouds = names(&awaited);
                 if !awaited.is_empty() {
                     nodes.insert(&wish.config.node);

@@ -11,7 +11,7 @@ use multinic_testbed::mariadb::MariaDb;
 use serde_json::json;
 
 use crate::bench::{Bench, condition, until};
-use crate::sinks::{names, objects};
+use crate::sinks::{Viola, names, objects};
 
 static SERVER: LazyLock<Option<MariaDb>> =
     LazyLock::new(|| MariaDb::installed().then(|| MariaDb::start().expect("a MariaDB server")));
@@ -145,6 +145,43 @@ async fn a_database_that_is_restored_under_a_running_controller_removes_nothing_
         [names(bench, "worker-1").await, names(bench, "worker-2").await] == before
     })
     .await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_viola_is_told_nothing_by_an_old_copy_before_the_cloud_was_read() {
+    let Some(bench) = Bench::new().await else { return };
+    let (viola, url) = Viola::start().await;
+    let server = bench.add_node("worker-1");
+    bench.cloud.attach(&server, &[&bench.subnet]).unwrap();
+    let mut spec = bench.spec(&[&server]);
+    spec["credentials"]["k8sProviderID"] = json!("provider-1");
+    bench.apply("a", spec).await;
+    let args = ["--leader-elect=false", "--sinks=viola", "--viola-endpoint", &url];
+    let controller = bench.start_with(&args).await;
+    bench.until_ready("a").await;
+    cloud_fails(&bench);
+    bench.until_reason("a", &["NeutronPortError", "NeutronSubnetError", "NeutronNetworkError"]).await;
+    // As it was when the node had one NIC.
+    bench
+        .sql(
+            "BEGIN IMMEDIATE; DELETE FROM multi_interface WHERE macaddress = 'fa:16:3e:00:00:02'; \
+             UPDATE multinic_meta SET value = '0' WHERE name = 'revision'; COMMIT",
+        )
+        .await;
+    assert_eq!(bench.count().await, 1);
+    until_told(&bench, "a").await;
+    bench.cloud.clear_faults();
+    bench.until_ready("a").await;
+    assert_eq!(bench.count().await, 2);
+    let counts: Vec<usize> = viola
+        .requests
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(_, nodes)| nodes[0]["interfaces"].as_array().unwrap().len())
+        .collect();
+    assert!(counts.iter().all(|count| *count == 2), "{counts:?}");
     controller.stop().await;
 }
 
