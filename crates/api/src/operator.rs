@@ -45,6 +45,9 @@ pub struct MultiNicOperatorSpec {
     /// What is protected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protection: Option<ProtectionSpec>,
+    /// Who may talk to whom in the operator's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicySpec>,
     /// When configurations are reconciled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile_trigger: Option<ReconcileTrigger>,
@@ -323,6 +326,24 @@ pub struct ProtectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::texts(64, 64))]
     pub allowed_operations: Option<Vec<String>>,
+}
+
+/// `spec.networkPolicy`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkPolicySpec {
+    /// Whether NetworkPolicies let only those talk to each other in the operator's namespace who have to; no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Addresses of nodes and API servers beside those that Nodes name as their `InternalIP`.
+    #[serde(rename = "nodeCIDRs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::cidrs)]
+    pub node_cidrs: Option<Vec<String>>,
+    /// What the controller reaches outside of the cluster: OpenStack, Contrabass, a database or a Viola of one's own. With `enabled`
+    /// there has to be one.
+    #[serde(rename = "openstackCIDRs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::cidrs)]
+    pub openstack_cidrs: Option<Vec<String>>,
 }
 
 /// `spec.reconcileTrigger`.

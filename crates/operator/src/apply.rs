@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt as _};
 
 use crate::credentials::SECRET;
-use crate::kinds::Key;
+use crate::kinds::{Key, NETWORK_POLICY};
 use crate::object::{MANAGER, Object};
 use crate::observe::Observed;
 use crate::plan::{Plan, Removal};
@@ -166,7 +166,8 @@ fn is_same(before: &ObjectMeta, live: &ObjectMeta) -> bool {
 
 /// Whether an object is kept right also where others are left as they are: what is wanted of it changes by itself.
 fn is_always_right(key: &Key) -> bool {
-    is_part(key) || (key.kind.name == "Secret" && key.name == tls::SECRET)
+    let is_of_tls = key.kind.name == "Secret" && key.name == tls::SECRET;
+    is_part(key) || is_of_tls || key.kind.name == NETWORK_POLICY
 }
 
 /// Carries out what has to be right always, and looks what the rest would change.

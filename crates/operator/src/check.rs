@@ -10,7 +10,7 @@ use multinic_api::MultiNicOperatorSpec;
 use multinic_api::operator::{AgentSpec, BackupSpec, DatabaseCredentials, DatabaseSpec, ReconcileTrigger};
 use multinic_core::duration;
 
-use crate::desired::{RESERVED, RESERVED_OF_AGENT, given};
+use crate::desired::{RESERVED, RESERVED_OF_AGENT, given, has_policies};
 
 /// The controller's port of requests for reconciliations and the one of its inventory.
 const TAKEN_PORTS: [i32; 2] = [8083, 18081];
@@ -75,6 +75,11 @@ pub fn check(name: &str, spec: &MultiNicOperatorSpec) -> Vec<Wrong> {
     }
     if let Some(trigger) = &spec.reconcile_trigger {
         check_trigger(trigger, &mut say);
+    }
+    let has_openstack = spec.network_policy.as_ref().and_then(|policy| policy.openstack_cidrs.as_ref());
+    if has_policies(spec) && has_openstack.is_none_or(Vec::is_empty) {
+        let why = "name the addresses of OpenStack, such as 10.20.0.0/16: the controller reaches no others";
+        say("spec.networkPolicy.openstackCIDRs", why.to_owned());
     }
     wrong
 }

@@ -34,10 +34,11 @@ const fn kind(
 }
 
 pub(crate) const ADMISSION: &str = "admissionregistration.k8s.io";
+pub(crate) const NETWORK_POLICY: &str = "NetworkPolicy";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Every kind, in the order in which objects are made. They are removed in the opposite order.
-pub static KINDS: [Kind; 17] = [
+pub static KINDS: [Kind; 18] = [
     kind(0, ADMISSION, "ValidatingAdmissionPolicy", "validatingadmissionpolicies", false),
     kind(1, ADMISSION, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", false),
     kind(2, "", "ServiceAccount", "serviceaccounts", true),
@@ -48,14 +49,15 @@ pub static KINDS: [Kind; 17] = [
     kind(7, "", "Secret", "secrets", true),
     kind(8, "", "ConfigMap", "configmaps", true),
     kind(9, "", "Service", "services", true),
-    kind(10, "policy", "PodDisruptionBudget", "poddisruptionbudgets", true),
-    kind(11, "", "PersistentVolumeClaim", "persistentvolumeclaims", true),
-    kind(12, "apps", "StatefulSet", "statefulsets", true),
-    kind(13, "apps", "Deployment", "deployments", true),
-    kind(14, "apps", "DaemonSet", "daemonsets", true),
-    kind(15, "batch", "CronJob", "cronjobs", true),
+    kind(10, "networking.k8s.io", NETWORK_POLICY, "networkpolicies", true),
+    kind(11, "policy", "PodDisruptionBudget", "poddisruptionbudgets", true),
+    kind(12, "", "PersistentVolumeClaim", "persistentvolumeclaims", true),
+    kind(13, "apps", "StatefulSet", "statefulsets", true),
+    kind(14, "apps", "Deployment", "deployments", true),
+    kind(15, "apps", "DaemonSet", "daemonsets", true),
+    kind(16, "batch", "CronJob", "cronjobs", true),
     // Last: API servers ask when the certificate is there to answer with, and no longer when anything goes.
-    kind(16, ADMISSION, "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", false),
+    kind(17, ADMISSION, "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", false),
 ];
 
 /// Where events about a Node are, which has no namespace: agents need a right there.

@@ -9,7 +9,7 @@
 //! * [`protection`]: what others may do to it. [`claims`]: what configurations and nodes contradict each other in. [`webhook`]: how
 //!   API servers ask about both.
 //! * `watch`: when to look. `reconciler`: the turns around all this. `parts`: what a spec says of each part; `wanted`:
-//!   what that comes to; `found`: how it is. `tell`, `events`: what happened.
+//!   what that comes to, and `nodes`: where the cluster's nodes are; `found`: how it is. `tell`, `events`: what happened.
 //! * [`backup`]: the database is backed up and restored.
 //! * [`settings`], [`metrics`], [`pulse`]: the process.
 //!
@@ -34,6 +34,7 @@ mod found;
 pub mod kinds;
 pub mod manifests;
 pub mod metrics;
+mod nodes;
 pub mod object;
 pub mod observe;
 mod parts;

@@ -39,6 +39,7 @@ const DATABASE_SERVICE: &str = include_str!("../../../deploy/database/service.ya
 const DATABASE_STATEFUL_SET: &str = include_str!("../../../deploy/database/statefulset.yaml");
 const BACKUP: &str = include_str!("../../../deploy/database/backup.yaml");
 const BACKUP_VOLUME: &str = include_str!("../../../deploy/database/backup-volume.yaml");
+const NETWORK: [&str; 1] = [include_str!("../../../deploy/network/policies.yaml")];
 
 /// A manifest that is none.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,8 @@ pub struct Manifests {
     pub agent: AgentManifests,
     /// Those that make API servers ask.
     pub protection: ProtectionManifests,
+    /// NetworkPolicies, with stand-ins for who has no labels.
+    pub network: Vec<Value>,
     /// Plurals and names of what the operator has the right to make.
     names: BTreeSet<(String, String)>,
 }
@@ -145,6 +148,7 @@ impl Manifests {
                 configurations: one(CONFIGURATIONS, namespace)?,
                 protecting: all(&PROTECTION)?,
             },
+            network: all(&NETWORK)?,
             names: all(&[OPERATOR_RIGHTS])?.iter().flat_map(rules).flat_map(names).collect(),
         })
     }
@@ -201,7 +205,7 @@ mod tests {
 
     #[test]
     fn every_manifest_is_read_and_names_the_namespace_that_is_asked_for() {
-        let Manifests { controller, database, agent, protection, names: _ } =
+        let Manifests { controller, database, agent, protection, network, names: _ } =
             Manifests::of("elsewhere").unwrap();
         let ControllerManifests { fixed, config, service, deployment } = controller;
         let DatabaseManifests { volume, service: database_service, stateful_set, backup, backup_volume } =
@@ -217,7 +221,9 @@ mod tests {
             serde_json::to_value(deployment).unwrap(),
             serde_json::to_value(agent.daemon_set).unwrap(),
         ];
-        for object in fixed.iter().chain(&agent.fixed).chain(&typed).chain(&protection.protecting) {
+        for object in
+            fixed.iter().chain(&agent.fixed).chain(&typed).chain(&protection.protecting).chain(&network)
+        {
             let text = object.to_string();
             assert!(!text.contains(NAMESPACE), "{text}");
             assert!(object.pointer("/metadata/name").is_some(), "{text}");

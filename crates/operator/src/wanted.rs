@@ -1,13 +1,18 @@
-//! What a turn wants: objects, and in them the database's accounts and certificate.
+//! What a turn wants: objects, and in them the database's accounts and certificate, and where nodes are.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
+use multinic_api::MultiNicOperatorSpec;
 use multinic_api::operator::DatabaseSpec;
 use rand::distr::{Alphanumeric, SampleString as _};
 
 use crate::credentials::{Credentials, Progress, SECRET, credentials};
-use crate::desired::{AGENT, CONTROLLER, DATABASE, desired};
+use crate::desired::{AGENT, CONTROLLER, DATABASE, desired, has_policies};
+use crate::nodes;
 use crate::object::{Object, Owner};
 use crate::parts::Parts;
 use crate::reconciler::{Operator, RECONCILE_ERROR};
@@ -35,8 +40,10 @@ impl Operator {
         let failed = |message| Problem { reason: RECONCILE_ERROR, message, is_stalled: false };
         let credentials = self.credentials(&spec.database).await.map_err(failed)?;
         let keys = self.keys(&spec.database).await.map_err(failed)?;
+        let nodes = self.nodes(spec).await.map_err(failed)?;
         let (credentials, rotation) = credentials.unzip();
-        let objects = desired(owner, spec, &self.manifests, credentials.as_ref(), keys.as_ref());
+        let (credentials, keys) = (credentials.as_ref(), keys.as_ref());
+        let objects = desired(owner, spec, &self.manifests, credentials, keys, nodes.as_ref());
         Ok((objects, rotation.flatten()))
     }
 
@@ -73,6 +80,15 @@ impl Operator {
         let known = self.secret(tls::SECRET).await?;
         let keys = tls::keys(known.as_ref(), &tls::hosts(&self.namespace), Timestamp::now());
         keys.map(Some).map_err(|error| error.to_string())
+    }
+
+    /// The addresses of the cluster's nodes, where NetworkPolicies are to name them.
+    async fn nodes(&self, spec: &MultiNicOperatorSpec) -> Result<Option<BTreeSet<IpAddr>>, String> {
+        if !has_policies(spec) {
+            return Ok(None);
+        }
+        let addresses = nodes::addresses(&self.client).await;
+        addresses.map(Some).map_err(|error| format!("the Nodes cannot be read: {}", answer(&error)))
     }
 
     async fn secret(&self, name: &str) -> Result<Option<Secret>, String> {

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::desired::BACKUP;
 use crate::kinds::KINDS;
+use crate::nodes;
 use crate::object::selector;
 use crate::observe::metadata_of;
 use multinic_core::brief::short;
@@ -43,6 +44,7 @@ pub(crate) fn follow(client: &Client, namespace: &str) -> (Arc<Notify>, JoinSet<
         Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
     let label = format!("app.kubernetes.io/name={BACKUP}");
     tasks.spawn(notify(watcher(pods, Config::default().labels(&label)), "pods", Arc::clone(&notice)));
+    tasks.spawn(nodes::follow(client.clone(), Arc::clone(&notice)));
     (notice, tasks)
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
+mod flows;
 mod reference;
 
 use std::path::{Path, PathBuf};
@@ -77,6 +78,17 @@ fn the_manifests_that_the_chart_takes_are_those_of_deploy() {
         let text = fs::read_to_string(root().join("deploy").join(name)).unwrap();
         holds(&root().join("charts/multinic/manifests").join(name), &text);
     }
+}
+
+#[test]
+fn the_table_of_who_may_talk_to_whom_is_that_of_the_policies() {
+    let policies = fs::read_to_string(root().join("deploy/network/policies.yaml")).unwrap();
+    let policies: Vec<serde_json::Value> = serde_saphyr::from_multiple(&policies).unwrap();
+    let path = root().join("docs/operator.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    holds(&path, &format!("{before}{BEGIN}{}{END}{after}", flows::of(&policies)));
 }
 
 #[test]

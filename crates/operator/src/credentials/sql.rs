@@ -12,7 +12,7 @@ use crate::backup::programs::HALF_FILLED;
 /// TLS its scheduler does not run.
 const RENEWAL: &str = "CREATE OR REPLACE DEFINER='root'@'localhost' EVENT mysql.multinic_certificate \
                        ON SCHEDULE EVERY 1 MINUTE DO FLUSH LOCAL SSL";
-/// A table that is there when every statement was carried out: a server stops at the first that fails, says so in its log, and
+/// A table that is there when all accounts are: a server stops at the first statement that fails, says so in its log, and
 /// lets everybody in nevertheless. The startup probe asks for it.
 const DONE: &str = "multinic_accounts";
 /// The tables that agents read.
@@ -75,8 +75,9 @@ impl Credentials {
         }
         lines.extend(retired.iter().map(|user| format!("DROP USER IF EXISTS {}@'%'", quoted(user))));
         lines.push("FLUSH PRIVILEGES".to_owned());
-        lines.push(RENEWAL.to_owned());
         lines.push(format!("CREATE TABLE mysql.{DONE} (id INT)"));
+        // After all else: a server on older data makes no events before mariadb-upgrade, and everybody can log in without.
+        lines.push(RENEWAL.to_owned());
         lines.iter().map(|line| format!("{line};\n")).collect()
     }
 }

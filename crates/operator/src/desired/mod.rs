@@ -5,7 +5,11 @@ mod backup;
 mod container;
 mod controller;
 mod database;
+mod network;
 mod settings;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use multinic_api::MultiNicOperatorSpec;
 
@@ -20,16 +24,19 @@ pub use backup::BACKUP;
 pub(crate) use backup::{RESTORE, claim};
 pub use controller::CONTROLLER;
 pub use database::DATABASE;
+pub(crate) use network::is_wanted as has_policies;
 pub(crate) use settings::RESERVED;
 
 /// Every object that is wanted, in the order in which they are to be made. The spec has passed [`check`](crate::check::check).
-/// There are `credentials` where the spec wants a database, and `keys` where that has TLS.
+/// There are `credentials` where the spec wants a database, and `keys` where that has TLS. NetworkPolicies are
+/// among them where the addresses of `nodes` are known.
 pub fn desired(
     owner: &Owner,
     spec: &MultiNicOperatorSpec,
     manifests: &Manifests,
     credentials: Option<&Credentials>,
     keys: Option<&Keys>,
+    nodes: Option<&BTreeSet<IpAddr>>,
 ) -> Vec<Object> {
     let connection = database::connection(owner, &spec.database, credentials);
     let mut objects = controller::objects(owner, spec, &manifests.controller, connection.as_ref());
@@ -39,6 +46,9 @@ pub fn desired(
     if let Some(agent) = &spec.agent {
         let connection = database::connection_of_agents(owner, &spec.database, credentials);
         objects.extend(agent::objects(owner, agent, &manifests.agent, connection.as_ref()));
+    }
+    if let Some(nodes) = nodes.filter(|_| has_policies(spec)) {
+        objects.extend(network::objects(owner, spec, &manifests.network, nodes));
     }
     objects.sort_by(|a, b| a.key.cmp(&b.key));
     objects

@@ -8,6 +8,7 @@ mod chaos;
 mod controller;
 mod database;
 mod mutations;
+mod network;
 mod protection;
 mod recovery;
 mod rotation;

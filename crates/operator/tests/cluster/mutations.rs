@@ -51,6 +51,12 @@ pub fn base(path: &str) -> Value {
     if path.starts_with("database.backup") || path == "database.restoreFrom" {
         spec["database"]["backup"] = json!({"schedule": "0 3 * * *"});
     }
+    if path.starts_with("networkPolicy") {
+        spec["networkPolicy"] = json!({"openstackCIDRs": ["10.20.0.0/16"]});
+        if path != "networkPolicy.enabled" {
+            spec["networkPolicy"]["enabled"] = json!(true);
+        }
+    }
     spec
 }
 
@@ -61,6 +67,8 @@ pub fn another(path: &str, schema: &JSONSchemaProps) -> Value {
         ("reconcileTrigger.mode", _) => return json!("manual"),
         ("database.external.tls", _) => return json!("insecure"),
         ("agent.dataSource", _) => return json!("db"),
+        ("networkPolicy.enabled", _) => return json!(true),
+        (_, "nodeCIDRs" | "openstackCIDRs") => return json!(["10.30.0.0/16"]),
         ("database.service.type", _) => return json!("NodePort"),
         ("database.deletionPolicy", _) => return json!("Delete"),
         (_, "interval" | "maxAge") => return json!("7m"),

@@ -1,0 +1,326 @@
+//! Who may talk to whom: the policies of the manifest, with the addresses of those who have no labels.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use multinic_api::MultiNicOperatorSpec;
+use multinic_api::operator::NetworkPolicySpec;
+use serde_json::{Value, json};
+
+use super::given;
+use crate::object::{Object, Owner};
+
+/// What stands in the manifest for nodes, and for OpenStack.
+const NODES: &str = "192.0.2.0/24";
+const OPENSTACK: &str = "198.51.100.0/24";
+/// Those that are for a database that the operator runs, and the one for agents that read it.
+const OF_DATABASE: [&str; 3] = ["multinic-to-database", "multinic-database", OF_AGENTS];
+const OF_AGENTS: &str = "multinic-database-of-agents";
+
+/// Whether a spec wants policies.
+pub(crate) fn is_wanted(spec: &MultiNicOperatorSpec) -> bool {
+    spec.network_policy.as_ref().and_then(|policy| policy.enabled) == Some(true)
+}
+
+/// The policies, for nodes with these addresses.
+pub(super) fn objects(
+    owner: &Owner,
+    spec: &MultiNicOperatorSpec,
+    manifests: &[Value],
+    nodes: &BTreeSet<IpAddr>,
+) -> Vec<Object> {
+    manifests
+        .iter()
+        .filter(|policy| is_for(spec, policy.pointer("/metadata/name").and_then(Value::as_str)))
+        .filter_map(|policy| Object::new(owner, &filled(policy.clone(), &blocks(spec, nodes))))
+        .collect()
+}
+
+fn is_for(spec: &MultiNicOperatorSpec, name: Option<&str>) -> bool {
+    let reads = spec.agent.as_ref().is_some_and(|agent| given(agent.data_source.as_ref()) == Some("db"));
+    match name {
+        Some(OF_AGENTS) => spec.database.enabled && reads,
+        Some(name) if OF_DATABASE.contains(&name) => spec.database.enabled,
+        _ => true,
+    }
+}
+
+/// What the stand-ins stand for.
+struct Blocks {
+    nodes: Vec<IpNet>,
+    openstack: Vec<IpNet>,
+}
+
+fn blocks(spec: &MultiNicOperatorSpec, nodes: &BTreeSet<IpAddr>) -> Blocks {
+    let Some(NetworkPolicySpec { enabled: _, node_cidrs, openstack_cidrs }) = &spec.network_policy else {
+        return Blocks { nodes: Vec::new(), openstack: Vec::new() };
+    };
+    // The definition takes nothing else than these.
+    let parsed = |cidrs: &Option<Vec<String>>| -> Vec<IpNet> {
+        cidrs
+            .iter()
+            .flatten()
+            .filter_map(|cidr| cidr.trim().parse::<IpNet>().ok())
+            .map(|net| net.trunc())
+            .collect()
+    };
+    let mut all = parsed(node_cidrs);
+    all.extend(nodes.iter().map(|address| IpNet::from(*address)));
+    // The same addresses in as few blocks as there can be: a fleet in one network is one.
+    Blocks { nodes: IpNet::aggregate(&all), openstack: IpNet::aggregate(&parsed(openstack_cidrs)) }
+}
+
+fn filled(mut policy: Value, blocks: &Blocks) -> Value {
+    for (rules, peers) in [("/spec/ingress", "from"), ("/spec/egress", "to")] {
+        let Some(rules) = policy.pointer_mut(rules).and_then(Value::as_array_mut) else { continue };
+        rules.retain_mut(|rule| {
+            let Some(found) = rule.get_mut(peers).and_then(Value::as_array_mut) else { return true };
+            *found = found.iter().flat_map(|peer| replaced(peer, blocks)).collect();
+            // A rule that names nobody is for everybody.
+            !found.is_empty()
+        });
+    }
+    policy
+}
+
+fn replaced(peer: &Value, blocks: &Blocks) -> Vec<Value> {
+    let list = match peer.pointer("/ipBlock/cidr").and_then(Value::as_str) {
+        Some(NODES) => &blocks.nodes,
+        Some(OPENSTACK) => &blocks.openstack,
+        _ => return vec![peer.clone()],
+    };
+    list.iter().map(|block| json!({"ipBlock": {"cidr": block}})).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a test says what it expects by failing loudly"
+    )]
+
+    use std::collections::BTreeMap;
+
+    use multinic_api::operator::{AgentSpec, DatabaseSpec};
+
+    use super::*;
+    use crate::manifests::Manifests;
+
+    const NODE: &str = "10.0.0.1";
+    const SOUTH: &str = "10.20.3.4";
+    const STRANGER: &str = "8.8.8.8";
+
+    /// Somebody who talks or is talked to.
+    #[derive(Debug, Clone)]
+    enum Who {
+        Pod { namespace: &'static str, labels: BTreeMap<String, String> },
+        Address(&'static str),
+    }
+
+    /// A pod of ours, with what its manifest says of it.
+    fn ours(name: &str) -> Who {
+        let labels = template(name)["metadata"]["labels"].clone();
+        Who::Pod { namespace: "here", labels: serde_json::from_value(labels).unwrap() }
+    }
+
+    fn others(namespace: &'static str, label: (&str, &str)) -> Who {
+        Who::Pod { namespace, labels: [(label.0.to_owned(), label.1.to_owned())].into() }
+    }
+
+    const PROGRAMS: [&str; 5] =
+        ["multinic-operator", "multinic-controller", "multinic-viola", "multinic-backup", "mariadb"];
+
+    fn template(name: &str) -> Value {
+        let Manifests { controller, database, .. } = Manifests::of("here").unwrap();
+        let read = |text: &str| serde_saphyr::from_str::<Value>(text).unwrap()["spec"]["template"].clone();
+        match name {
+            "multinic-operator" => read(include_str!("../../../../deploy/operator/deployment.yaml")),
+            "multinic-viola" => read(include_str!("../../../../deploy/viola/deployment.yaml")),
+            "multinic-controller" => json!(controller.deployment)["spec"]["template"].clone(),
+            "multinic-backup" => json!(database.backup)["spec"]["jobTemplate"]["spec"]["template"].clone(),
+            _ => json!(database.stateful_set)["spec"]["template"].clone(),
+        }
+    }
+
+    fn ports_of(name: &str) -> BTreeMap<String, i64> {
+        let containers = template(name)["spec"]["containers"].as_array().unwrap().clone();
+        let ports = containers.iter().flat_map(|it| it["ports"].as_array().into_iter().flatten());
+        ports
+            .map(|it| (it["name"].as_str().unwrap().to_owned(), it["containerPort"].as_i64().unwrap()))
+            .collect()
+    }
+
+    fn selects(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
+        let is = |name: &str, values: &[&str]| {
+            labels.get(name).is_some_and(|value| values.contains(&value.as_str()))
+        };
+        let labels_fit = selector["matchLabels"].as_object().into_iter().flatten();
+        let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+        labels_fit.into_iter().all(|(name, value)| is(name, &[value.as_str().unwrap()]))
+            && expressions.into_iter().all(|it| {
+                let values: Vec<&str> =
+                    it["values"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                is(it["key"].as_str().unwrap(), &values)
+            })
+    }
+
+    fn is_peer(peer: &Value, who: &Who) -> bool {
+        match who {
+            Who::Address(address) => peer.pointer("/ipBlock/cidr").is_some_and(|cidr| {
+                cidr.as_str().unwrap().parse::<IpNet>().unwrap().contains(&address.parse::<IpAddr>().unwrap())
+            }),
+            Who::Pod { namespace, labels } => {
+                let in_namespace = match peer.get("namespaceSelector") {
+                    Some(selector) => {
+                        let name = ("kubernetes.io/metadata.name".to_owned(), (*namespace).to_owned());
+                        selects(selector, &[name].into())
+                    }
+                    None => *namespace == "here",
+                };
+                let is_any = peer.get("podSelector").is_none();
+                peer.get("ipBlock").is_none()
+                    && in_namespace
+                    && (is_any || selects(&peer["podSelector"], labels))
+            }
+        }
+    }
+
+    /// As a network is to judge by the policies of a namespace.
+    fn may(policies: &[Object], from: &Who, to: &Who, port: i64, names: &BTreeMap<String, i64>) -> bool {
+        let sides = [(from, to, "Egress", "egress", "to"), (to, from, "Ingress", "ingress", "from")];
+        sides.into_iter().all(|(who, other, type_, rules, peers)| {
+            let Who::Pod { namespace: "here", labels } = who else { return true };
+            let specs = policies.iter().map(|policy| &policy.content["spec"]);
+            let applied: Vec<&Value> = specs
+                .filter(|spec| spec["policyTypes"].as_array().unwrap().contains(&json!(type_)))
+                .filter(|spec| selects(&spec["podSelector"], labels))
+                .collect();
+            let mut all = applied.iter().flat_map(|spec| spec[rules].as_array().into_iter().flatten());
+            applied.is_empty()
+                || all.any(|rule| {
+                    let whom =
+                        rule[peers].as_array().is_none_or(|all| all.iter().any(|peer| is_peer(peer, other)));
+                    let at = rule["ports"].as_array().is_none_or(|all| {
+                        all.iter().any(|it| match it["port"].as_str() {
+                            Some(name) => names.get(name) == Some(&port),
+                            None => it["port"] == json!(port),
+                        })
+                    });
+                    whom && at
+                })
+        })
+    }
+
+    fn spec(database: bool, data_source: &str) -> MultiNicOperatorSpec {
+        MultiNicOperatorSpec {
+            database: DatabaseSpec { enabled: database, ..DatabaseSpec::default() },
+            agent: Some(AgentSpec { data_source: Some(data_source.to_owned()), ..AgentSpec::default() }),
+            network_policy: Some(NetworkPolicySpec {
+                enabled: Some(true),
+                node_cidrs: None,
+                openstack_cidrs: Some(vec!["10.20.0.0/16".to_owned()]),
+            }),
+            ..MultiNicOperatorSpec::default()
+        }
+    }
+
+    fn policies(spec: &MultiNicOperatorSpec, nodes: &[&str]) -> Vec<Object> {
+        let owner = Owner {
+            name: "multinic".to_owned(),
+            uid: "1".to_owned(),
+            namespace: "here".to_owned(),
+            namespace_uid: "2".to_owned(),
+        };
+        let nodes = nodes.iter().map(|node| node.parse().unwrap()).collect();
+        objects(&owner, spec, &Manifests::of("here").unwrap().network, &nodes)
+    }
+
+    #[test]
+    fn who_has_to_talk_to_whom_may_and_nobody_else() {
+        let policies = policies(&spec(true, "db"), &[NODE, "fd00::1"]);
+        let may = |from: &Who, to: &Who, port: i64, of: &str| may(&policies, from, to, port, &ports_of(of));
+        let [operator, controller, viola, backup, database] = PROGRAMS.map(ours);
+        let (node, south, stranger) = (Who::Address(NODE), Who::Address(SOUTH), Who::Address(STRANGER));
+        let dns = others("kube-system", ("k8s-app", "kube-dns"));
+        let prometheus = others("monitoring", ("app", "prometheus"));
+        let neighbour = others("here", ("app", "neighbour"));
+
+        let needed = [
+            ("its ledger", &controller, &database, 3306, "mariadb"),
+            ("backups", &backup, &database, 3306, "mariadb"),
+            ("agents", &node, &database, 3306, "mariadb"),
+            ("questions of API servers", &node, &operator, 9443, "multinic-operator"),
+            ("Keystone", &controller, &south, 5000, "mariadb"),
+            ("publication", &controller, &viola, 8080, "multinic-viola"),
+            (
+                "publication elsewhere",
+                &controller,
+                &others("viola", ("app.kubernetes.io/name", "multinic-viola")),
+                8080,
+                "multinic-viola",
+            ),
+            ("metrics", &prometheus, &operator, 8080, "multinic-operator"),
+            ("metrics", &prometheus, &controller, 8082, "multinic-controller"),
+            ("health", &node, &operator, 8082, "multinic-operator"),
+            ("metrics", &prometheus, &viola, 8082, "multinic-viola"),
+            ("inventory", &prometheus, &controller, 18081, "multinic-controller"),
+            ("requests", &prometheus, &controller, 8083, "multinic-controller"),
+        ];
+        for (what, from, to, port, of) in needed {
+            assert!(may(from, to, port, of), "{what} at {port}");
+        }
+        for (name, from) in PROGRAMS.iter().zip([&operator, &controller, &viola, &backup, &database]) {
+            assert!(may(from, &dns, 53, "mariadb"), "{name} and DNS");
+            let asks = !matches!(*name, "mariadb" | "multinic-backup");
+            assert_eq!(may(from, &node, 6443, "mariadb"), asks, "{name} and API servers");
+            for (to, port) in
+                [(&stranger, 443), (&stranger, 53), (&node, 10250), (&neighbour, 80), (&prometheus, 80)]
+            {
+                assert!(!may(from, to, port, "mariadb"), "{name} and {to:?} at {port}");
+            }
+            assert_eq!(
+                may(from, &south, 9696, "mariadb"),
+                *name == "multinic-controller",
+                "{name} and OpenStack"
+            );
+            for who in [&stranger, &south] {
+                let ports = ports_of(name);
+                assert!(ports.values().all(|port| !may(who, from, *port, name)), "{who:?} and {name}");
+            }
+        }
+        for who in [&operator, &viola, &prometheus, &neighbour] {
+            assert!(!may(who, &database, 3306, "mariadb"), "{who:?} and the database");
+        }
+        for who in [&neighbour, &prometheus, &controller] {
+            assert!(!may(who, &operator, 9443, "multinic-operator"), "{who:?} and the webhook");
+        }
+        assert!(!may(&neighbour, &viola, 8080, "multinic-viola"));
+    }
+
+    #[test]
+    fn every_port_that_a_program_opens_is_for_somebody() {
+        let policies = policies(&spec(true, "db"), &[NODE]);
+        let text = json!(policies.iter().map(|policy| &policy.content).collect::<Vec<_>>()).to_string();
+        for program in PROGRAMS {
+            for name in ports_of(program).keys() {
+                assert!(text.contains(&format!("\"port\":\"{name}\"")), "{program}: {name}");
+            }
+        }
+        assert!(!text.contains(NODES) && !text.contains(OPENSTACK), "{text}");
+    }
+
+    #[test]
+    fn nobody_is_let_to_a_database_that_there_is_not() {
+        let (database, node) = (ours("mariadb"), Who::Address(NODE));
+        let may = |spec: &MultiNicOperatorSpec, nodes: &[&str]| {
+            may(&policies(spec, nodes), &node, &database, 3306, &ports_of("mariadb"))
+        };
+        assert!(may(&spec(true, "db"), &[NODE]));
+        assert!(!may(&spec(true, "nodecr"), &[NODE]));
+        assert!(!may(&spec(true, "db"), &[]), "no node is not any node");
+        let none = policies(&spec(false, "nodecr"), &[NODE]);
+        assert!(!none.iter().any(|policy| policy.key.name.contains("database")));
+    }
+}
