@@ -2,7 +2,8 @@
 
 use kube::api::DynamicObject;
 use multinic_api::MultiNicOperatorSpec;
-use multinic_api::operator::BackupSpec;
+use multinic_api::operator::{BackupSpec, DatabaseSpec};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::check::check;
@@ -17,7 +18,9 @@ pub(crate) struct Parts {
     pub recovers: bool,
     /// Whether the operator runs agents.
     pub has_agents: bool,
-    /// Whether it runs a database.
+    /// The database.
+    pub database: Option<DatabaseSpec>,
+    /// Whether the operator runs it.
     pub has_database: bool,
     /// Backups of that.
     pub backup: Option<BackupSpec>,
@@ -37,12 +40,17 @@ impl Parts {
             protection: Wanted::of(namespace, &object.data),
             recovers: !is("/spec/protection/enableAutoRecovery", false),
             has_agents: at("/spec/agent/image").is_some(),
+            database: at("/spec/database").and_then(read),
             has_database: is("/spec/database/enabled", true),
-            backup: at("/spec/database/backup").and_then(|spec| serde_json::from_value(spec.clone()).ok()),
+            backup: at("/spec/database/backup").and_then(read),
             restore_from: text("/spec/database/restoreFrom").map(str::to_owned),
             spec: carried_out(name, at("/spec").cloned().unwrap_or_default()),
         }
     }
+}
+
+fn read<T: DeserializeOwned>(part: &Value) -> Option<T> {
+    serde_json::from_value(part.clone()).ok()
 }
 
 fn carried_out(name: &str, spec: Value) -> Result<MultiNicOperatorSpec, String> {

@@ -86,6 +86,14 @@ impl std::fmt::Debug for Operator {
     }
 }
 
+/// How objects are carried out.
+struct How {
+    /// Whether they are all that is wanted: then others go.
+    is_known: bool,
+    /// Whether what others changed is put back.
+    recovers: bool,
+}
+
 /// What a turn came to.
 struct Turn {
     phase: Option<Phase>,
@@ -259,12 +267,13 @@ impl Operator {
         self.webhook.want(parts.protection.clone());
         let untold = self.webhook.tally().untold();
         let (wanted, rotation, problem) = match self.wanted(owner, &parts).await {
-            Ok((wanted, rotation)) => (Some(wanted), rotation, None),
-            Err(problem) => (None, None, Some(problem)),
+            Ok((wanted, rotation)) => (wanted, rotation, None),
+            Err(problem) => (self.renewed(owner, &parts, observed).await, None, Some(problem)),
         };
         let prepared = self.webhook.prepare().await;
         let way = Way { wanted: &parts.protection, prepared: &prepared };
-        let applied = self.carry_out(object, owner, wanted, observed, &way, parts.recovers).await;
+        let how = How { is_known: problem.is_none(), recovers: parts.recovers };
+        let applied = self.carry_out(object, owner, wanted, observed, &way, how).await;
         if let Ok(Some(prepared)) = &prepared {
             *again = self.webhook.applied(prepared, &applied);
         }
@@ -304,19 +313,18 @@ impl Operator {
         }
     }
 
-    /// Carries out what is wanted, and what makes API servers ask. Where nobody knows what is wanted, the latter only: whoever
-    /// is refused something is to be told why, and the certificate has to be renewed, whatever the rest of a spec says.
+    /// Carries out what is wanted, and what makes API servers ask: whoever is refused something is to be told why, and the
+    /// certificate has to be renewed, whatever the rest of a spec says.
     async fn carry_out(
         &self,
         object: &DynamicObject,
         owner: &Owner,
-        wanted: Option<Vec<Object>>,
+        mut objects: Vec<Object>,
         observed: &Observed,
         way: &Way<'_>,
-        recovers: bool,
+        how: How,
     ) -> Applied {
-        let is_known = wanted.is_some();
-        let mut objects = wanted.unwrap_or_default();
+        let How { is_known, recovers } = how;
         if let Ok(Some(prepared)) = way.prepared {
             objects.extend(prepared.objects(owner, &self.manifests.protection, way.wanted));
             objects.sort_by(|a, b| a.key.cmp(&b.key));

@@ -14,6 +14,7 @@ use crate::credentials::{Credentials, Progress, SECRET, credentials};
 use crate::desired::{AGENT, CONTROLLER, DATABASE, desired, has_policies};
 use crate::nodes;
 use crate::object::{Object, Owner};
+use crate::observe::Observed;
 use crate::parts::Parts;
 use crate::reconciler::{Operator, RECONCILE_ERROR};
 use crate::rotation::{self, Rotation, Workloads};
@@ -45,6 +46,18 @@ impl Operator {
         let (credentials, keys) = (credentials.as_ref(), keys.as_ref());
         let objects = desired(owner, spec, &self.manifests, credentials, keys, nodes.as_ref());
         Ok((objects, rotation.flatten()))
+    }
+
+    /// What is renewed by itself whatever the rest of a spec says: the certificate of a database that there is.
+    pub(crate) async fn renewed(&self, owner: &Owner, parts: &Parts, observed: &Observed) -> Vec<Object> {
+        let Some(database) = &parts.database else { return Vec::new() };
+        let keys = self.keys(database).await.unwrap_or_else(|error| {
+            tracing::warn!(error, "the database's certificate cannot be looked at");
+            None
+        });
+        let labels = &self.manifests.database.stateful_set.metadata.labels;
+        let secret = keys.and_then(|keys| Object::new(owner, &keys.secret(labels.clone())));
+        secret.into_iter().filter(|secret| observed.objects.contains_key(&secret.key)).collect()
     }
 
     /// The accounts of the database: those that there are, and new ones for the rest. While they change, also what that

@@ -126,6 +126,15 @@ async fn a_certificate_is_renewed_where_others_changes_are_left_as_they_are() {
     lose(&bench, &certificate).await;
     let status = bench.status("multinic").await;
     assert!(!status.conditions.iter().any(|condition| condition.type_ == "Drifted"), "{status:?}");
+    // And where the spec cannot be carried out.
+    let mut wrong = spec(None, false);
+    wrong["reconcileTrigger"] = json!({"interval": "1s"});
+    bench.want("multinic", wrong).await;
+    bench
+        .until("it is refused", async || bench.status("multinic").await.phase.as_deref() == Some("Error"))
+        .await;
+    let [certificate, ..] = kept(&bench).await.unwrap();
+    lose(&bench, &certificate).await;
 }
 
 #[tokio::test]
