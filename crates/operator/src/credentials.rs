@@ -216,8 +216,11 @@ pub fn credentials(
     let live = credentials.users();
     credentials.retired.retain(|user| !user.is_empty() && !live.contains(user));
     credentials.revision = known.annotation(REVISION).filter(|_| !is_lost).unwrap_or_else(&mut fresh);
-    let is_same = known.text("init.sql").is_some_and(|sql| sql == credentials.init_sql());
-    credentials.server_revision = known.annotation(SERVER_REVISION).filter(|_| is_same).unwrap_or_else(fresh);
+    // It is in what the server does, too.
+    credentials.server_revision = known.annotation(SERVER_REVISION).unwrap_or_default();
+    if known.text("init.sql").is_none_or(|sql| sql != credentials.init_sql()) {
+        credentials.server_revision = fresh();
+    }
     credentials
 }
 

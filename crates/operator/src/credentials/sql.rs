@@ -13,7 +13,7 @@ use crate::backup::programs::HALF_FILLED;
 const RENEWAL: &str = "CREATE OR REPLACE DEFINER='root'@'localhost' EVENT mysql.multinic_certificate \
                        ON SCHEDULE EVERY 1 MINUTE DO FLUSH LOCAL SSL";
 /// A table that is there when all accounts are: a server stops at the first statement that fails, says so in its log, and
-/// lets everybody in nevertheless. The startup probe asks for it.
+/// lets everybody in nevertheless. Its column is named for [`SERVER_REVISION`](super::SERVER_REVISION).
 const DONE: &str = "multinic_accounts";
 /// The tables that agents read.
 const READ: [&str; 5] = ["multi_interface", "multi_subnet", "node_table", "multi_removal", "multinic_meta"];
@@ -75,10 +75,20 @@ impl Credentials {
         }
         lines.extend(retired.iter().map(|user| format!("DROP USER IF EXISTS {}@'%'", quoted(user))));
         lines.push("FLUSH PRIVILEGES".to_owned());
-        lines.push(format!("CREATE TABLE mysql.{DONE} (id INT)"));
+        lines.push(format!("CREATE TABLE mysql.{DONE} ({} INT)", self.mark()));
         // After all else: a server on older data makes no events before mariadb-upgrade, and everybody can log in without.
         lines.push(RENEWAL.to_owned());
         lines.iter().map(|line| format!("{line};\n")).collect()
+    }
+
+    fn mark(&self) -> String {
+        format!("`revision-{}`", self.server_revision.replace('`', ""))
+    }
+
+    /// What the startup probe asks the server: it is refused until the server was started with these very accounts, and has all
+    /// of them.
+    pub fn question(&self) -> String {
+        format!("SELECT {} FROM mysql.{DONE}", self.mark())
     }
 }
 

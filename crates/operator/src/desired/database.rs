@@ -24,6 +24,8 @@ use crate::tls::{self, Keys};
 pub const DATABASE: &str = "mariadb";
 /// The container that makes the system tables.
 const PREPARE: &str = "prepare";
+/// What the startup probe's argument begins with that the server is asked by.
+const ASKS: &str = "--execute=";
 const PORT: i32 = 3306;
 /// Where a program finds its password, and the authority of a server of one's own.
 const FOLDER: &str = "/etc/multinic/database";
@@ -123,6 +125,11 @@ fn server(mut stateful_set: StatefulSet, spec: &DatabaseSpec, credentials: &Cred
     if let Some(container) = named(pod, DATABASE) {
         container.image = Some(image.to_owned());
         set_limits(container, spec.resources.as_ref());
+        let probe = container.startup_probe.as_mut().and_then(|probe| probe.exec.as_mut());
+        let asks = probe.and_then(|exec| exec.command.as_mut()?.iter_mut().find(|it| it.starts_with(ASKS)));
+        if let Some(asks) = asks {
+            *asks = format!("{ASKS}{}", credentials.question());
+        }
     }
     if !tls::is_wanted(spec) {
         take_certificate(pod);

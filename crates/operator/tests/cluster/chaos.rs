@@ -199,6 +199,10 @@ fn plain(value: &mut Value) {
     match value {
         Value::String(text) => {
             *text = text.replace("multinic-agent-b", "multinic-agent").replace("multinic-b", "multinic");
+            // What the startup probe asks for.
+            if let Some(end) = text.find("`revision-") {
+                text.truncate(end);
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(plain),
         Value::Object(fields) => {

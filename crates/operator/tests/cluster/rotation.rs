@@ -38,8 +38,12 @@ async fn key_of(bench: &Bench, kind: &str, name: &str) -> String {
 
 async fn server_revision(bench: &Bench) -> String {
     let server = bench.get("apps", "StatefulSet", "mariadb").await.unwrap();
-    let annotations = &server["spec"]["template"]["metadata"]["annotations"];
-    annotations["multinic.example.com/server-revision"].as_str().unwrap().to_owned()
+    let template = &server["spec"]["template"];
+    let annotations = &template["metadata"]["annotations"];
+    let revision = annotations["multinic.example.com/server-revision"].as_str().unwrap();
+    let probe = template["spec"]["containers"][0]["startupProbe"]["exec"]["command"].to_string();
+    assert!(probe.contains(revision), "{revision} is not what is asked for: {probe}");
+    revision.to_owned()
 }
 
 async fn rotating(bench: &Bench) -> Option<String> {

@@ -94,13 +94,17 @@ impl Server {
         self.program = Some(Program::start("mariadbd", command, log).unwrap());
     }
 
-    /// Whether it passes the startup probe of the manifest, and what that says if not. The user whom the server knows by the
+    /// Whether it passes the startup probe of pods with these accounts, and what that says if not. The user whom the server knows by the
     /// socket is `mysql` in a pod; here it is [`local`], whom [`Self::start_with`] puts in his place.
-    pub fn probe(&self) -> Result<(), String> {
+    pub fn probe(&self, accounts: &Credentials) -> Result<(), String> {
         let pod = pod();
         let probe = pod.containers[0].startup_probe.clone().unwrap().exec.unwrap().command.unwrap();
+        let probe = probe.iter().map(|it| match it.starts_with("--execute=") {
+            true => format!("--execute={}", accounts.question()),
+            false => it.clone(),
+        });
         let arguments =
-            probe.iter().map(|argument| argument.replace("--user=mysql", &format!("--user={}", local())));
+            probe.map(|argument| argument.replace("--user=mysql", &format!("--user={}", local())));
         let folder = format!("--socket={}", self.folder.path().display());
         let arguments: Vec<String> = arguments.map(|it| it.replacen("--socket=", &folder, 1)).collect();
         let mut command = Command::new(&arguments[0]);
