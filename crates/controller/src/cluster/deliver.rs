@@ -155,7 +155,7 @@ impl Deliverer {
             let place = |key: &ConfigKey| self.place_of(key, &unknown);
             (project(&published, &removed, targets, place), Removals::new(&removed, place))
         };
-        let mut departures = self.departures(left, &published, &removed);
+        let mut departures = self.departures(left, &published, &removed, standing);
         let mut failures = skipped(&projection, &published);
         let sure = unsettled.is_none() && self.memory.trust.is_sure_of(&standing.live);
         let records = if sure { self.unknown_records(&published, &removed) } else { Vec::new() };
@@ -269,7 +269,7 @@ impl Deliverer {
     }
 
     /// Whether something of a configuration may be at a place: it is published there, or was, or nobody knows.
-    fn may_be_at(&self, owner: &ConfigKey, location: &Location) -> bool {
+    pub(super) fn may_be_at(&self, owner: &ConfigKey, location: &Location) -> bool {
         let recorded = self.memory.places.as_ref();
         recorded.is_none_or(|places| places.knows(owner, location))
             || self.placements.get(owner).is_none_or(|placement| placement.locations().contains(location))
@@ -357,7 +357,7 @@ impl Deliverer {
         projection: &Projection,
         removals: &Removals,
     ) -> Vec<(Place, Vec<Arc<NodeWish>>)> {
-        let mut batches = removals.tombstones(projection, |owner| self.memory.trust.may_bury(owner));
+        let mut batches = removals.tombstones(projection);
         for ((id, provider), wishes) in &projection.viola {
             let place = Place::Viola { id: id.clone(), provider: provider.clone() };
             let news = wishes.iter().filter(|wish| !self.has(&place, wish));

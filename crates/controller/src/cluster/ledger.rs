@@ -7,8 +7,9 @@
 //! since, nothing is taken out of such an object because of what the ledger says.
 //!
 //! What a Viola has cannot be compared: the objects that it makes name no ledger, and the agent of a node goes by an object's
-//! uid and generation alone, so that a NIC which is missing in a list goes at once. Where something has shown that the ledger
-//! may be an old copy, a Viola is therefore told nothing of a node before the clouds of its configurations were read.
+//! uid and generation alone, so that a NIC which is missing in a list goes at once. Nor does an old copy say whose NICs it
+//! lacks. Where something has shown that the ledger may be one, a Viola is therefore told nothing at all before the clouds of
+//! every configuration that may have something there were read. From then on the ledger is believed there, whoever comes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use multinic_core::desired::Position;
 use super::conditions::Undelivered;
 use super::deliver::{Delivered, Deliverer};
 use super::failures::{Failure, Owners, failed};
-use super::placement::Target;
+use super::placement::{Location, Placement, Target};
 use super::places::Standing;
 use super::reconciler::Reconciler;
 use super::rounds::Place;
@@ -29,7 +30,7 @@ use crate::sinks::{Ledger, NodeWish};
 use crate::status::Outcome;
 
 /// The reason for users.
-const STALE: &str = "LedgerStale";
+pub(super) const STALE: &str = "LedgerStale";
 
 /// What is known of how new the ledger is.
 #[derive(Debug, Default)]
@@ -40,6 +41,8 @@ pub(super) struct Trust {
     fresh: BTreeSet<ConfigKey>,
     /// Targets whose objects were compared with it since.
     compared: BTreeSet<Target>,
+    /// Violas where it is believed since: of all that may have something there, the clouds were read.
+    believed: BTreeSet<Location>,
     /// Whether something showed that it may be an old copy.
     suspect: bool,
     /// How often it stood further back than before.
@@ -57,6 +60,7 @@ impl Trust {
             self.setbacks += 1;
             self.fresh.clear();
             self.compared.clear();
+            self.believed.clear();
         }
         back
     }
@@ -82,13 +86,7 @@ impl Trust {
         self.setbacks
     }
 
-    /// Whether a removal of a configuration's that the ledger knows may be told where nothing shows how old it is.
-    pub fn may_bury(&self, owner: &ConfigKey) -> bool {
-        !self.suspect || self.fresh.contains(owner)
-    }
-
-    /// The configurations of a node whose clouds have to be read before a list of its NICs is told where nothing shows how old
-    /// the ledger is.
+    /// The configurations of an object whose clouds have to be read before something is taken out of it.
     fn awaited(&self, wish: &NodeWish, live: &BTreeSet<ConfigKey>) -> BTreeSet<ConfigKey> {
         let owners =
             wish.owners.values().filter(|owner| live.contains(*owner) && !self.fresh.contains(*owner));
@@ -148,29 +146,50 @@ impl Reconciler {
 }
 
 impl Deliverer {
+    /// The configurations whose clouds have to be read before a Viola is told what the ledger says; none for objects, which
+    /// name whose each NIC is.
+    pub(super) fn awaited_at(&self, location: &Location, standing: &Standing) -> BTreeSet<ConfigKey> {
+        let trust = &self.memory.trust;
+        let is_viola = matches!(location, Location::Viola { .. });
+        if !is_viola || !trust.suspect || trust.believed.contains(location) {
+            return BTreeSet::new();
+        }
+        let unread = standing.live.iter().filter(|owner| !trust.fresh.contains(*owner));
+        unread.filter(|owner| self.may_be_at(owner, location)).cloned().collect()
+    }
+
+    /// Believes the ledger where nobody is awaited any more, so that a configuration which comes later holds nobody up.
+    fn believe(&mut self, standing: &Standing) {
+        if !self.memory.trust.suspect {
+            return;
+        }
+        let violas = self.places().flat_map(Placement::locations);
+        let violas = violas.filter(|location| matches!(location, Location::Viola { .. }));
+        let sure =
+            violas.filter(|location| self.awaited_at(location, standing).is_empty()).collect::<Vec<_>>();
+        self.memory.trust.believed.extend(sure);
+    }
+
     /// Takes out of what is to be told to Violas what the ledger may have from the past.
     pub(super) fn keep_back(
-        &self,
+        &mut self,
         news: &mut [(Place, Vec<Arc<NodeWish>>)],
         standing: &Standing,
         owners: &Owners,
         failures: &mut Vec<Failure>,
     ) {
-        let trust = &self.memory.trust;
-        if !trust.suspect {
-            return;
-        }
-        let is_old = |wish: &NodeWish| !trust.awaited(wish, &standing.live).is_empty();
+        self.believe(standing);
         for (place, wishes) in news {
-            for wish in wishes.extract_if(.., |wish| is_old(wish)) {
+            let Some(location) = self.location(place) else { continue };
+            let awaited = self.awaited_at(&location, standing);
+            if awaited.is_empty() {
+                continue;
+            }
+            for wish in wishes.drain(..) {
                 let node = &wish.config.node;
-                let message = format!(
-                    "node {node} stays as it is behind {}: the ledger may be an old copy, and is not believed until the \
-                     clouds of {} were read",
-                    place.name(),
-                    names(&trust.awaited(&wish, &standing.live))
-                );
-                let lost = owners.get(node).into_iter().flatten();
+                let message =
+                    format!("node {node} stays as it is behind {}: {}", place.name(), unbelieved(&awaited));
+                let lost = owners.get(node).into_iter().flatten().chain(&awaited);
                 let undelivered = Undelivered { reason: STALE, removal: false, message };
                 failures.push(failed(&wish, lost, undelivered));
             }
@@ -223,4 +242,10 @@ impl Deliverer {
             }
         }
     }
+}
+
+/// Why nothing is told, for people.
+pub(super) fn unbelieved(awaited: &BTreeSet<ConfigKey>) -> String {
+    let clouds = names(awaited);
+    format!("the ledger may be an old copy, and is not believed until the clouds of {clouds} were read")
 }

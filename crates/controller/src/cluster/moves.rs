@@ -16,7 +16,9 @@ use super::deliver::{Delivered, Deliverer};
 use super::failures::Failure;
 use super::farewells::{Left, Standing, Terms};
 use super::leave::{Leave, Leaver, Rest};
+use super::ledger::{STALE, unbelieved};
 use super::placement::{Location, Placement, Target};
+use super::places;
 use super::project::{Projection, tombstone};
 use super::reconciler::sooner;
 use super::rounds::Place;
@@ -33,6 +35,8 @@ type Batches = Vec<(Place, Vec<Arc<NodeWish>>)>;
 pub(super) struct Departures {
     /// Each with who left it, and where those publish now.
     left: BTreeMap<Left, Terms>,
+    /// Of Violas among them, the configurations whose clouds have to be read before anything is taken away there.
+    awaited: BTreeMap<Left, BTreeSet<ConfigKey>>,
     /// Who publishes each node now.
     owners: BTreeMap<NodeName, BTreeSet<ConfigKey>>,
     /// Wishes that wait for what is delivered elsewhere.
@@ -46,6 +50,7 @@ impl Deliverer {
         places: Vec<(ConfigKey, Location)>,
         published: &Published,
         removed: &[Removed],
+        standing: &places::Standing,
     ) -> Departures {
         let mut departures = Departures::default();
         let setbacks = self.memory.trust.setbacks();
@@ -59,6 +64,12 @@ impl Deliverer {
         self.memory.farewells.adjust(&departures.left);
         if departures.left.is_empty() {
             return departures;
+        }
+        for left in departures.left.keys() {
+            let awaited = self.awaited_at(&left.location, standing);
+            if !awaited.is_empty() {
+                departures.awaited.insert(left.clone(), awaited);
+            }
         }
         for row in &published.interfaces {
             departures.owners.entry(row.node.clone()).or_default().insert(row.owner.clone());
@@ -80,7 +91,7 @@ impl Deliverer {
 
     /// Sets wishes aside that would take NICs away at a place that was left, before they stand at their new one.
     pub(super) fn set_aside(&self, departures: &mut Departures, projection: &mut Projection) {
-        let Departures { left, owners, late } = departures;
+        let Departures { left, owners, late, .. } = departures;
         for (place, terms) in left {
             let Location::Kubernetes(target) = &place.location else { continue };
             let Some(wishes) = projection.kubernetes.get_mut(target) else { continue };
@@ -144,7 +155,9 @@ impl Deliverer {
         is_settled: impl Fn(&NodeName) -> bool,
     ) -> Option<BTreeSet<NodeName>> {
         // What is on its way there could arrive after it.
-        if self.memory.rounds.is_under_way(|place| place.is_at(&left.location)) {
+        if departures.awaited.contains_key(left)
+            || self.memory.rounds.is_under_way(|place| place.is_at(&left.location))
+        {
             return None;
         }
         self.memory.farewells.due(left, departures.owned_by(terms), is_settled)
@@ -235,10 +248,16 @@ impl Deliverer {
         done: &mut Delivered,
     ) -> BTreeSet<ConfigKey> {
         let place = left.location.name();
+        let everybody = || terms.by.keys().cloned().collect();
+        if let Some(awaited) = departures.awaited.get(left) {
+            for owner in terms.by.keys() {
+                done.not_left(owner, &place, STALE, &unbelieved(awaited));
+            }
+            return everybody();
+        }
         if let Some(again) = self.memory.farewells.again(left) {
             sooner(&mut done.again, again);
         }
-        let everybody = || terms.by.keys().cloned().collect();
         let standing = match self.memory.farewells.standing(left) {
             Standing::UnderWay => {
                 for owner in terms.by.keys() {

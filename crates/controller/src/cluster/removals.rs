@@ -62,13 +62,8 @@ impl Removals {
         Self(removed.iter().map(removal).collect())
     }
 
-    /// Removals of nodes that have nothing left behind a Viola which does not know it, by Viola and provider. `may` says of
-    /// which configurations.
-    pub fn tombstones(
-        &self,
-        projection: &Projection,
-        may: impl Fn(&ConfigKey) -> bool,
-    ) -> BTreeMap<(String, String), Vec<Arc<NodeWish>>> {
+    /// Removals of nodes that have nothing left behind a Viola which does not know it, by Viola and provider.
+    pub fn tombstones(&self, projection: &Projection) -> BTreeMap<(String, String), Vec<Arc<NodeWish>>> {
         let mut tombstones: BTreeMap<(String, String), BTreeMap<&NodeName, Arc<NodeWish>>> = BTreeMap::new();
         for removal in &self.0 {
             let Some(viola) = &removal.viola else { continue };
@@ -80,7 +75,6 @@ impl Removals {
             if removal.places.iter().flatten().any(has)
                 || projection.skipped.contains(node)
                 || wished.into_iter().any(|wish| wish.config.node == *node)
-                || !removal.owner.as_ref().is_none_or(&may)
             {
                 continue;
             }

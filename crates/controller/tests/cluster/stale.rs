@@ -3,14 +3,14 @@
 use std::sync::LazyLock;
 
 use kube::ResourceExt as _;
-use multinic_api::LEDGER_EPOCH_ANNOTATION;
+use multinic_api::{LEDGER_EPOCH_ANNOTATION, RECONCILE_AT_ANNOTATION};
 use multinic_core::{PortId, ServerId};
 use multinic_store::{DatabaseSettings, Store};
 use multinic_testbed::cloud_simulator::Fault;
 use multinic_testbed::mariadb::MariaDb;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::bench::{Bench, condition, until};
+use crate::bench::{Bench, Running, condition, until};
 use crate::sinks::{Viola, names, objects};
 
 static SERVER: LazyLock<Option<MariaDb>> =
@@ -183,6 +183,143 @@ async fn a_viola_is_told_nothing_by_an_old_copy_before_the_cloud_was_read() {
         .collect();
     assert!(counts.iter().all(|count| *count == 2), "{counts:?}");
     controller.stop().await;
+}
+
+/// Two configurations, `a` and `b`, with a NIC each on two nodes behind a Viola, and clouds that are read when asked. What
+/// `a` had on the second node was taken away.
+struct Shared {
+    bench: Bench,
+    viola: Viola,
+    controller: Running,
+    servers: [ServerId; 2],
+}
+
+impl Shared {
+    async fn new() -> Option<Self> {
+        let bench = Bench::new().await?;
+        let (viola, url) = Viola::start().await;
+        let network = bench.cloud.add_network("green", Some(1450));
+        let green = bench.cloud.add_subnet(&network, "green-v4", "10.30.0.0/24".parse().unwrap()).unwrap();
+        let servers = ["worker-1", "worker-2"].map(|name| {
+            let server = bench.add_node(name);
+            bench.cloud.attach(&server, &[&green]).unwrap();
+            server
+        });
+        let args = ["--leader-elect=false", "--reconcile-mode=manual", "--viola-endpoint", &url];
+        let controller = bench.start_with(&args).await;
+        let scene = Self { bench, viola, controller, servers };
+        let [one, two] = &scene.servers;
+        scene.bench.apply("a", scene.spec(&[one, two])).await;
+        let mut other = scene.spec(&[one, two]);
+        other["subnetIDs"] = json!([green.as_str()]);
+        scene.bench.apply("b", other).await;
+        scene.until_has("worker-1", 2).await;
+        scene.until_has("worker-2", 2).await;
+        scene.bench.apply("a", scene.spec(&[one])).await;
+        scene.until_has("worker-2", 1).await;
+        scene.bench.until_ready("a").await;
+        scene.bench.until_ready("b").await;
+        scene.viola.requests.lock().unwrap().clear();
+        Some(scene)
+    }
+
+    fn spec(&self, servers: &[&ServerId]) -> Value {
+        let mut spec = self.bench.spec(servers);
+        spec["credentials"]["k8sProviderID"] = json!("provider-1");
+        spec["sinks"] = json!(["viola"]);
+        spec
+    }
+
+    /// The ledger is as it was before `b` was read, and nobody was told of what `a` lost.
+    async fn roll_back(&self) {
+        self.bench
+            .sql(
+                "BEGIN IMMEDIATE; \
+                 DELETE FROM multi_interface WHERE macaddress IN ('fa:16:3e:00:00:02', 'fa:16:3e:00:00:04'); \
+                 UPDATE multi_removal SET delivered_at = NULL; \
+                 UPDATE multinic_meta SET value = '0' WHERE name = 'revision'; COMMIT",
+            )
+            .await;
+        assert_eq!(self.bench.count().await, 1);
+    }
+
+    fn has(&self, node: &str) -> Option<usize> {
+        self.viola.has().get(&("provider-1".to_owned(), node.to_owned())).copied()
+    }
+
+    async fn until_has(&self, node: &str, count: usize) {
+        until(&format!("{node} has {count}"), async || self.has(node) == Some(count)).await;
+    }
+
+    /// `a` waits for the cloud of `b`; until then the Viola is told nothing.
+    async fn until_it_waits(&self, type_: &str) {
+        until("it waits for the other's cloud", async || {
+            let requests = self.viola.requests.lock().unwrap().clone();
+            assert!(requests.is_empty(), "{requests:?}");
+            let (_, _, message) = condition(&self.bench.status("a").await, type_);
+            message.contains(&format!("clouds of {}/b were read", self.bench.namespace))
+        })
+        .await;
+    }
+
+    /// How many NICs a node was told to have, each time.
+    fn told(&self, node: &str) -> Vec<usize> {
+        let requests = self.viola.requests.lock().unwrap();
+        let nodes = requests.iter().flat_map(|(_, nodes)| nodes.as_array().unwrap());
+        let lists = nodes.filter(|it| it["nodeName"] == node);
+        lists.map(|it| it["interfaces"].as_array().unwrap().len()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_viola_is_told_nothing_by_an_old_copy_before_the_clouds_of_all_that_publish_there_were_read() {
+    let Some(scene) = Shared::new().await else { return };
+    let bench = &scene.bench;
+    scene.roll_back().await;
+    bench.annotate("a", RECONCILE_AT_ANNOTATION, "now").await;
+    scene.until_it_waits("Published").await;
+    assert_eq!(
+        condition(&bench.status("b").await, "Published").1,
+        "LedgerStale",
+        "nobody knows what it lacks"
+    );
+    bench.annotate("b", RECONCILE_AT_ANNOTATION, "now").await;
+    bench.until_ready("a").await;
+    bench.until_ready("b").await;
+    assert_eq!(bench.count().await, 3);
+    let told = [("worker-1", 2), ("worker-2", 1)].map(|(node, count)| (scene.told(node), count));
+    assert!(told.iter().all(|(told, count)| told.iter().all(|it| it == count)), "{told:?}");
+    // From here on it is believed, whoever comes.
+    let [one, _] = &scene.servers;
+    let mut broken = scene.spec(&[one]);
+    broken["credentials"]["password"] = json!("wrong");
+    bench.apply("c", broken).await;
+    bench.until_reason("c", &["KeystoneError"]).await;
+    bench.cloud.attach(one, &[&bench.subnet]).unwrap();
+    bench.annotate("a", RECONCILE_AT_ANNOTATION, "later").await;
+    scene.until_has("worker-1", 3).await;
+    scene.controller.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_leaves_a_viola_takes_nothing_away_there_by_an_old_copy_before_the_clouds_of_the_others_were_read()
+ {
+    let Some(scene) = Shared::new().await else { return };
+    let bench = &scene.bench;
+    scene.roll_back().await;
+    let [one, _] = &scene.servers;
+    let mut moved = scene.spec(&[one]);
+    moved["sinks"] = json!(["kubernetes"]);
+    bench.apply("a", moved).await;
+    until("it is published there", async || objects(bench).get_opt("worker-1").await.unwrap().is_some())
+        .await;
+    scene.until_it_waits("RemovalNotPropagated").await;
+    bench.annotate("b", RECONCILE_AT_ANNOTATION, "now").await;
+    scene.until_has("worker-1", 1).await;
+    bench.until_ready("a").await;
+    bench.until_ready("b").await;
+    assert!(!scene.told("worker-1").contains(&0) && !scene.told("worker-2").contains(&0));
+    scene.controller.stop().await;
 }
 
 #[tokio::test]
