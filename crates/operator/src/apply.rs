@@ -7,6 +7,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt as _};
 
 use crate::credentials::SECRET;
+use crate::desired::DATABASE;
 use crate::kinds::{Key, NETWORK_POLICY};
 use crate::object::{MANAGER, Object};
 use crate::observe::Observed;
@@ -57,20 +58,24 @@ impl Applied {
     }
 }
 
-fn is_secret(key: &Key) -> bool {
-    key.kind.name == "Secret" && key.name == SECRET
-}
-
 /// Applies and removes.
 pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Applied {
     let Plan { apply, held, remove, keeps_scale, refused } = plan;
     let mut applied = Applied { failures: refused, ..Applied::default() };
     let mut waiting = Vec::new();
+    // A server that is left as it is asks at its next start for the accounts that it was made with.
+    let is_pinned = held.iter().any(|object| object.key.is("StatefulSet", DATABASE))
+        && observed.objects.keys().any(|key| key.is("Secret", SECRET));
     for object in apply {
         // As long as the passwords that are wanted are not there, every turn makes others, and would start again whoever reads
-        // them.
-        let mut missing = applied.failures.iter().map(|(key, _)| key).chain(held.iter().map(|it| &it.key));
-        if object.reads(SECRET) && missing.any(is_secret) {
+        // them. Whoever is started without a certificate that it mounts does not come up.
+        let mut failed = applied.failures.iter().map(|(key, _)| key);
+        let mut unwritten = failed.clone().chain(held.iter().map(|it| &it.key));
+        let has_passwords = !is_pinned && !unwritten.any(|key| key.is("Secret", SECRET));
+        let is_certified =
+            !failed.any(|key| key.is("Secret", tls::SECRET) && !observed.objects.contains_key(key));
+        let is_of_passwords = object.key.is("Secret", SECRET) || object.reads(SECRET);
+        if (is_of_passwords && !has_passwords) || (object.reads(tls::SECRET) && !is_certified) {
             waiting.push(object);
             continue;
         }
@@ -166,7 +171,7 @@ fn is_same(before: &ObjectMeta, live: &ObjectMeta) -> bool {
 
 /// Whether an object is kept right also where others are left as they are: what is wanted of it changes by itself.
 fn is_always_right(key: &Key) -> bool {
-    let is_of_tls = key.kind.name == "Secret" && key.name == tls::SECRET;
+    let is_of_tls = key.is("Secret", tls::SECRET);
     is_part(key) || is_of_tls || key.kind.name == NETWORK_POLICY
 }
 

@@ -111,6 +111,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// Whether it is this one. Of the kinds that it is asked for, each name is in one namespace.
+    pub fn is(&self, kind: &str, name: &str) -> bool {
+        self.kind.name == kind && self.name == name
+    }
+
     /// Where it is asked for.
     pub fn api(&self, client: Client) -> Api<DynamicObject> {
         let resource = self.kind.resource();

@@ -55,7 +55,8 @@ pub fn progress(secret: &Secret, workloads: &Workloads) -> Progress {
     Progress { server, programs }
 }
 
-fn is_running(component: &Component) -> bool {
+/// Whether all of it is as it is wanted.
+pub(crate) fn is_running(component: &Component) -> bool {
     component.phase == Phase::Running
 }
 

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use multinic_api::operator::DatabaseSpec;
 use secrecy::ExposeSecret as _;
 
 use crate::certificates::{AUTHORITY, Authority, CERTIFICATE, CertificateError, KEY, Pair, SKEW, text};
-use crate::desired::DATABASE;
+use crate::component::Component;
+use crate::desired::{AUTHORITIES_VOLUME, CERTIFICATE_VOLUME, DATABASE};
+use crate::rotation::{Workloads, is_running};
 
 /// The Secret. The server reads its certificate and key, its clients the authorities, and nobody the authority's key.
 pub const SECRET: &str = "multinic-database-tls";
@@ -39,6 +41,34 @@ pub struct Keys {
     pub pair: Pair,
     authority: Authority,
     since: Timestamp,
+}
+
+/// What a turn knows of the database's TLS.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Its keys.
+    pub keys: Keys,
+    /// Whether the server that is there shows its certificate, so that programs may insist on it.
+    pub is_offered: bool,
+}
+
+/// Whether programs may insist on the server's certificate. A server that is there is started with it first; what programs
+/// were told once they go on being told while it is started again.
+pub fn is_offered(Workloads { server, controller, agents }: &Workloads) -> bool {
+    let has = |template: Option<&PodTemplateSpec>, name| {
+        let volumes = template.and_then(|template| template.spec.as_ref()?.volumes.as_ref());
+        volumes.is_some_and(|volumes| volumes.iter().any(|volume| volume.name == name))
+    };
+    let programs = [
+        controller.as_ref().and_then(|it| it.spec.as_ref()).map(|spec| &spec.template),
+        agents.as_ref().and_then(|it| it.spec.as_ref()).map(|spec| &spec.template),
+    ];
+    let is_told = || programs.into_iter().any(|template| has(template, AUTHORITIES_VOLUME));
+    server.as_ref().is_none_or(|server| {
+        let template = server.spec.as_ref().map(|spec| &spec.template);
+        let is_up = || is_running(&Component::of_stateful_set(server));
+        has(template, CERTIFICATE_VOLUME) && (is_told() || is_up())
+    })
 }
 
 /// Whether a database is to have TLS.

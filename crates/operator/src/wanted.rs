@@ -20,7 +20,7 @@ use crate::reconciler::{Operator, RECONCILE_ERROR};
 use crate::rotation::{self, Rotation, Workloads};
 use crate::said::answer;
 use crate::status::Problem;
-use crate::tls::{self, Keys};
+use crate::tls::{self, Keys, Tls};
 
 /// Some 190 bits.
 const PASSWORD_LENGTH: usize = 32;
@@ -40,11 +40,11 @@ impl Operator {
         })?;
         let failed = |message| Problem { reason: RECONCILE_ERROR, message, is_stalled: false };
         let credentials = self.credentials(&spec.database).await.map_err(failed)?;
-        let keys = self.keys(&spec.database).await.map_err(failed)?;
+        let tls = self.tls(&spec.database).await.map_err(failed)?;
         let nodes = self.nodes(spec).await.map_err(failed)?;
         let (credentials, rotation) = credentials.unzip();
-        let (credentials, keys) = (credentials.as_ref(), keys.as_ref());
-        let objects = desired(owner, spec, &self.manifests, credentials, keys, nodes.as_ref());
+        let (credentials, tls) = (credentials.as_ref(), tls.as_ref());
+        let objects = desired(owner, spec, &self.manifests, credentials, tls, nodes.as_ref());
         Ok((objects, rotation.flatten()))
     }
 
@@ -56,8 +56,10 @@ impl Operator {
             None
         });
         let labels = &self.manifests.database.stateful_set.metadata.labels;
-        let secret = keys.and_then(|keys| Object::new(owner, &keys.secret(labels.clone())));
-        secret.into_iter().filter(|secret| observed.objects.contains_key(&secret.key)).collect()
+        let is_there = observed.objects.keys().any(|key| key.is("StatefulSet", DATABASE));
+        let secret =
+            keys.filter(|_| is_there).and_then(|keys| Object::new(owner, &keys.secret(labels.clone())));
+        secret.into_iter().collect()
     }
 
     /// The accounts of the database: those that there are, and new ones for the rest. While they change, also what that
@@ -71,12 +73,7 @@ impl Operator {
         }
         let known = self.secret(SECRET).await?;
         let progress = match known.as_ref().filter(|known| rotation::step(known).is_some()) {
-            Some(known) => {
-                let workloads = self.workloads().await;
-                let workloads =
-                    workloads.map_err(|error| format!("the workloads cannot be read: {}", answer(&error)))?;
-                rotation::progress(known, &workloads)
-            }
+            Some(known) => rotation::progress(known, &self.workloads().await?),
             None => Progress::default(),
         };
         let fresh = || Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LENGTH);
@@ -95,6 +92,12 @@ impl Operator {
         keys.map(Some).map_err(|error| error.to_string())
     }
 
+    /// The same, with whether the server that is there shows it.
+    async fn tls(&self, spec: &DatabaseSpec) -> Result<Option<Tls>, String> {
+        let Some(keys) = self.keys(spec).await? else { return Ok(None) };
+        Ok(Some(Tls { keys, is_offered: tls::is_offered(&self.workloads().await?) }))
+    }
+
     /// The addresses of the cluster's nodes, where NetworkPolicies are to name them.
     async fn nodes(&self, spec: &MultiNicOperatorSpec) -> Result<Option<BTreeSet<IpAddr>>, String> {
         if !has_policies(spec) {
@@ -110,12 +113,16 @@ impl Operator {
         found.map_err(|error| format!("the Secret {name} cannot be read: {}", answer(&error)))
     }
 
-    async fn workloads(&self) -> Result<Workloads, kube::Error> {
+    async fn workloads(&self) -> Result<Workloads, String> {
         let (client, namespace) = (&self.client, self.namespace.as_str());
-        Ok(Workloads {
-            server: Api::namespaced(client.clone(), namespace).get_opt(DATABASE).await?,
-            controller: Api::namespaced(client.clone(), namespace).get_opt(CONTROLLER).await?,
-            agents: Api::namespaced(client.clone(), namespace).get_opt(AGENT).await?,
-        })
+        let workloads = async {
+            Ok(Workloads {
+                server: Api::namespaced(client.clone(), namespace).get_opt(DATABASE).await?,
+                controller: Api::namespaced(client.clone(), namespace).get_opt(CONTROLLER).await?,
+                agents: Api::namespaced(client.clone(), namespace).get_opt(AGENT).await?,
+            })
+        };
+        let read: Result<Workloads, kube::Error> = workloads.await;
+        read.map_err(|error| format!("the workloads cannot be read: {}", answer(&error)))
     }
 }

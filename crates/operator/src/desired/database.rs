@@ -18,7 +18,7 @@ use crate::credentials::{
 };
 use crate::manifests::DatabaseManifests;
 use crate::object::{Object, Owner};
-use crate::tls::{self, Keys};
+use crate::tls::{self, Tls};
 
 /// The name of the StatefulSet, its Service, its container and its label.
 pub const DATABASE: &str = "mariadb";
@@ -30,10 +30,12 @@ const PORT: i32 = 3306;
 /// Where a program finds its password, and the authority of a server of one's own.
 const FOLDER: &str = "/etc/multinic/database";
 const CA: &str = "ca.crt";
-/// Where it finds the authorities of the database that the operator runs, and the volume.
-const AUTHORITIES: (&str, &str) = ("/etc/multinic/database-ca", "mariadb-ca");
-/// The volume with the server's certificate.
-const CERTIFICATE: &str = "certificate";
+/// Where it finds the authorities of the database that the operator runs.
+const AUTHORITIES: &str = "/etc/multinic/database-ca";
+/// The volume with them, in a program's pod.
+pub const AUTHORITIES_VOLUME: &str = "mariadb-ca";
+/// The volume with the server's certificate, in its own.
+pub const CERTIFICATE_VOLUME: &str = "certificate";
 /// The server's options of which TLS is made.
 const OPTIONS: [&str; 3] = ["--ssl-cert=", "--ssl-key=", "--event-scheduler="];
 
@@ -42,7 +44,7 @@ pub(super) fn objects(
     spec: &MultiNicOperatorSpec,
     manifests: &DatabaseManifests,
     credentials: &Credentials,
-    keys: Option<&Keys>,
+    tls: Option<&Tls>,
 ) -> Vec<Object> {
     let DatabaseManifests { volume, service, stateful_set, backup, backup_volume } = manifests;
     let program = &spec.controller.image;
@@ -54,7 +56,7 @@ pub(super) fn objects(
         if let Some(from) = given(spec.restore_from.as_ref()) {
             parts.restore(&mut stateful_set, from, &credentials.database);
         }
-        let connection = to_own(owner, spec, credentials, BACKUP_USER, BACKUP_PASSWORD.to_owned());
+        let connection = to_own(owner, spec, credentials, tls, BACKUP_USER, BACKUP_PASSWORD.to_owned());
         of_backups.push(
             parts.volume(backup_volume).and_then(|volume| Object::new(owner, &volume)).map(Object::lasting),
         );
@@ -64,7 +66,7 @@ pub(super) fn objects(
     let lasting = |object: Object| if keeps { object.lasting() } else { object };
     let objects = [
         Object::new(owner, &secret(&stateful_set, credentials)).map(lasting),
-        keys.and_then(|keys| Object::new(owner, &keys.secret(stateful_set.metadata.labels.clone()))),
+        tls.and_then(|tls| Object::new(owner, &tls.keys.secret(stateful_set.metadata.labels.clone()))),
         Object::new(owner, &sized(volume.clone(), spec.storage_size.as_ref())).map(lasting),
         Object::new(owner, &served(service.clone(), spec.service.as_ref())),
         Object::new(owner, &stateful_set),
@@ -139,13 +141,13 @@ fn server(mut stateful_set: StatefulSet, spec: &DatabaseSpec, credentials: &Cred
 
 /// Takes from the server what the manifest gives it for TLS.
 fn take_certificate(pod: &mut PodSpec) {
-    pod.volumes.iter_mut().for_each(|volumes| volumes.retain(|volume| volume.name != CERTIFICATE));
+    pod.volumes.iter_mut().for_each(|volumes| volumes.retain(|volume| volume.name != CERTIFICATE_VOLUME));
     let Some(Container { command: Some(command), volume_mounts: Some(mounts), .. }) = named(pod, DATABASE)
     else {
         return;
     };
     command.retain(|argument| !OPTIONS.iter().any(|option| argument.starts_with(option)));
-    mounts.retain(|mount| mount.name != CERTIFICATE);
+    mounts.retain(|mount| mount.name != CERTIFICATE_VOLUME);
 }
 
 /// What a program is told of its database.
@@ -168,10 +170,11 @@ pub(super) fn connection(
     owner: &Owner,
     spec: &DatabaseSpec,
     credentials: Option<&Credentials>,
+    tls: Option<&Tls>,
 ) -> Option<Connection> {
     match (spec.enabled, credentials, &spec.external) {
         (true, Some(credentials), _) => {
-            Some(to_own_as(owner, spec, credentials, &credentials.current.controller))
+            Some(to_own_as(owner, spec, credentials, tls, &credentials.current.controller))
         }
         (false, _, Some(external)) => {
             let ExternalDatabase { host, port: at, database, tls, secret_name, ca_key } = external;
@@ -206,13 +209,20 @@ pub(super) fn connection_of_agents(
     owner: &Owner,
     spec: &DatabaseSpec,
     credentials: Option<&Credentials>,
+    tls: Option<&Tls>,
 ) -> Option<Connection> {
     let credentials = credentials.filter(|_| spec.enabled)?;
-    Some(to_own_as(owner, spec, credentials, &credentials.current.agent))
+    Some(to_own_as(owner, spec, credentials, tls, &credentials.current.agent))
 }
 
-fn to_own_as(owner: &Owner, spec: &DatabaseSpec, credentials: &Credentials, account: &Account) -> Connection {
-    to_own(owner, spec, credentials, &account.user, account.key())
+fn to_own_as(
+    owner: &Owner,
+    spec: &DatabaseSpec,
+    credentials: &Credentials,
+    tls: Option<&Tls>,
+    account: &Account,
+) -> Connection {
+    to_own(owner, spec, credentials, tls, &account.user, account.key())
 }
 
 /// To the database that the operator runs, as a user whose password has a key of its Secret.
@@ -220,6 +230,7 @@ fn to_own(
     owner: &Owner,
     spec: &DatabaseSpec,
     credentials: &Credentials,
+    tls: Option<&Tls>,
     user: &str,
     key: String,
 ) -> Connection {
@@ -230,10 +241,9 @@ fn to_own(
         ("DB_USER", user.to_owned()),
         password_file(),
     ];
-    let has_authorities = tls::is_wanted(spec);
+    let has_authorities = tls.is_some_and(|tls| tls.is_offered);
     if has_authorities {
-        let (folder, _) = AUTHORITIES;
-        settings.extend([("DB_TLS", "verify".to_owned()), ("DB_TLS_CA", format!("{folder}/{CA}"))]);
+        settings.extend([("DB_TLS", "verify".to_owned()), ("DB_TLS_CA", format!("{AUTHORITIES}/{CA}"))]);
     }
     Connection {
         settings,
@@ -260,9 +270,8 @@ impl Connection {
         let files: Vec<(&str, &str)> = self.files.iter().map(|(key, name)| (key.as_str(), *name)).collect();
         mount_files(pod, container, DATABASE, FOLDER, &self.secret, &files);
         if self.has_authorities {
-            let (folder, name) = AUTHORITIES;
             // Not the keys that this Secret holds too.
-            mount_files(pod, container, name, folder, tls::SECRET, &[(CA, CA)]);
+            mount_files(pod, container, AUTHORITIES_VOLUME, AUTHORITIES, tls::SECRET, &[(CA, CA)]);
         }
         let Some(container) = named(pod, container) else { return };
         if self.is_external {

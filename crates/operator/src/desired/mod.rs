@@ -16,7 +16,7 @@ use multinic_api::MultiNicOperatorSpec;
 use crate::credentials::Credentials;
 use crate::manifests::Manifests;
 use crate::object::{Object, Owner};
-use crate::tls::Keys;
+use crate::tls::Tls;
 
 pub use agent::AGENT;
 pub(crate) use agent::RESERVED as RESERVED_OF_AGENT;
@@ -24,27 +24,28 @@ pub use backup::BACKUP;
 pub(crate) use backup::{RESTORE, claim};
 pub use controller::CONTROLLER;
 pub use database::DATABASE;
+pub(crate) use database::{AUTHORITIES_VOLUME, CERTIFICATE_VOLUME};
 pub(crate) use network::is_wanted as has_policies;
 pub(crate) use settings::RESERVED;
 
 /// Every object that is wanted, in the order in which they are to be made. The spec has passed [`check`](crate::check::check).
-/// There are `credentials` where the spec wants a database, and `keys` where that has TLS. NetworkPolicies are
+/// There are `credentials` where the spec wants a database, and `tls` where that has it. NetworkPolicies are
 /// among them where the addresses of `nodes` are known.
 pub fn desired(
     owner: &Owner,
     spec: &MultiNicOperatorSpec,
     manifests: &Manifests,
     credentials: Option<&Credentials>,
-    keys: Option<&Keys>,
+    tls: Option<&Tls>,
     nodes: Option<&BTreeSet<IpAddr>>,
 ) -> Vec<Object> {
-    let connection = database::connection(owner, &spec.database, credentials);
+    let connection = database::connection(owner, &spec.database, credentials, tls);
     let mut objects = controller::objects(owner, spec, &manifests.controller, connection.as_ref());
     if let Some(credentials) = credentials.filter(|_| spec.database.enabled) {
-        objects.extend(database::objects(owner, spec, &manifests.database, credentials, keys));
+        objects.extend(database::objects(owner, spec, &manifests.database, credentials, tls));
     }
     if let Some(agent) = &spec.agent {
-        let connection = database::connection_of_agents(owner, &spec.database, credentials);
+        let connection = database::connection_of_agents(owner, &spec.database, credentials, tls);
         objects.extend(agent::objects(owner, agent, &manifests.agent, connection.as_ref()));
     }
     if let Some(nodes) = nodes.filter(|_| has_policies(spec)) {

@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, NAMESPACE};
 
-/// Fields whose effect is no object.
-const OTHER_EFFECTS: [&str; 3] = [
+/// Fields whose effect is no object, or comes in steps that wait for pods.
+const OTHER_EFFECTS: [&str; 4] = [
+    // `tls.rs` and `protection/glass.rs` show it.
+    "database.tls.enabled",
     // The webhook's.
     "protection.enableMutationPrevention",
     "protection.allowedOperations",

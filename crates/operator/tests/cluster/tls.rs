@@ -135,6 +135,8 @@ async fn a_certificate_is_renewed_where_others_changes_are_left_as_they_are() {
         .await;
     let [certificate, ..] = kept(&bench).await.unwrap();
     lose(&bench, &certificate).await;
+    bench.delete("", "Secret", "multinic-database-tls").await;
+    bench.until("all of it is made anew", async || kept(&bench).await.is_some()).await;
 }
 
 #[tokio::test]
@@ -154,6 +156,14 @@ async fn a_database_without_tls_has_none_of_it_and_gets_it_in_place() {
     bench.want("multinic", spec(None, true)).await;
     bench.until_running("multinic").await;
     assert_eq!(seen(&templates(&bench).await[0]), ["tls.crt", "tls.key"]);
+    // Programs hear of it once the server is up with it.
+    bench
+        .until("programs insist on it", async || {
+            bench.be_the_kubelet().await;
+            let [_, programs @ ..] = templates(&bench).await;
+            programs.iter().all(|program| seen(program) == ["ca.crt"])
+        })
+        .await;
     bench.want("multinic", spec(Some(false), true)).await;
     bench.until_running("multinic").await;
     bench

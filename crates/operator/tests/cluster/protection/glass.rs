@@ -89,6 +89,48 @@ async fn behind_broken_glass_an_object_is_left_as_it_is_until_it_is_mended() {
 }
 
 #[tokio::test]
+async fn while_the_database_is_left_as_it_is_nobody_is_told_to_speak_otherwise_with_it() {
+    let wanted = |tls: bool, rotation: Option<&str>| {
+        let mut wanted = spec(true, &[]);
+        wanted["database"]["tls"] = json!({"enabled": tls});
+        if let Some(rotation) = rotation {
+            wanted["database"]["credentials"] = json!({"rotation": rotation});
+        }
+        wanted
+    };
+    let Some((bench, admin)) = started(wanted(false, None)).await else { return };
+    until_heard(&bench, &admin, false, false).await;
+    let glass = async |reason: Value| {
+        let api = key("apps", "StatefulSet", "mariadb").api(admin.client.clone());
+        let patch = json!({"metadata": {"annotations": {GLASS: reason}}});
+        api.patch("mariadb", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    let tls = async || bench.get("", "ConfigMap", "operator-config").await.unwrap()["data"]["DB_TLS"].clone();
+    let accounts = async || bench.get("", "Secret", "multinic-database").await.unwrap()["data"].clone();
+    let before = accounts().await;
+    glass(json!("more memory, by hand")).await;
+    bench.want("multinic", wanted(true, Some("summer"))).await;
+    bench
+        .until("the spec was looked at", async || {
+            let object = bench.operators().get("multinic").await.unwrap();
+            let seen = object.status.unwrap_or_default().observed_generation == object.metadata.generation;
+            let drifted = condition(&bench, "Drifted").await;
+            seen && drifted.is_some_and(|(_, reason)| reason == "GlassBroken")
+        })
+        .await;
+    assert_eq!(tls().await, Value::Null);
+    assert_eq!(accounts().await, before);
+    glass(Value::Null).await;
+    bench
+        .until("programs insist on TLS", async || {
+            bench.be_the_kubelet().await;
+            tls().await == json!("verify")
+        })
+        .await;
+    bench.until("accounts change", async || accounts().await != before).await;
+}
+
+#[tokio::test]
 async fn a_reason_that_says_nothing_breaks_no_glass() {
     let Some((mut bench, admin)) = started(spec(true, &["label", "update", "delete"])).await else { return };
     until_heard(&bench, &admin, true, false).await;
