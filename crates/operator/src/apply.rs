@@ -11,7 +11,7 @@ use crate::desired::DATABASE;
 use crate::kinds::{Key, NETWORK_POLICY};
 use crate::object::{MANAGER, Object};
 use crate::observe::Observed;
-use crate::plan::{Plan, Removal};
+use crate::plan::{Plan, Removal, denies_the_rest};
 use crate::protection::judge::broken;
 use crate::said::answer;
 use crate::tls;
@@ -73,9 +73,13 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
         let mut unwritten = failed.clone().chain(held.iter().map(|it| &it.key));
         let has_passwords = !is_pinned && !unwritten.any(|key| key.is("Secret", SECRET));
         let is_certified =
-            !failed.any(|key| key.is("Secret", tls::SECRET) && !observed.objects.contains_key(key));
+            !failed.clone().any(|key| key.is("Secret", tls::SECRET) && !observed.objects.contains_key(key));
+        let lets_all_through = !failed.any(|key| key.kind.name == NETWORK_POLICY);
         let is_of_passwords = object.key.is("Secret", SECRET) || object.reads(SECRET);
-        if (is_of_passwords && !has_passwords) || (object.reads(tls::SECRET) && !is_certified) {
+        if (is_of_passwords && !has_passwords)
+            || (object.reads(tls::SECRET) && !is_certified)
+            || (denies_the_rest(&object.key) && !lets_all_through)
+        {
             waiting.push(object);
             continue;
         }

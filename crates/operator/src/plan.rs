@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::kinds::Key;
+use crate::kinds::{Key, NETWORK_POLICY};
 use crate::object::{OPERATOR, OPERATOR_NAMESPACE, Object, Owner, label};
 use crate::observe::Observed;
 use crate::protection::judge::broken;
@@ -57,7 +57,15 @@ pub fn plan(owner: &Owner, desired: Vec<Object>, observed: &Observed) -> Plan {
             plan.remove.push(removal(key, metadata));
         }
     }
+    // Wherever this ends, nothing is denied that another policy is still to let through.
+    plan.apply.sort_by_key(|object| denies_the_rest(&object.key));
+    plan.remove.sort_by_key(|removal| !denies_the_rest(&removal.key));
     plan
+}
+
+/// Whether it is the NetworkPolicy that denies what no other one lets through.
+pub(crate) fn denies_the_rest(key: &Key) -> bool {
+    key.is(NETWORK_POLICY, "multinic-default-deny")
 }
 
 /// What is left of operators of this namespace that are not there any more. What is in their namespace goes by itself: the
@@ -83,4 +91,42 @@ fn belongs_to(metadata: &ObjectMeta) -> String {
         said(OPERATOR),
         said(OPERATOR_NAMESPACE)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+    use k8s_openapi::api::core::v1::Secret;
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+
+    use super::*;
+
+    #[test]
+    fn the_rest_is_denied_last_and_let_through_first() {
+        let owner = Owner {
+            name: "multinic".to_owned(),
+            uid: "1".to_owned(),
+            namespace: "here".to_owned(),
+            namespace_uid: "2".to_owned(),
+        };
+        let named = |name: &str| ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let policy = |name: &str| NetworkPolicy { metadata: named(name), ..NetworkPolicy::default() };
+        let names = ["multinic-api-servers", "multinic-default-deny", "multinic-webhook"];
+        let mut objects: Vec<Object> =
+            names.iter().map(|name| Object::new(&owner, &policy(name)).unwrap()).collect();
+        let secret = Secret { metadata: named("a"), ..Secret::default() };
+        objects.push(Object::new(&owner, &secret).unwrap());
+        let there = objects.iter().map(|object| {
+            let metadata = serde_json::from_value(object.content["metadata"].clone()).unwrap();
+            (object.key.clone(), metadata)
+        });
+        let there = Observed { objects: there.collect() };
+        let made = plan(&owner, objects, &Observed { objects: Default::default() });
+        assert_eq!(made.apply.last().unwrap().key.name, "multinic-default-deny");
+        assert_eq!(made.apply.len(), 4);
+        let gone = plan(&owner, Vec::new(), &there);
+        assert_eq!(gone.remove.first().unwrap().key.name, "multinic-default-deny");
+        assert_eq!(gone.remove.len(), 4);
+    }
 }
