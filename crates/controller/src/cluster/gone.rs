@@ -27,7 +27,8 @@ use crate::sinks::kubernetes::ServerGone;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// How long such a look may take. Where one took longer, no other is begun in the same go.
+/// How long a cluster or a cloud may take to answer about a node. One that took longer is asked about no other in the same
+/// go; those that it was not asked about come first in the next.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// An object that is deleted and still there.
@@ -79,22 +80,28 @@ impl Gone {
         self.waiting.values().any(|look| !look.ended && look.owner.as_ref() == Some(owner))
     }
 
-    /// Takes in what is deleted and still there. Returns what is due to be looked at.
+    /// Takes in what is deleted and still there. Returns what is due to be looked at, what has waited longest first.
     fn due(&mut self, all: BTreeMap<Place, Arc<KubernetesSink>>) -> Vec<(Place, Arc<KubernetesSink>)> {
         let Self { waiting, errands } = self;
         let now = Instant::now();
         waiting.retain(|place, _| all.contains_key(place));
-        let is_due = |(place, _): &(Place, _)| {
+        let due = all.into_iter().filter_map(|(place, sink)| {
             let first = || Look { at: now, wait: FIRST_WAIT, owner: None, ended: false, problem: None };
             let look = waiting.entry(place.clone()).or_insert_with(first);
-            let due = look.at <= now && !look.is_under_way(place, errands);
-            if due {
-                look.at = now + look.wait;
-                look.wait = (look.wait * 2).min(LONGEST_WAIT);
+            (look.at <= now && !look.is_under_way(&place, errands)).then_some((look.at, place, sink))
+        });
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(at, ..)| *at);
+        due.into_iter().map(|(_, place, sink)| (place, sink)).collect()
+    }
+
+    /// Nobody can look at these now.
+    fn postpone<'a>(&mut self, places: impl IntoIterator<Item = &'a Place>) {
+        for place in places {
+            if let Some(look) = self.waiting.get_mut(place) {
+                look.postpone();
             }
-            due
-        };
-        all.into_iter().filter(is_due).collect()
+        }
     }
 
     /// Takes in what has come.
@@ -103,6 +110,7 @@ impl Gone {
             for (node, problem) in looks {
                 if let Some(look) = self.waiting.get_mut(&(target.clone(), node)) {
                     (look.ended, look.problem) = (true, problem);
+                    look.postpone();
                 }
             }
         }
@@ -110,6 +118,12 @@ impl Gone {
 }
 
 impl Look {
+    /// Its time comes again.
+    fn postpone(&mut self) {
+        self.at = Instant::now() + self.wait;
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+    }
+
     fn is_under_way<T: Send + 'static>(
         &self,
         (target, _): &Place,
@@ -163,12 +177,21 @@ impl Reconciler {
 
     /// Begins to look at nodes.
     async fn look_at(&mut self, due: Vec<(Place, Arc<KubernetesSink>)>) -> Result<(), StoreError> {
-        let lost = lost(self.store.removed().await?);
+        let lost = match self.store.removed().await {
+            Ok(removed) => lost(removed),
+            Err(error) => {
+                self.gone.postpone(due.iter().map(|(place, _)| place));
+                return Err(error);
+            }
+        };
         let mut batches: BTreeMap<Whose, Batch> = BTreeMap::new();
         for (place, sink) in due {
             let Some(look) = self.gone.waiting.get_mut(&place) else { continue };
             let (target, node) = place;
-            let Some(lost) = lost.get(&node).cloned() else { continue };
+            let Some(lost) = lost.get(&node).cloned() else {
+                look.postpone();
+                continue;
+            };
             let owner = look.owner.insert(lost.owner.clone()).clone();
             let (_, nodes) = batches.entry((target, owner)).or_insert_with(|| (sink, Vec::new()));
             nodes.push((node, lost));
@@ -202,8 +225,26 @@ fn lost(removed: Vec<Removed>) -> BTreeMap<NodeName, Lost> {
     nodes
 }
 
-fn waits(node: &NodeName, why: impl std::fmt::Display) -> String {
+fn waits(node: &NodeName, why: &str) -> String {
     format!("node {node}: its MultiNicNodeConfig waits for its agent to clean up: {why}")
+}
+
+/// Somebody who is asked about nodes until there is no answer.
+#[derive(Default)]
+struct Asked {
+    silent: AtomicBool,
+}
+
+impl Asked {
+    /// None where there was no answer about another node; the error says that there is none about this one.
+    async fn ask<T>(&self, question: impl Future<Output = T>) -> Option<Result<T, String>> {
+        if self.silent.load(Ordering::Relaxed) {
+            return None;
+        }
+        let answer = tokio::time::timeout(LOOK, question).await;
+        self.silent.fetch_or(answer.is_err(), Ordering::Relaxed);
+        Some(answer.map_err(|_| format!("no answer within {} s", LOOK.as_secs())))
+    }
 }
 
 /// Looks at nodes. Those of which nothing comes were not looked at, since somebody did not answer about another.
@@ -212,54 +253,50 @@ async fn look_at(
     cloud: Option<Cloud>,
     nodes: Vec<(NodeName, Lost)>,
 ) -> Vec<(NodeName, Option<String>)> {
-    let silent = Arc::new(AtomicBool::new(false));
-    let mut looks = Vec::new();
-    for (node, lost) in nodes {
-        let (sink, cloud, silent) = (Arc::clone(&sink), cloud.clone(), Arc::clone(&silent));
-        looks.push(async move {
-            if silent.load(Ordering::Relaxed) {
-                return None;
-            }
-            let look = tokio::time::timeout(LOOK, look(&sink, &node, &lost, cloud.as_ref())).await;
-            let problem = look.unwrap_or_else(|_| {
-                silent.store(true, Ordering::Relaxed);
-                Err(waits(&node, format!("no answer within {} s", LOOK.as_secs())))
-            });
-            Some((node, problem.err()))
-        });
-    }
+    let asked = Arc::new((Asked::default(), Asked::default()));
+    let looks = nodes.into_iter().map(|(node, lost)| {
+        let (sink, cloud, asked) = (Arc::clone(&sink), cloud.clone(), Arc::clone(&asked));
+        async move {
+            let (cluster, nova) = &*asked;
+            let there = cluster.ask(sink.is_node_there(&node)).await?;
+            let problem = match there.map(|there| there.map_err(|error| error.to_string())) {
+                Ok(Ok(true)) => None,
+                Ok(Ok(false)) => nova
+                    .ask(let_go(&sink, &node, &lost, cloud.as_ref()))
+                    .await?
+                    .flatten()
+                    .err()
+                    .map(|why| format!("there is no Node object, and {why}")),
+                Ok(Err(error)) | Err(error) => {
+                    Some(format!("whether there is a Node object cannot be found out: {error}"))
+                }
+            };
+            let problem = problem.map(|why| waits(&node, &why));
+            Some((node, problem))
+        }
+    });
+    let looks = looks.collect::<Vec<_>>();
     let looks: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
     looks.into_iter().flatten().collect()
 }
 
-/// Looks at one node. The error says for what it waits although its `Node` is gone.
-async fn look(
+/// Lets go of a node without a `Node`, if its server is gone. The error says for what it waits.
+async fn let_go(
     sink: &KubernetesSink,
     node: &NodeName,
-    lost: &Lost,
+    Lost { server, project, owner: _ }: &Lost,
     cloud: Option<&Cloud>,
 ) -> Result<(), String> {
-    match sink.is_node_there(node).await {
-        Ok(true) => return Ok(()),
-        Ok(false) => {}
-        Err(error) => {
-            return Err(waits(node, format!("whether there is a Node object cannot be found out: {error}")));
-        }
-    }
-    let waits = |why: String| waits(node, format!("there is no Node object, and {why}"));
-    let Lost { server, project, owner: _ } = lost;
     let Some(cloud) = cloud else {
-        return Err(waits(
-            "its configuration's cloud is not known any more, so Nova cannot be asked".to_owned(),
-        ));
+        return Err("its configuration's cloud is not known any more, so Nova cannot be asked".to_owned());
     };
     match cloud.is_server_gone(server, project).await {
         Ok(true) => {
             let proof = ServerGone { server: server.clone() };
             let released = sink.release_gone_node(node, &proof).await;
-            released.map(drop).map_err(|error| waits(error.to_string()))
+            released.map(drop).map_err(|error| error.to_string())
         }
-        Ok(false) => Err(waits(format!("Nova still has its server {server}"))),
-        Err(error) => Err(waits(format!("whether its server {server} is gone is not known: {error}"))),
+        Ok(false) => Err(format!("Nova still has its server {server}")),
+        Err(error) => Err(format!("whether its server {server} is gone is not known: {error}")),
     }
 }

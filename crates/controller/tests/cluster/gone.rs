@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use multinic_api::{CLEANUP_FINALIZER, MultiNicNodeConfig};
+use multinic_core::ServerId;
 use multinic_testbed::cloud_simulator::Fault;
 use serde_json::json;
 
@@ -133,6 +134,35 @@ async fn nobody_waits_while_nova_does_not_say_whether_a_server_is_gone() {
     until_said("no answer within").await;
     bench.cloud.clear_faults();
     bench.cloud.delete_server(&server).unwrap();
+    bench.until_gone("a").await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn every_node_is_looked_at_although_nova_never_answers() {
+    let Some(bench) = Bench::new().await else { return };
+    let names: Vec<String> = (10..20).map(|at| format!("worker-{at}")).collect();
+    let servers: Vec<_> = names.iter().map(|name| bench.add_node(name)).collect();
+    bench.apply("a", bench.spec(&servers.iter().collect::<Vec<_>>())).await;
+    let controller = bench.start().await;
+    for name in &names {
+        hold(&bench, name).await;
+    }
+    bench.until_ready("a").await;
+    bench.cloud.inject_always("/v2.1/servers/", Fault::Hang);
+    // Nobody else asks for the servers of a configuration that is deleted.
+    bench.delete("a").await;
+    until_deleted(&bench, &names[9]).await;
+    let asked = |server: &ServerId| bench.cloud.count(&format!("/v2.1/servers/{server}"));
+    let before: Vec<_> = servers.iter().map(asked).collect();
+    until("Nova is asked for each", async || {
+        servers.iter().zip(&before).all(|(server, before)| asked(server) > *before)
+    })
+    .await;
+    bench.cloud.clear_faults();
+    for server in &servers {
+        bench.cloud.delete_server(server).unwrap();
+    }
     bench.until_gone("a").await;
     controller.stop().await;
 }
