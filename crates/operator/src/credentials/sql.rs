@@ -50,6 +50,8 @@ impl Credentials {
             ),
             "CREATE USER IF NOT EXISTS 'root'@'localhost'".to_owned(),
             format!("ALTER USER 'root'@'localhost' IDENTIFIED BY {}", quoted(root_password.expose_secret())),
+            // Data of the first generation lack the account, and what is made by it has its rights only.
+            "GRANT ALL PRIVILEGES ON *.* TO 'root'@'localhost' WITH GRANT OPTION".to_owned(),
             format!(
                 "CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
             ),

@@ -32,13 +32,20 @@ struct Scene {
 
 impl Scene {
     fn new(shown: &Keys) -> Self {
-        let mut server = Server::new();
+        let server = Server::new();
         server.show(shown);
         let accounts = credentials(&spec("writer", None), None, Progress::default(), fresh());
-        let sql = String::from_utf8(accounts.data()["init.sql"].0.clone()).unwrap();
-        assert!(sql.contains("EVERY 1 MINUTE"), "{sql}");
-        server.start_with(sql.replace("EVERY 1 MINUTE", "EVERY 1 SECOND").as_bytes());
-        Self { server, accounts }
+        let mut scene = Self { server, accounts };
+        scene.start_with("");
+        scene
+    }
+
+    /// Starts the server, or starts it again, with this after all that the Secret holds.
+    fn start_with(&mut self, sql: &str) {
+        let own = String::from_utf8(self.accounts.data()["init.sql"].0.clone()).unwrap();
+        assert!(own.contains("EVERY 1 MINUTE"), "{own}");
+        let own = own.replace("EVERY 1 MINUTE", "EVERY 1 SECOND");
+        self.server.start_with(format!("{own}{sql}").as_bytes());
     }
 
     /// The file with the authorities that a client trusts.
@@ -129,6 +136,25 @@ async fn a_renewed_certificate_is_taken_up_by_the_server_that_runs_and_no_connec
     // Programs that are not started with the authority yet.
     let account = &scene.accounts.current.controller;
     scene.server.login(&account.user, account.password.expose_secret(), "multinic").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_up_on_data_that_lack_the_administrator() {
+    if !MariaDb::installed() {
+        return;
+    }
+    let first = keys(None, &hosts(), days_ago(300)).unwrap();
+    let second = keys(Some(&first.secret(None)), &hosts(), Timestamp::now()).unwrap();
+    let mut scene = Scene::new(&first);
+    let authorities = scene.trusting("authorities", &first);
+    // As the first generation left them.
+    for left in ["DROP USER 'root'@'localhost';\n", ""] {
+        drop(scene.login(&authorities).await.unwrap());
+        scene.start_with(left);
+    }
+    let end = scene.end(&authorities).await;
+    scene.server.show(&second);
+    scene.until_another_than(&end, &authorities).await;
 }
 
 #[tokio::test]
