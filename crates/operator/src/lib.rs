@@ -21,6 +21,7 @@
 //!   finalizer: neither the deletion of a `MultiNicOperator` nor that of the namespace ever waits for a program that may be gone.
 //! * Nodes keep their NICs whatever is removed here: nothing here touches `MultiNicNodeConfig` or `OpenstackConfig` objects.
 
+mod api_servers;
 pub mod apply;
 pub mod backup;
 pub mod certificates;

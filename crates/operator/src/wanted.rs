@@ -1,7 +1,4 @@
-//! What a turn wants: objects, and in them the database's accounts and certificate, and where nodes are.
-
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+//! What a turn wants: objects, and in them the database's accounts and certificate, and where nodes and API servers are.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -10,8 +7,9 @@ use multinic_api::MultiNicOperatorSpec;
 use multinic_api::operator::DatabaseSpec;
 use rand::distr::{Alphanumeric, SampleString as _};
 
+use crate::api_servers;
 use crate::credentials::{Credentials, Progress, SECRET, credentials};
-use crate::desired::{AGENT, CONTROLLER, DATABASE, desired, has_policies};
+use crate::desired::{AGENT, Addresses, CONTROLLER, DATABASE, desired, has_policies};
 use crate::nodes;
 use crate::object::{Object, Owner};
 use crate::observe::Observed;
@@ -41,10 +39,10 @@ impl Operator {
         let failed = |message| Problem { reason: RECONCILE_ERROR, message, is_stalled: false };
         let credentials = self.credentials(&spec.database).await.map_err(failed)?;
         let tls = self.tls(&spec.database).await.map_err(failed)?;
-        let nodes = self.nodes(spec).await.map_err(failed)?;
+        let addresses = self.addresses(spec).await.map_err(failed)?;
         let (credentials, rotation) = credentials.unzip();
         let (credentials, tls) = (credentials.as_ref(), tls.as_ref());
-        let objects = desired(owner, spec, &self.manifests, credentials, tls, nodes.as_ref());
+        let objects = desired(owner, spec, &self.manifests, credentials, tls, addresses.as_ref());
         Ok((objects, rotation.flatten()))
     }
 
@@ -98,13 +96,15 @@ impl Operator {
         Ok(Some(Tls { keys, is_offered: tls::is_offered(&self.workloads().await?) }))
     }
 
-    /// The addresses of the cluster's nodes, where NetworkPolicies are to name them.
-    async fn nodes(&self, spec: &MultiNicOperatorSpec) -> Result<Option<BTreeSet<IpAddr>>, String> {
+    /// The addresses of those whom NetworkPolicies name by them, where there are to be some.
+    async fn addresses(&self, spec: &MultiNicOperatorSpec) -> Result<Option<Addresses>, String> {
         if !has_policies(spec) {
             return Ok(None);
         }
-        let addresses = nodes::addresses(&self.client).await;
-        addresses.map(Some).map_err(|error| format!("the Nodes cannot be read: {}", answer(&error)))
+        let nodes = nodes::addresses(&self.client).await;
+        let nodes = nodes.map_err(|error| format!("the Nodes cannot be read: {}", answer(&error)))?;
+        let api_servers = api_servers::addresses(&self.client).await?;
+        Ok(Some(Addresses { nodes, api_servers }))
     }
 
     async fn secret(&self, name: &str) -> Result<Option<Secret>, String> {

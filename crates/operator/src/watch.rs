@@ -13,6 +13,7 @@ use multinic_api::MultiNicOperator;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::api_servers;
 use crate::desired::BACKUP;
 use crate::kinds::KINDS;
 use crate::nodes;
@@ -44,6 +45,7 @@ pub(crate) fn follow(client: &Client, namespace: &str) -> (Arc<Notify>, JoinSet<
         Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
     let label = format!("app.kubernetes.io/name={BACKUP}");
     tasks.spawn(notify(watcher(pods, Config::default().labels(&label)), "pods", Arc::clone(&notice)));
+    tasks.spawn(notify(api_servers::changes(client.clone()), "endpointslices", Arc::clone(&notice)));
     tasks.spawn(nodes::follow(client.clone(), Arc::clone(&notice)));
     (notice, tasks)
 }

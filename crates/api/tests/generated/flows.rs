@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+/// What stands for them in policies.
+const API_SERVERS: &str = "203.0.113.0/24";
+
 /// As Markdown.
 pub(super) fn of(policies: &[Value]) -> String {
     let mut text =
@@ -38,6 +41,7 @@ fn peer(peer: &Value) -> String {
         (Some(block), None, None) => match block["cidr"].as_str().unwrap() {
             "192.0.2.0/24" => "nodes and `nodeCIDRs`".to_owned(),
             "198.51.100.0/24" => "`openstackCIDRs`".to_owned(),
+            API_SERVERS => "API servers".to_owned(),
             cidr => format!("`{cidr}`"),
         },
         (None, None, Some(selector)) => pods(selector),
@@ -71,7 +75,10 @@ fn pods(selector: &Value) -> String {
 }
 
 fn ports(rule: &Value) -> String {
-    let Some(ports) = rule["ports"].as_array() else { return "all".to_owned() };
+    let Some(ports) = rule["ports"].as_array() else {
+        let are_theirs = rule["to"][0]["ipBlock"]["cidr"] == API_SERVERS;
+        return if are_theirs { "theirs" } else { "all" }.to_owned();
+    };
     let port = |port: &Value| match &port["port"] {
         Value::String(name) => format!("{} `{name}`", port["protocol"].as_str().unwrap()),
         number => format!("{} {number}", port["protocol"].as_str().unwrap()),

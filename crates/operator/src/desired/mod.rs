@@ -8,9 +8,6 @@ mod database;
 mod network;
 mod settings;
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
 use multinic_api::MultiNicOperatorSpec;
 
 use crate::credentials::Credentials;
@@ -25,19 +22,20 @@ pub(crate) use backup::{RESTORE, claim};
 pub use controller::CONTROLLER;
 pub use database::DATABASE;
 pub(crate) use database::{AUTHORITIES_VOLUME, CERTIFICATE_VOLUME};
+pub use network::Addresses;
 pub(crate) use network::is_wanted as has_policies;
 pub(crate) use settings::RESERVED;
 
 /// Every object that is wanted, in the order in which they are to be made. The spec has passed [`check`](crate::check::check).
 /// There are `credentials` where the spec wants a database, and `tls` where that has it. NetworkPolicies are
-/// among them where the addresses of `nodes` are known.
+/// among them where the `addresses` are known that they name.
 pub fn desired(
     owner: &Owner,
     spec: &MultiNicOperatorSpec,
     manifests: &Manifests,
     credentials: Option<&Credentials>,
     tls: Option<&Tls>,
-    nodes: Option<&BTreeSet<IpAddr>>,
+    addresses: Option<&Addresses>,
 ) -> Vec<Object> {
     let connection = database::connection(owner, &spec.database, credentials, tls);
     let mut objects = controller::objects(owner, spec, &manifests.controller, connection.as_ref());
@@ -48,8 +46,8 @@ pub fn desired(
         let connection = database::connection_of_agents(owner, &spec.database, credentials, tls);
         objects.extend(agent::objects(owner, agent, &manifests.agent, connection.as_ref()));
     }
-    if let Some(nodes) = nodes.filter(|_| has_policies(spec)) {
-        objects.extend(network::objects(owner, spec, &manifests.network, nodes));
+    if let Some(addresses) = addresses.filter(|_| has_policies(spec)) {
+        objects.extend(network::objects(owner, spec, &manifests.network, addresses));
     }
     objects.sort_by(|a, b| a.key.cmp(&b.key));
     objects

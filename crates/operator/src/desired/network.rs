@@ -1,7 +1,7 @@
 //! Who may talk to whom: the policies of the manifest, with the addresses of those who have no labels.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use multinic_api::MultiNicOperatorSpec;
@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::given;
 use crate::object::{Object, Owner};
 
-/// What stands in the manifest for nodes, and for OpenStack.
+/// What stands in the manifest for nodes, for OpenStack, and for API servers.
 const NODES: &str = "192.0.2.0/24";
 const OPENSTACK: &str = "198.51.100.0/24";
+const API_SERVERS: &str = "203.0.113.0/24";
 /// Those that are for a database that the operator runs, and the one for agents that read it.
 const OF_DATABASE: [&str; 3] = ["multinic-to-database", "multinic-database", OF_AGENTS];
 const OF_AGENTS: &str = "multinic-database-of-agents";
@@ -23,17 +24,27 @@ pub(crate) fn is_wanted(spec: &MultiNicOperatorSpec) -> bool {
     spec.network_policy.as_ref().and_then(|policy| policy.enabled) == Some(true)
 }
 
-/// The policies, for nodes with these addresses.
+/// Where those are whom no label knows.
+#[derive(Debug, Clone, Default)]
+pub struct Addresses {
+    /// Every node.
+    pub nodes: BTreeSet<IpAddr>,
+    /// Every API server, and where it listens.
+    pub api_servers: BTreeSet<SocketAddr>,
+}
+
+/// The policies, for a cluster with these addresses.
 pub(super) fn objects(
     owner: &Owner,
     spec: &MultiNicOperatorSpec,
     manifests: &[Value],
-    nodes: &BTreeSet<IpAddr>,
+    addresses: &Addresses,
 ) -> Vec<Object> {
+    let blocks = blocks(spec, addresses);
     manifests
         .iter()
         .filter(|policy| is_for(spec, policy.pointer("/metadata/name").and_then(Value::as_str)))
-        .filter_map(|policy| Object::new(owner, &filled(policy.clone(), &blocks(spec, nodes))))
+        .filter_map(|policy| Object::new(owner, &filled(policy.clone(), &blocks)))
         .collect()
 }
 
@@ -50,11 +61,15 @@ fn is_for(spec: &MultiNicOperatorSpec, name: Option<&str>) -> bool {
 struct Blocks {
     nodes: Vec<IpNet>,
     openstack: Vec<IpNet>,
+    api_servers: Vec<IpNet>,
+    /// The same by the port at which they listen.
+    listeners: BTreeMap<u16, Vec<IpNet>>,
 }
 
-fn blocks(spec: &MultiNicOperatorSpec, nodes: &BTreeSet<IpAddr>) -> Blocks {
-    let Some(NetworkPolicySpec { enabled: _, node_cidrs, openstack_cidrs }) = &spec.network_policy else {
-        return Blocks { nodes: Vec::new(), openstack: Vec::new() };
+fn blocks(spec: &MultiNicOperatorSpec, addresses: &Addresses) -> Blocks {
+    let (node_cidrs, openstack_cidrs) = match &spec.network_policy {
+        Some(NetworkPolicySpec { enabled: _, node_cidrs, openstack_cidrs }) => (node_cidrs, openstack_cidrs),
+        None => (&None, &None),
     };
     // The definition takes nothing else than these.
     let parsed = |cidrs: &Option<Vec<String>>| -> Vec<IpNet> {
@@ -66,14 +81,25 @@ fn blocks(spec: &MultiNicOperatorSpec, nodes: &BTreeSet<IpAddr>) -> Blocks {
             .collect()
     };
     let mut all = parsed(node_cidrs);
-    all.extend(nodes.iter().map(|address| IpNet::from(*address)));
+    all.extend(addresses.nodes.iter().copied().map(IpNet::from));
+    let mut listeners: BTreeMap<u16, Vec<IpNet>> = BTreeMap::new();
+    for server in &addresses.api_servers {
+        listeners.entry(server.port()).or_default().push(server.ip().into());
+    }
+    let api_servers: Vec<IpNet> = addresses.api_servers.iter().map(|server| server.ip().into()).collect();
     // The same addresses in as few blocks as there can be: a fleet in one network is one.
-    Blocks { nodes: IpNet::aggregate(&all), openstack: IpNet::aggregate(&parsed(openstack_cidrs)) }
+    Blocks {
+        nodes: IpNet::aggregate(&all),
+        openstack: IpNet::aggregate(&parsed(openstack_cidrs)),
+        api_servers: IpNet::aggregate(&api_servers),
+        listeners,
+    }
 }
 
 fn filled(mut policy: Value, blocks: &Blocks) -> Value {
     for (rules, peers) in [("/spec/ingress", "from"), ("/spec/egress", "to")] {
         let Some(rules) = policy.pointer_mut(rules).and_then(Value::as_array_mut) else { continue };
+        *rules = rules.drain(..).flat_map(|rule| at_their_ports(rule, blocks)).collect();
         rules.retain_mut(|rule| {
             let Some(found) = rule.get_mut(peers).and_then(Value::as_array_mut) else { return true };
             *found = found.iter().flat_map(|peer| replaced(peer, blocks)).collect();
@@ -84,13 +110,31 @@ fn filled(mut policy: Value, blocks: &Blocks) -> Value {
     policy
 }
 
+/// The rule for whoever asks API servers names no port: it becomes one for each at which some of them listen.
+fn at_their_ports(rule: Value, blocks: &Blocks) -> Vec<Value> {
+    if rule.get("ports").is_some() || rule.pointer("/to/0/ipBlock/cidr") != Some(&json!(API_SERVERS)) {
+        return vec![rule];
+    }
+    let listeners = blocks.listeners.iter();
+    let rule = |(port, servers): (&u16, &Vec<IpNet>)| {
+        let to: Vec<Value> = servers.iter().map(of_block).collect();
+        json!({"to": to, "ports": [{"protocol": "TCP", "port": port}]})
+    };
+    listeners.map(rule).collect()
+}
+
+fn of_block(block: &IpNet) -> Value {
+    json!({"ipBlock": {"cidr": block}})
+}
+
 fn replaced(peer: &Value, blocks: &Blocks) -> Vec<Value> {
     let list = match peer.pointer("/ipBlock/cidr").and_then(Value::as_str) {
         Some(NODES) => &blocks.nodes,
         Some(OPENSTACK) => &blocks.openstack,
+        Some(API_SERVERS) => &blocks.api_servers,
         _ => return vec![peer.clone()],
     };
-    list.iter().map(|block| json!({"ipBlock": {"cidr": block}})).collect()
+    list.iter().map(of_block).collect()
 }
 
 #[cfg(test)]
@@ -101,14 +145,14 @@ mod tests {
         reason = "a test says what it expects by failing loudly"
     )]
 
-    use std::collections::BTreeMap;
-
     use multinic_api::operator::{AgentSpec, DatabaseSpec};
 
     use super::*;
     use crate::manifests::Manifests;
 
     const NODE: &str = "10.0.0.1";
+    /// No node.
+    const API_SERVER: &str = "10.40.0.5";
     const SOUTH: &str = "10.20.3.4";
     const STRANGER: &str = "8.8.8.8";
 
@@ -233,8 +277,11 @@ mod tests {
             namespace: "here".to_owned(),
             namespace_uid: "2".to_owned(),
         };
-        let nodes = nodes.iter().map(|node| node.parse().unwrap()).collect();
-        objects(&owner, spec, &Manifests::of("here").unwrap().network, &nodes)
+        let addresses = Addresses {
+            nodes: nodes.iter().map(|node| node.parse().unwrap()).collect(),
+            api_servers: [format!("{API_SERVER}:16443").parse().unwrap()].into(),
+        };
+        objects(&owner, spec, &Manifests::of("here").unwrap().network, &addresses)
     }
 
     #[test]
@@ -243,6 +290,7 @@ mod tests {
         let may = |from: &Who, to: &Who, port: i64, of: &str| may(&policies, from, to, port, &ports_of(of));
         let [operator, controller, viola, backup, database] = PROGRAMS.map(ours);
         let (node, south, stranger) = (Who::Address(NODE), Who::Address(SOUTH), Who::Address(STRANGER));
+        let api_server = Who::Address(API_SERVER);
         let dns = others("kube-system", ("k8s-app", "kube-dns"));
         let prometheus = others("monitoring", ("app", "prometheus"));
         let neighbour = others("here", ("app", "neighbour"));
@@ -252,6 +300,7 @@ mod tests {
             ("backups", &backup, &database, 3306, "mariadb"),
             ("agents", &node, &database, 3306, "mariadb"),
             ("questions of API servers", &node, &operator, 9443, "multinic-operator"),
+            ("questions of others", &api_server, &operator, 9443, "multinic-operator"),
             ("Keystone", &controller, &south, 5000, "mariadb"),
             ("publication", &controller, &viola, 8080, "multinic-viola"),
             (
@@ -275,6 +324,8 @@ mod tests {
             assert!(may(from, &dns, 53, "mariadb"), "{name} and DNS");
             let asks = !matches!(*name, "mariadb" | "multinic-backup");
             assert_eq!(may(from, &node, 6443, "mariadb"), asks, "{name} and API servers");
+            assert_eq!(may(from, &api_server, 16443, "mariadb"), asks, "{name} and API servers elsewhere");
+            assert!(!may(from, &api_server, 22, "mariadb"), "{name}");
             for (to, port) in
                 [(&stranger, 443), (&stranger, 53), (&node, 10250), (&neighbour, 80), (&prometheus, 80)]
             {
@@ -308,7 +359,7 @@ mod tests {
                 assert!(text.contains(&format!("\"port\":\"{name}\"")), "{program}: {name}");
             }
         }
-        assert!(!text.contains(NODES) && !text.contains(OPENSTACK), "{text}");
+        assert!(![NODES, OPENSTACK, API_SERVERS].iter().any(|it| text.contains(it)), "{text}");
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! NetworkPolicies: they are there when they are wanted, follow the nodes, and go. Whether anybody obeys them is the network's.
 
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::bench::{ADVERTISED, Bench};
+
+/// A policy that is for nodes alone.
+const OF_AGENTS: &str = "multinic-database-of-agents";
 
 fn spec(policy: &Value, recovers: bool) -> Value {
     let mut spec = json!({
@@ -110,33 +114,59 @@ async fn policies_are_for_the_nodes_that_there_are_and_go_when_they_are_not_want
     let deny = bench.get("networking.k8s.io", "NetworkPolicy", "multinic-default-deny").await.unwrap();
     assert_eq!(deny["spec"], json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}));
     assert_eq!(peers(&bench, "multinic-openstack").await, ["10.20.0.0/16"]);
-    let of_nodes = ["multinic-webhook", "multinic-api-servers", "multinic-database-of-agents"];
-    for name in of_nodes {
-        assert_eq!(peers(&bench, name).await, ["10.0.0.1/32", "fd00::1/128"], "{name}");
-    }
+    assert_eq!(peers(&bench, OF_AGENTS).await, ["10.0.0.1/32", "fd00::1/128"]);
 
     add(&bench, "two", &[("InternalIP", "10.0.0.9")]).await;
-    until_peers(&bench, "multinic-webhook", &["10.0.0.1/32", "10.0.0.9/32", "fd00::1/128"]).await;
+    until_peers(&bench, OF_AGENTS, &["10.0.0.1/32", "10.0.0.9/32", "fd00::1/128"]).await;
     is_at(&bench, "two", &[("InternalIP", "10.0.0.17")]).await;
-    until_peers(&bench, "multinic-webhook", &["10.0.0.1/32", "10.0.0.17/32", "fd00::1/128"]).await;
+    until_peers(&bench, OF_AGENTS, &["10.0.0.1/32", "10.0.0.17/32", "fd00::1/128"]).await;
     nodes(&bench).delete("one", &DeleteParams::default()).await.unwrap();
-    for name in of_nodes {
-        until_peers(&bench, name, &["10.0.0.17/32"]).await;
-    }
+    until_peers(&bench, OF_AGENTS, &["10.0.0.17/32"]).await;
     // A network of nodes needs none of them by name.
     let wider = json!({"enabled": true, "openstackCIDRs": ["10.20.0.0/16"], "nodeCIDRs": ["10.0.0.0/24", "10.9.0.0/24"]});
     bench.want("multinic", spec(&wider, true)).await;
-    until_peers(&bench, "multinic-webhook", &["10.0.0.0/24", "10.9.0.0/24"]).await;
+    until_peers(&bench, OF_AGENTS, &["10.0.0.0/24", "10.9.0.0/24"]).await;
 
     // Without any address nobody may, instead of everybody.
     bench.want("multinic", spec(&wanted, true)).await;
     nodes(&bench).delete("two", &DeleteParams::default()).await.unwrap();
-    until_peers(&bench, "multinic-webhook", &[]).await;
-    let webhook = bench.get("networking.k8s.io", "NetworkPolicy", "multinic-webhook").await.unwrap();
-    assert_eq!(webhook["spec"]["policyTypes"], json!(["Ingress"]));
+    until_peers(&bench, OF_AGENTS, &[]).await;
+    let of_agents = bench.get("networking.k8s.io", "NetworkPolicy", OF_AGENTS).await.unwrap();
+    assert_eq!(of_agents["spec"]["policyTypes"], json!(["Ingress"]));
 
     bench.want("multinic", spec(&Value::Null, true)).await;
     bench.until("they are gone", async || made(&bench).await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn the_api_server_is_let_through_where_it_says_that_it_is_though_no_node_is_there() {
+    let Some(bench) = Bench::start().await else { return };
+    add(&bench, "one", &[("InternalIP", "10.0.0.1")]).await;
+    let slices: Api<EndpointSlice> = Api::namespaced(bench.client.clone(), "default");
+    bench.until("it says so", async || slices.get_opt("kubernetes").await.unwrap().is_some()).await;
+    bench.want("multinic", spec(&json!({"enabled": true, "openstackCIDRs": ["10.20.0.0/16"]}), true)).await;
+    bench.until_running("multinic").await;
+    let own = format!("{ADVERTISED}/32");
+    let port = bench.control_plane.address().port();
+    let rules = async || {
+        let policy = bench.get("networking.k8s.io", "NetworkPolicy", "multinic-api-servers").await.unwrap();
+        policy["spec"]["egress"].clone()
+    };
+    let at = |block: &str, ports: &[u16]| {
+        let ports: Vec<Value> = ports.iter().map(|port| json!({"protocol": "TCP", "port": port})).collect();
+        json!({"to": [{"ipBlock": {"cidr": block}}], "ports": ports})
+    };
+    assert_eq!(rules().await, json!([at(&own, &[port]), at("10.0.0.1/32", &[6443, 443])]));
+    assert_eq!(peers(&bench, "multinic-webhook").await, ["10.0.0.1/32", &own]);
+
+    // Another one comes; the API server here, which knows of none, writes it away every ten seconds.
+    let more = json!({"endpoints": [{"addresses": [ADVERTISED]}, {"addresses": ["10.40.0.77"]}]});
+    bench
+        .until("the other one is let through too", async || {
+            slices.patch("kubernetes", &PatchParams::default(), &Patch::Merge(&more)).await.unwrap();
+            peers(&bench, "multinic-webhook").await == ["10.0.0.1/32", &own, "10.40.0.77/32"]
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -147,7 +177,7 @@ async fn policies_follow_the_nodes_where_others_changes_are_left_as_they_are() {
     bench.want("multinic", spec(&wanted, false)).await;
     bench.until_running("multinic").await;
     add(&bench, "two", &[("InternalIP", "10.0.0.9")]).await;
-    until_peers(&bench, "multinic-webhook", &["10.0.0.1/32", "10.0.0.9/32"]).await;
+    until_peers(&bench, OF_AGENTS, &["10.0.0.1/32", "10.0.0.9/32"]).await;
     let status = bench.status("multinic").await;
     assert!(!status.conditions.iter().any(|condition| condition.type_ == "Drifted"), "{status:?}");
 }
