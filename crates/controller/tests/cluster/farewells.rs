@@ -90,12 +90,14 @@ async fn an_old_cluster_that_never_answers_is_told_and_holds_nobody_up() {
     bench.write_secret("kubeconfig", &[("value", &kubeconfig_of(&silent))]).await;
     let server = bench.add_node("worker-1");
     let controller = bench.start().await;
+    // Of what is there when it begins to lead, it would not know whether something was published there before.
+    let mut nodes = Vec::new();
+    grows(bench, "prompt", &mut nodes).await;
     bench.apply("a", scene.by_secret(bench.spec(&[&server]), &scene.other)).await;
     bench.until_reason("a", &["Delivering", "KubernetesApplyError"]).await;
     bench.apply("a", bench.spec(&[&server])).await;
     until_told(bench, "a", "Moving").await;
     bench.until_ready("a").await;
-    let mut nodes = Vec::new();
     for _ in 0..3 {
         grows(bench, "prompt", &mut nodes).await;
     }
