@@ -19,11 +19,12 @@ help: ## List the targets
 # The agent puts a copy of itself on the node, and `multinic backup` one beside MariaDB's programs, where they have to run without
 # their images: they are linked statically.
 AGENT = $(CARGO) rustc --locked -p multinic-agent --bin multinic-agent
+MULTINIC = $(CARGO) rustc --locked -p multinic --bin multinic
 STATIC = -- -C target-feature=+crt-static
 
 .PHONY: build
 build: ## Build both binaries, optimised: target/release/multinic and target/release/multinic-agent
-	$(CARGO) rustc --release --locked -p multinic --bin multinic $(STATIC)
+	$(MULTINIC) --release $(STATIC)
 	$(AGENT) --release $(STATIC)
 
 .PHONY: demo
@@ -34,13 +35,17 @@ demo: build ## Show the whole thing on this machine: a simulated cloud, three no
 test: ## Run the tests that need nothing but this machine (MariaDB's and Kubernetes' too where these are installed)
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-run
-	$(IN_NAMESPACE) $(CARGO) test --locked --workspace
+	$(IN_NAMESPACE) $(CARGO) test --locked --workspace --no-fail-fast
 
 .PHONY: kubernetes
 kubernetes: ## Build the Kubernetes API server and the helm that the tests use (Go 1.26; once, about 15 minutes)
 	testbed/kubernetes/build.sh api
 	testbed/kubernetes/build.sh controllers
 	testbed/kubernetes/build.sh helm
+
+.PHONY: s3
+s3: ## Build the S3-compatible server that backups are tested on (Go 1.26; once, about 2 minutes)
+	testbed/s3/build.sh
 
 .PHONY: test-openstack
 test-openstack: ## Run the whole job against a real Keystone, Neutron, Nova and MariaDB (root, Debian 12; installs them)
@@ -54,12 +59,14 @@ kubernetes-cluster: kubernetes ## Build the rest of Kubernetes, for booted nodes
 .PHONY: test-cluster
 test-cluster: kubernetes-cluster ## Run our pods on booted nodes with real kubelets (root on Debian 12)
 	$(CARGO) build --locked --workspace --bins
+	$(MULTINIC) $(STATIC)
 	$(AGENT) $(STATIC)
 	$(CARGO) test --locked -p multinic-testbed --test real_cluster -- --ignored --test-threads 1 --skip the_whole_system
 
 .PHONY: test-system
 test-system: kubernetes-cluster ## Run the whole once: real OpenStack with OVN, MultiNIC by Helm on booted nodes (root on Debian 12)
 	$(CARGO) build --locked --workspace --bins
+	$(MULTINIC) $(STATIC)
 	$(AGENT) $(STATIC)
 	$(CARGO) test --locked -p multinic-testbed --test real_cluster -- --ignored --nocapture the_whole_system
 
@@ -132,7 +139,7 @@ undeploy: ## Take the programs away; objects stay, and nodes keep their NICs
 lint: fmt-check ## Check formatting, lints, documentation, and scripts (needs shellcheck)
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
-	shellcheck -x scripts/*.sh testbed/kubernetes/build.sh .ci/run
+	shellcheck -x scripts/*.sh testbed/kubernetes/build.sh testbed/s3/build.sh .ci/run
 
 .PHONY: fmt
 fmt: ## Format the code

@@ -4,6 +4,7 @@
 use multinic_core::MacAddr;
 use multinic_core::desired::Outcome;
 use multinic_core::node::observed::{Found, Observed};
+use multinic_host::Unchecked;
 use multinic_host::backend::detect::Detected;
 
 use crate::node::Passed;
@@ -77,8 +78,10 @@ pub struct Facts {
     pub held: Vec<HeldFacts>,
     /// NICs that are to be taken away and are not yet, with the reason.
     pub leaving: Vec<(MacAddr, String)>,
-    /// Why the network manager was not asked about what it is to read at the next boot.
-    pub unchecked: Option<String>,
+    /// What the network manager was not asked or told of what it is to read at the next boot.
+    pub unchecked: Option<Unchecked>,
+    /// How it has NICs of ours otherwise until then.
+    pub untold: Vec<String>,
     /// How the node keeps the configuration of its NICs.
     pub backend: Option<Detected>,
 }
@@ -139,8 +142,9 @@ impl Facts {
             };
             Some((*mac, refused.or_else(unmade).or_else(planned)?))
         });
-        let (unchecked, backend) = (passed.unchecked.clone(), passed.backend.clone());
-        Self { nics, held: held.collect(), leaving: leaving.collect(), unchecked, backend }
+        let (unchecked, untold) = (passed.unchecked.clone(), passed.untold.clone());
+        let backend = passed.backend.clone();
+        Self { nics, held: held.collect(), leaving: leaving.collect(), unchecked, untold, backend }
     }
 
     /// How many entries are as desired.

@@ -20,6 +20,8 @@ pub enum Subject {
     Fight(MacAddr),
     /// What the network manager is to read at the next boot, and was not asked about.
     Unchecked,
+    /// What the network manager has of our NICs otherwise than asked for, and is not told.
+    Untold,
     /// Something of the node that would do harm, by its name, and the NIC that it is about.
     Finding(&'static str, Option<MacAddr>),
 }

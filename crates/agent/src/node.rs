@@ -8,7 +8,7 @@ use multinic_core::node::doctor::{Finding, Severity, examine};
 use multinic_core::node::observed::{Link, NicFile, Observed};
 use multinic_core::node::{Change, ChangeKind, NicTarget, NodePlan, RefusalReason, Step, plan};
 use multinic_host::backend::detect::Detected;
-use multinic_host::{FailureKind, Host, HostError, Process};
+use multinic_host::{FailureKind, Host, HostError, Process, Unchecked};
 use multinic_telemetry::shutdown::Shutdown;
 use tokio::time::Instant;
 
@@ -61,8 +61,10 @@ pub struct Passed {
     pub let_go: BTreeSet<u32>,
     /// When a change that was held back may be made.
     pub retry_at: Option<Instant>,
-    /// Why the network manager was not asked about what it is to read at the next boot.
-    pub unchecked: Option<String>,
+    /// What the network manager was not asked or told of what it is to read at the next boot.
+    pub unchecked: Option<Unchecked>,
+    /// How it has NICs of ours otherwise until then.
+    pub untold: Vec<String>,
     /// How the node keeps the configuration of its NICs; none before a look.
     pub backend: Option<Detected>,
 }
@@ -120,10 +122,19 @@ impl Node {
         }
         passed.backend = Some(self.host.backend().clone());
         passed.unchecked = self.host.unchecked().filter(|_| !self.host.owned().is_empty());
-        if let Some(why) = &passed.unchecked
+        if let Some(Unchecked { reason: _, why }) = &passed.unchecked
             && self.news.is_new(Subject::Unchecked, why)
         {
-            tracing::warn!(node_name = %self.name, reason = why, "what netplan is to read at the next boot was not checked by it");
+            tracing::warn!(node_name = %self.name, reason = why, "what is to be read at the next boot was not checked by who reads it");
+        }
+        passed.untold = self.host.untold(&passed.observed);
+        let untold = passed.untold.join("; ");
+        if self.news.is_new(Subject::Untold, &untold) && !untold.is_empty() {
+            tracing::warn!(
+                node_name = %self.name,
+                found = untold,
+                "systemd-networkd has interfaces otherwise than asked for, and is not told while it runs; what it sets is repaired"
+            );
         }
         Ok(passed)
     }
@@ -159,7 +170,7 @@ impl Node {
                 findings.iter().any(|finding| finding.code == code && finding.mac == mac)
             }
             Subject::Source | Subject::Entry(_) | Subject::Nic(_) | Subject::Held(_) => true,
-            Subject::Fight(_) | Subject::Unchecked => true,
+            Subject::Fight(_) | Subject::Unchecked | Subject::Untold => true,
         });
         plan.heed(&findings);
         Ok(plan)
@@ -376,7 +387,7 @@ impl Node {
             Subject::Nic(mac) => spoken_of(mac),
             Subject::Fight(mac) => self.attempts.is_fought_about(mac),
             Subject::Source | Subject::Entry(_) | Subject::Held(_) => true,
-            Subject::Finding(..) | Subject::Unchecked => true,
+            Subject::Finding(..) | Subject::Unchecked | Subject::Untold => true,
         });
     }
 }

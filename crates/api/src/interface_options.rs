@@ -1,5 +1,7 @@
 //! What can be said of an interface beyond its addresses: the same words in an `OpenstackConfig` and in a node's object.
 
+use std::ops::RangeInclusive;
+
 use multinic_core::options::{OptionError, ReversePath, SourceRoutingOptions, StaticRoute};
 use multinic_core::{InterfaceOptions, VlanId};
 use schemars::JsonSchema;
@@ -85,6 +87,9 @@ pub struct RouteSpec {
     pub metric: Option<i64>,
 }
 
+/// As in the definition.
+const MOST_ROUTES: usize = 64;
+
 impl TryFrom<&OptionsSpec> for InterfaceOptions {
     type Error = OptionError;
 
@@ -92,6 +97,11 @@ impl TryFrom<&OptionsSpec> for InterfaceOptions {
     fn try_from(spec: &OptionsSpec) -> Result<Self, OptionError> {
         let OptionsSpec { vlan, strict_arp, rp_filter, source_routing, no_prefix_route, routes } = spec;
         let SourceRoutingSpec { enabled, table_base, metric } = source_routing.clone().unwrap_or_default();
+        let count = routes.as_ref().map_or(0, Vec::len);
+        if count > MOST_ROUTES {
+            let problem = format!("{count} are more than the {MOST_ROUTES} that an interface can have");
+            return Err(OptionError::new("options.routes", problem));
+        }
         let routes = routes.iter().flatten().enumerate().map(|(at, route)| static_route(at, route));
         let vlan = vlan
             .map(|id| VlanId::new(id).map_err(|error| OptionError::new("options.vlan", error.to_string())));
@@ -105,8 +115,8 @@ impl TryFrom<&OptionsSpec> for InterfaceOptions {
             }),
             source_routing: SourceRoutingOptions {
                 enabled,
-                table_base: number("options.sourceRouting.tableBase", table_base)?,
-                metric: number("options.sourceRouting.metric", metric)?,
+                table_base: number("options.sourceRouting.tableBase", table_base, 1..=20_000)?,
+                metric: number("options.sourceRouting.metric", metric, 0..=1_000_000)?,
             },
             no_prefix_route: *no_prefix_route,
             routes: routes.collect::<Result<_, _>>()?,
@@ -143,9 +153,14 @@ impl From<&InterfaceOptions> for OptionsSpec {
     }
 }
 
-fn number(field: &str, value: Option<i64>) -> Result<Option<u32>, OptionError> {
-    let wrong = |value| OptionError::new(field, format!("{value} is no such number"));
-    value.map(|value| u32::try_from(value).map_err(|_| wrong(value))).transpose()
+/// The bounds are those of the definition.
+fn number(field: &str, value: Option<i64>, bounds: RangeInclusive<u32>) -> Result<Option<u32>, OptionError> {
+    let wrong = |value| {
+        let problem = format!("{value} is not a number from {} to {}", bounds.start(), bounds.end());
+        OptionError::new(field, problem)
+    };
+    let read = |value| u32::try_from(value).ok().filter(|number| bounds.contains(number));
+    value.map(|value| read(value).ok_or_else(|| wrong(value))).transpose()
 }
 
 fn static_route(at: usize, route: &RouteSpec) -> Result<StaticRoute, OptionError> {
@@ -159,7 +174,7 @@ fn static_route(at: usize, route: &RouteSpec) -> Result<StaticRoute, OptionError
     Ok(StaticRoute {
         to: network,
         via: via.map(hop).transpose()?,
-        metric: number(&field("metric"), *metric)?,
+        metric: number(&field("metric"), *metric, 1..=1_000_000)?,
     })
 }
 

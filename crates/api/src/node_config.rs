@@ -169,7 +169,7 @@ pub struct MultiNicNodeConfigStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_job_name: Option<String>,
     /// `Ready`, `Reconciling`, `Stalled`, `Applied`, `Drifted`, `RolledBack`, `HostUnsafe`, `PersistUnchecked`,
-    /// `BackendDetected`.
+    /// `ManagerNotTold`, `BackendDetected`.
     #[serde(default)]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,

@@ -46,7 +46,6 @@ use crate::{Condition, OptionsSpec, SecretKeyRef, schema};
     validation = rules::one_kind_of_credentials(),
     validation = rules::one_provider_id(),
     validation = rules::project(),
-    validation = rules::auth_url(),
     validation = rules::domain(),
     validation = rules::some_password(),
     validation = rules::one_password(),
@@ -164,7 +163,7 @@ pub struct CredentialsSpec {
     #[serde(rename = "projectID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::text(schema::NAME))]
     pub project_id: Option<String>,
-    /// Keystone, with or without `/v3`.
+    /// Keystone, with or without `/v3`; the controller's `OPENSTACK_AUTH_URL` if absent.
     #[serde(rename = "authURL", default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::url)]
     pub auth_url: Option<String>,

@@ -1,5 +1,7 @@
 //! `MultiNicOperator`: what the operator runs.
 
+mod s3;
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
@@ -7,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Condition, schema};
+
+pub use s3::S3Target;
 
 /// What the operator runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -168,8 +172,9 @@ pub struct DatabaseSpec {
 }
 
 /// `spec.database.backup`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = s3::one_target())]
 pub struct BackupSpec {
     /// When: a cron expression of five fields.
     #[schemars(length(min = 1, max = 255))]
@@ -190,6 +195,9 @@ pub struct BackupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::quantity)]
     pub storage_size: Option<String>,
+    /// A bucket of an S3-compatible server in place of a claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Target>,
 }
 
 /// `spec.database.backup.retention`. What is beyond either goes; the newest backup never does.
@@ -344,6 +352,10 @@ pub struct NetworkPolicySpec {
     #[serde(rename = "openstackCIDRs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::cidrs)]
     pub openstack_cidrs: Option<Vec<String>>,
+    /// Where the server of `spec.database.backup.s3` is, if that is outside of the cluster: backups reach nothing else there.
+    #[serde(rename = "backupCIDRs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::cidrs)]
+    pub backup_cidrs: Option<Vec<String>>,
 }
 
 /// `spec.reconcileTrigger`.
@@ -427,6 +439,9 @@ pub struct LastBackup {
     /// The PersistentVolumeClaim that it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_name: Option<String>,
+    /// The URL that it is under, where that is a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
 }
 
 /// One component.

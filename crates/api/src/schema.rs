@@ -21,6 +21,8 @@ pub(crate) const PLACE: u64 = 2048;
 /// Longest secret: Keystone takes passwords of up to 4096 characters.
 pub(crate) const SECRET: u64 = 4096;
 
+/// The name of a bucket of S3. Older ones may have capitals and be longer than the 63 characters of today.
+const BUCKET: &str = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$";
 /// A duration as the older programs read it: Go's form, also without a unit for zero. Blank is absent.
 const DURATION: &str = r"^\s*([+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h)([0-9]+([.][0-9]*)?(ns|us|µs|μs|ms|s|m|h))*|[+-]?0)?\s*$";
 /// A URL with a host and without credentials in it, which would be shown in logs. Blank is absent.
@@ -107,6 +109,16 @@ pub(crate) fn duration(schema: &mut Schema) {
 pub(crate) fn url(schema: &mut Schema) {
     let message = "must be an http:// or https:// URL with a host, and without a user name or password";
     matching(schema, PLACE, URL, message);
+}
+
+/// A bucket.
+pub(crate) fn bucket(schema: &mut Schema) {
+    matching(
+        schema,
+        255,
+        BUCKET,
+        "must be the name of a bucket: letters, digits, dots, - and _, and no URL or path",
+    );
 }
 
 /// An IP address.

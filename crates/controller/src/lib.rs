@@ -12,10 +12,12 @@
 //! * [`inventory`]: what was published and what became of it, over HTTP.
 //! * [`sinks`]: other places than the database that nodes' wishes are delivered to.
 //! * [`viola`]: the Viola API, which takes nodes over HTTP and makes objects of them.
-//! * `connections`, `page`: what the servers of the two have in common.
+//! * `page`: what the servers of the two have in common.
+//! * [`database`]: what metrics say of the database's connections and certificate.
 
 pub mod cluster;
 mod conclusion;
+pub mod database;
 mod errands;
 pub mod inventory;
 mod looks;

@@ -28,9 +28,10 @@ pub(crate) type Yaml = LazyLock<Result<String, String>>;
 /// A page, made once.
 pub(crate) type Page = LazyLock<Arc<Config<'static>>>;
 
-/// The page of the description at this URL.
-pub(crate) fn page_of(url: &'static str) -> Arc<Config<'static>> {
-    Arc::new(Config::new([url]).persist_authorization(false))
+/// The page of the description beside it.
+pub(crate) fn page() -> Arc<Config<'static>> {
+    // Relative, so that it holds behind a proxy with a prefix of its own.
+    Arc::new(Config::new(["openapi.json"]).persist_authorization(false))
 }
 
 /// A description as YAML.
@@ -45,6 +46,14 @@ pub(crate) fn yaml(document: &'static Yaml) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, "application/yaml")], text.as_str()).into_response(),
         Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why.as_str()).into_response(),
     }
+}
+
+/// The page itself, at `/docs` as in the older programs; what it loads is below that.
+pub(crate) fn start(page: &Page) -> Option<Response> {
+    file(page, "", |page| {
+        let page = String::from_utf8_lossy(&page).replace("=\"./", "=\"docs/");
+        page.replace("=\"index.css", "=\"docs/index.css").into_bytes()
+    })
 }
 
 /// One file of the page, changed on the way unless it is compressed; none if there is no such file.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use clap::builder::{OsStr, Resettable};
 use multinic_core::config::{Cadence, Defaults};
 use multinic_core::duration;
@@ -26,17 +27,20 @@ pub struct CloudArgs {
     #[arg(long, env = "CONTRABASS_TIMEOUT", value_parser = duration::parse_positive, default_value = "30s")]
     pub contrabass_timeout: Duration,
     /// Do not verify Contrabass' certificate.
-    #[arg(long, env = "CONTRABASS_INSECURE_TLS", default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, env = "CONTRABASS_INSECURE_TLS", default_value_t = false, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub contrabass_insecure_tls: bool,
     /// Time limit of a request to Keystone, Neutron or Nova.
     #[arg(long, env = "OPENSTACK_TIMEOUT", value_parser = duration::parse_positive, default_value = "30s")]
     pub openstack_timeout: Duration,
     /// Do not verify the certificates of Keystone, Neutron and Nova.
-    #[arg(long, env = "OPENSTACK_INSECURE_TLS", default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, env = "OPENSTACK_INSECURE_TLS", default_value_t = false, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub openstack_insecure_tls: bool,
     /// PEM file of certification authorities to trust beside the system's.
     #[arg(long, env = "OPENSTACK_CA_FILE")]
     pub openstack_ca_file: Option<PathBuf>,
+    /// Keystone's URL, with or without /v3, for configurations without an authURL.
+    #[arg(long, env = "OPENSTACK_AUTH_URL")]
+    pub openstack_auth_url: Option<Url>,
     /// Neutron's URL in place of the catalog's.
     #[arg(long, env = "OPENSTACK_NEUTRON_ENDPOINT")]
     pub openstack_neutron_endpoint: Option<Url>,
@@ -224,6 +228,7 @@ impl CloudArgs {
             openstack_timeout: Some(self.openstack_timeout),
             openstack_insecure: self.openstack_insecure_tls,
             openstack_ca_file: self.openstack_ca_file.clone(),
+            auth_url: self.openstack_auth_url.clone(),
             neutron_endpoint: self.openstack_neutron_endpoint.clone(),
             nova_endpoint: self.openstack_nova_endpoint.clone(),
             endpoint_interface: Some(self.openstack_endpoint_interface.clone()),

@@ -100,7 +100,7 @@ async fn nodes_pass_through_viola_whole() {
     let nic = serde_json::to_value(&object.spec.interfaces[0]).unwrap();
     let expected = json!({
         "id": 0, "name": "multinic0", "macAddress": "fa:16:3e:00:00:00", "address": "10.0.0.10",
-        "addresses": ["10.0.0.10/24"], "cidr": "10.0.0.0/24", "mtu": 1450, "portId": "port-0",
+        "cidr": "10.0.0.0/24", "mtu": 1450, "portId": "port-0",
         "networkId": "net-a", "subnetId": "subnet-a", "deviceId": "server-a"
     });
     assert_eq!(nic, expected);
@@ -190,10 +190,13 @@ async fn the_request_is_that_of_the_contract() {
     );
     let bodies: Vec<&Value> = posted.iter().map(|(.., body)| body).collect();
     assert_eq!(names(bodies[0]), ["worker-1", "worker-3"]);
-    assert_eq!(
-        (&bodies[0][0]["interfaces"][0]["id"], &bodies[0][0]["interfaces"][0]["mtu"]),
-        (&json!(0), &json!(1450))
-    );
+    let nic = json!({
+        "id": 0, "portId": "port-0", "name": "multinic0", "macAddress": bodies[0][0]["interfaces"][0]["macAddress"],
+        "address": "10.0.0.10", "cidr": "10.0.0.0/24", "mtu": 1450, "deviceId": "server-a", "networkId": "net-a",
+        "subnetId": "subnet-a"
+    });
+    let node = |name: &str| json!({"nodeName": name, "instanceId": "server-a", "interfaces": [nic]});
+    assert_eq!(bodies[0], &json!([node("worker-1"), node("worker-3")]));
     // Each tombstone alone.
     let mut tombstones = bodies[1..].to_vec();
     tombstones.sort_by_key(|body| names(body)[0].to_owned());

@@ -262,6 +262,7 @@ fn controllers() -> Defaults {
         openstack_timeout: Some(Duration::from_secs(4)),
         openstack_insecure: true,
         openstack_ca_file: Some("/ca.pem".into()),
+        auth_url: Some("http://default-keystone".parse().unwrap()),
         neutron_endpoint: Some("http://default-neutron".parse().unwrap()),
         nova_endpoint: Some("http://default-nova".parse().unwrap()),
         endpoint_interface: Some("admin".to_owned()),
@@ -318,6 +319,32 @@ fn what_the_configuration_says_wins_over_the_controller() {
     assert_eq!(config.cloud.endpoints, own.cloud.endpoints);
     let off = with_settings("openstackInsecureTLS: false");
     assert!(!read_with(&off, &controllers()).unwrap().cloud.tls.insecure);
+}
+
+#[test]
+fn keystone_is_that_of_the_configuration_and_else_that_of_the_controller() {
+    let bare = "
+apiVersion: multinic.example.com/v1alpha1
+kind: OpenstackConfig
+metadata: {name: bare}
+spec:
+  vmNames: [w]
+  subnetID: s
+  credentials: {applicationCredentialID: a, applicationCredentialSecret: s}
+";
+    let keystone = |yaml: &str, defaults: &Defaults| match read_with(yaml, defaults)?.cloud.credentials {
+        Credentials::ApplicationCredential { auth_url, .. } => Ok(auth_url.to_string()),
+        _ => panic!("another kind of credentials"),
+    };
+    let own = but(bare, "{appl", "{authURL: 'http://keystone/v3', appl");
+    assert_eq!(keystone(&own, &controllers()).unwrap(), "http://keystone/v3");
+    assert_eq!(keystone(bare, &controllers()).unwrap(), "http://default-keystone/");
+    let errors: ConfigErrors = keystone(bare, &Defaults::default()).unwrap_err();
+    let error = errors.to_string();
+    assert!(error.contains("spec.credentials.authURL") && error.contains("OPENSTACK_AUTH_URL"), "{error}");
+    // A wrong one is no absent one.
+    let wrong = but(bare, "{appl", "{authURL: keystone, appl");
+    assert!(keystone(&wrong, &controllers()).is_err());
 }
 
 #[test]

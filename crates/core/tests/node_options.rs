@@ -5,10 +5,10 @@
 mod support;
 
 use multinic_core::desired::{DesiredNic, DesiredState};
-use multinic_core::node::observed::{Route, RouteOrigin, Rule, Setting};
+use multinic_core::node::observed::{Link, Route, RouteOrigin, Rule, Setting};
 use multinic_core::node::{Change, ChangeKind, Drift, NodePlan, Step};
 use multinic_core::{InterfaceOptions, NicOptions};
-use support::kernel::{Node, desired, link, net, route, target};
+use support::kernel::{Node, address, desired, link, net, old_file, route, target};
 
 const NIC: u32 = 5;
 const IP: &str = "10.0.0.5/24";
@@ -291,6 +291,34 @@ fn what_leads_traffic_another_way_is_not_changed_on_the_way_to_the_source_but_pu
     node.seen.other_tables.pop();
     let plan = node.settle(&[wish(SOURCED)], &[]);
     assert!(matches!(plan.changes[0].kind, ChangeKind::Repair(_)));
+}
+
+#[test]
+fn a_nic_that_is_taken_up_on_the_way_to_the_source_gets_nothing_new_that_leads_traffic_another_way() {
+    let on_the_way = |mut node: Node| {
+        node.owned.clear();
+        node.seen.lifelines.source_links.insert(NIC);
+        node
+    };
+    // Our own files, without the state.
+    let node = on_the_way(configured("{}"));
+    // An older program's file.
+    let mut older = Node::new(vec![Link { up: true, ..link(NIC, "multinic0", 1) }]);
+    older.seen.addresses.push(address(NIC, IP));
+    older.seen.files.push(old_file(0, 1, &[IP]));
+    let older = on_the_way(older);
+    for node in [&node, &older] {
+        for options in [ROUTED, SOURCED, r#"{"rpFilter": "loose"}"#] {
+            let plan = node.plan(&[wish(options)], &[]);
+            assert!(plan.changes.is_empty(), "{plan:?}");
+            assert!(plan.refused[0].reason.to_string().contains("source_path"), "{plan:?}");
+        }
+        assert_eq!(node.clone().settle(&[wish("{}")], &[]).changes[0].kind, ChangeKind::Adopt);
+    }
+    // What the files say is put back.
+    let mut node = on_the_way(configured(SOURCED));
+    node.seen.rules.clear();
+    assert_eq!(node.settle(&[wish(SOURCED)], &[]).changes[0].kind, ChangeKind::Adopt);
 }
 
 #[test]

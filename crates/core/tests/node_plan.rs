@@ -3,11 +3,11 @@
 
 mod support;
 
-use multinic_core::Mtu;
 use multinic_core::desired::DesiredNic;
 use multinic_core::node::observed::{Link, LinkAddress, NicFile, NicFileContent, RouteOrigin};
 use multinic_core::node::preflight::Obstacle;
 use multinic_core::node::{ChangeKind, Drift, NodePlan, RefusalReason, Step};
+use multinic_core::{Mtu, VlanId};
 use support::kernel::*;
 use support::{mac, slot};
 
@@ -379,6 +379,16 @@ fn nobody_steps_aside_for_a_name_that_stays_with_somebody_else() {
     let mut enslaved = node.clone();
     enslaved.seen.links[third].master = Some(9);
     assert!(enslaved.plan(&wishes, &[]).changes.is_empty());
+    // It is to have a VLAN now whose name somebody else's has.
+    let (mut taken, mut with_vlan) = (node.clone(), wishes.clone());
+    taken.seen.links.push(Link {
+        vlan: Some(VlanId::new(7).unwrap()),
+        lower: Some(2),
+        ..link(60, "multinic2.5", 60)
+    });
+    with_vlan[2].options.vlan = Some(VlanId::new(5).unwrap());
+    let plan = taken.plan(&with_vlan, &[]);
+    assert!(plan.changes.is_empty(), "{plan:?}");
     wishes.pop();
     assert!(node.plan(&wishes, &[]).changes.is_empty());
 }

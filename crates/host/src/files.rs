@@ -14,6 +14,9 @@ use crate::faults::{self, Injected, Point};
 /// No file of ours comes near this; one that does is not read into memory.
 const LARGEST: u64 = 1 << 20;
 
+/// As many as path_resolution(7) follows.
+const MOST_LINKS: usize = 40;
+
 /// The end of the names of files that are not in place yet.
 const TEMPORARY: &str = ".multinic-new";
 
@@ -186,6 +189,19 @@ impl HostRoot {
         Ok(Some(FileCopy { bytes, mode, owner: Some((metadata.uid(), metadata.gid())) }))
     }
 
+    /// Reads a file of others, which may be a symbolic link: to the node, what begins with a slash begins at this root. None if
+    /// it does not exist.
+    pub fn read_of_others(&self, relative: &Path) -> Result<Option<FileCopy>, FileError> {
+        let mut relative = relative.to_owned();
+        for _ in 0..MOST_LINKS {
+            let (Ok(path), Some(parent)) = (self.place(&relative), relative.parent()) else { break };
+            let Ok(target) = fs::read_link(path) else { break };
+            let parent = self.directory(parent)?;
+            relative = below(&parent.strip_prefix(&self.0).unwrap_or(Path::new("")).join(target));
+        }
+        self.read(&relative)
+    }
+
     /// Puts a file in place, whole: a reader, or the next start after a crash, sees the old or the new one. `between` is
     /// passed when the new one is complete under its temporary name.
     pub fn write(&self, relative: &Path, copy: &FileCopy, between: Option<Point>) -> Result<(), FileError> {
@@ -288,6 +304,21 @@ impl Mounted {
     }
 }
 
+/// A path without its root and without `..`, which leads nowhere above the root.
+fn below(path: &Path) -> PathBuf {
+    let mut parts = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(part) => parts.push(part),
+            Component::ParentDir => {
+                parts.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    parts
+}
+
 fn is_absent(error: &FileError) -> bool {
     matches!(error, FileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
@@ -370,6 +401,25 @@ mod tests {
         let error = root.write(Path::new("etc/a"), &FileCopy::private(Vec::new()), None).unwrap_err();
         assert!(matches!(error, FileError::Outside { .. }), "{error}");
         assert!(fs::read_dir(elsewhere.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn a_file_of_others_is_read_through_symbolic_links_as_the_node_reads_it() {
+        let (folder, root) = root();
+        let at = |path: &str| folder.path().join(path);
+        fs::create_dir_all(at("etc/netplan")).unwrap();
+        fs::create_dir_all(at("srv/all")).unwrap();
+        fs::write(at("srv/all/a.yaml"), "text").unwrap();
+        symlink("/srv/all/../all/a.yaml", at("srv/absolute")).unwrap();
+        symlink("../../../srv/absolute", at("etc/netplan/a.yaml")).unwrap();
+        symlink("round.yaml", at("etc/netplan/round.yaml")).unwrap();
+        symlink("nothing", at("etc/netplan/broken.yaml")).unwrap();
+        symlink(folder.path(), at("etc/netplan/outside.yaml")).unwrap();
+        let read = |name: &str| root.read_of_others(&Path::new("etc/netplan").join(name));
+        assert_eq!(read("a.yaml").unwrap().unwrap().bytes, b"text");
+        assert!(matches!(read("round.yaml"), Err(FileError::NotPlain(_))));
+        assert_eq!(read("broken.yaml").unwrap(), None);
+        assert_eq!(read("outside.yaml").unwrap(), None, "what the node has by that name, which is nothing");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use multinic_core::MacAddr;
 use multinic_core::node::absence::Newest;
-use multinic_core::node::observed::{Lifelines, Link, Observed};
+use multinic_core::node::observed::{Found, Lifelines, Link, Observed};
 use multinic_core::node::{NicTarget, Owned};
 
 use crate::backend::detect::{self, Detected};
@@ -103,6 +103,15 @@ impl Options {
     }
 }
 
+/// What the network manager was not asked or told of the files for the next boot. Nothing has failed by that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unchecked {
+    /// Which manager, as the reason of a condition: `NetplanNotAsked`, `WickedNotTold`.
+    pub reason: &'static str,
+    /// Why.
+    pub why: String,
+}
+
 /// What became of a change that an earlier run left unfinished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
@@ -150,7 +159,8 @@ impl Host {
     /// Where the manager runs and cannot be told, or the kernel refuses.
     pub async fn leave_to_manager(&self, link: &Link) -> Result<(), HostError> {
         let told = Told { files: &[], held: true };
-        manager::give_back(self.backend, &self.root, &[LinkRef::from(link)], told).await?;
+        let Some(nic) = link.permanent_mac.or(link.mac) else { return Ok(()) };
+        manager::give_back(self.backend, &self.root, nic, &[LinkRef::from(link)], told).await?;
         // It takes up what is down only when it finds it for the first time.
         if manager::has_a_hand_on(self.backend, &self.root, &link.name, None).await? {
             self.netlink.set_up(&LinkRef::from(link), true)?;
@@ -185,7 +195,8 @@ impl Host {
             CheckWith::Nobody => (None, None),
             CheckWith::Program(program) => (Some(Check::new(program)), None),
         };
-        let state = State::load(&root)?;
+        let mut state = State::load(&root)?;
+        state.earlier.in_boot(journal::boot()?);
         let guard = guard.map(|settings| Guard::new(settings, safe_apply, backend));
         let probes = Probes::new(safe_apply);
         let netlink = Netlink::open()?;
@@ -231,6 +242,7 @@ impl Host {
             rules: self.netlink.rules()?,
             default_settings: sysctl::defaults(),
             files: held::all(&self.root, self.backend)?,
+            earlier: self.state.earlier.nics().clone(),
             lifelines: Lifelines { node_addresses: node_addresses.clone(), source_links },
         })
     }
@@ -275,10 +287,26 @@ impl Host {
         &self.detected
     }
 
-    /// Why netplan itself was not asked about what it is to read at the next boot. Each file was read back as it was written
-    /// all the same, and has a form that the real netplan understood when this program was built.
-    pub fn unchecked(&self) -> Option<String> {
-        self.unchecked.map(str::to_owned).or_else(|| self.check.as_ref()?.unasked())
+    /// Why netplan itself was not asked about what it is to read at the next boot, or wicked, which runs, was not told. Each file
+    /// was read back as it was written all the same, and has a form that the real netplan understood when this program was
+    /// built.
+    pub fn unchecked(&self) -> Option<Unchecked> {
+        let unasked = self.unchecked.map(str::to_owned).or_else(|| self.check.as_ref()?.unasked());
+        if let Some(why) = unasked {
+            return Some(Unchecked { reason: "NetplanNotAsked", why });
+        }
+        let wicked = (self.backend == Backend::Wicked).then(|| manager::wicked::untold(&self.root)).flatten();
+        wicked.map(|why| Unchecked { reason: "WickedNotTold", why: why.to_owned() })
+    }
+
+    /// How the network manager has NICs of ours otherwise than was asked for, without being told while it runs: networkd,
+    /// which would drop what others set. It sets that again when a link comes back, and we repair it. One sentence for each NIC.
+    pub fn untold(&self, observed: &Observed) -> Vec<String> {
+        let nics = self.state.owned.values().filter_map(|nic| match observed.find(nic.target.mac) {
+            Found::One(link) => Some((link.index, &nic.target)),
+            Found::None | Found::Several(_) => None,
+        });
+        manager::untold(self.backend, &self.root, nics)
     }
 
     /// What we configured.
@@ -299,12 +327,7 @@ impl Host {
         if self.state.newest.as_ref() == Some(newest) {
             return Ok(());
         }
-        let before = self.state.newest.replace(newest.clone());
-        if let Err(error) = self.state.save(&self.root, None) {
-            self.state.newest = before;
-            return Err(error.into());
-        }
-        Ok(())
+        self.remember(|state| state.newest = Some(newest.clone()))
     }
 
     /// The addresses that were remembered as the node's own.
@@ -321,13 +344,18 @@ impl Host {
         if addresses.is_subset(&self.state.own_addresses) {
             return Ok(());
         }
-        let before = self.state.own_addresses.clone();
-        self.state.own_addresses.extend(addresses);
+        self.remember(|state| state.own_addresses.extend(addresses))
+    }
+
+    /// Changes what is remembered, for good where the node may be changed. What cannot be written is not remembered either, so
+    /// that it is tried again.
+    fn remember(&mut self, change: impl FnOnce(&mut State)) -> Result<(), HostError> {
+        let before = self.state.clone();
+        change(&mut self.state);
         if self.is_writable()
             && let Err(error) = self.state.save(&self.root, None)
         {
-            // Tried again with the next look.
-            self.state.own_addresses = before;
+            self.state = before;
             return Err(error.into());
         }
         Ok(())

@@ -7,7 +7,7 @@
 //! * [`netlink`]: the kernel's links, addresses and routes.
 //! * [`backend`]: the files for the next boot, of each of five network managers.
 //! * [`manager`]: what the one that runs is told.
-//! * `transaction`, `rollback`, `another_boot`, [`journal`], [`state`]: old or new, never between.
+//! * `transaction`, `rollback`, `another_boot`, [`journal`], [`state`], [`earlier`]: old or new, never between.
 //! * [`probes`]: what worked before a change works after it. [`guard`]: who restores a NIC when we die.
 //! * [`survey`], [`claims`]: what others have configured there.
 //! * [`files`]: files that are whole or not there. [`file_events`]: somebody else changed one.
@@ -17,6 +17,7 @@ mod another_boot;
 pub mod backend;
 pub mod backups;
 pub mod claims;
+pub mod earlier;
 pub mod error;
 pub mod faults;
 pub mod file_events;
@@ -35,5 +36,5 @@ mod transaction;
 
 pub use error::{ApplyError, Cause, FailureKind, HostError, Rollback};
 pub use file_events::{FileEvents, FileEventsError};
-pub use host::{Access, Anchors, CheckWith, Host, Options, Recovered, Recovery};
+pub use host::{Access, Anchors, CheckWith, Host, Options, Recovered, Recovery, Unchecked};
 pub use netlink::events::{Event, Events, Process};

@@ -10,6 +10,7 @@ use multinic_core::node::absence::Newest;
 use multinic_core::node::{ChangeKind, Owned, OwnedNic};
 use serde::{Deserialize, Serialize};
 
+use crate::earlier::Earlier;
 use crate::faults::Point;
 use crate::files::{FileCopy, FileError, HostRoot};
 
@@ -51,6 +52,8 @@ pub struct State {
     pub own_addresses: BTreeSet<IpAddr>,
     /// NICs that the network manager let go of for a change that another one completes.
     pub taken: BTreeSet<MacAddr>,
+    /// What we made of NICs in this boot and unmade again.
+    pub earlier: Earlier,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,6 +66,8 @@ struct File {
     own_addresses: BTreeSet<IpAddr>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     taken: BTreeSet<MacAddr>,
+    #[serde(default, skip_serializing_if = "Earlier::is_empty")]
+    earlier: Earlier,
 }
 
 impl State {
@@ -74,7 +79,7 @@ impl State {
 
     /// Reads what [`Self::save`] wrote; an error says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let File { version, nics, made, newest, own_addresses, taken } =
+        let File { version, nics, made, newest, own_addresses, taken, earlier } =
             serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if version != VERSION {
             return Err(format!("its version is {version}, this program writes {VERSION}"));
@@ -82,13 +87,13 @@ impl State {
         if let Some((mac, nic)) = nics.iter().find(|(mac, nic)| **mac != nic.target.mac) {
             return Err(format!("the entry of {mac} is about {}", nic.target.mac));
         }
-        Ok(Self { owned: nics, newest, made, own_addresses, taken })
+        Ok(Self { owned: nics, newest, made, own_addresses, taken, earlier })
     }
 
     /// Puts the state in place.
     pub fn save(&self, root: &HostRoot, between: Option<Point>) -> Result<(), StateError> {
-        let Self { owned, newest, made, own_addresses, taken } = self.clone();
-        let file = File { version: VERSION, nics: owned, made, newest, own_addresses, taken };
+        let Self { owned, newest, made, own_addresses, taken, earlier } = self.clone();
+        let file = File { version: VERSION, nics: owned, made, newest, own_addresses, taken, earlier };
         let broken = |error: serde_json::Error| StateError::Broken {
             path: root.path().join(FILE),
             reason: error.to_string(),
@@ -141,6 +146,9 @@ mod tests {
             mtu: Mtu::new(1450).unwrap(),
             options: InterfaceOptions::default().resolve(Slot::new(3).unwrap()),
         };
+        let mut earlier = Earlier::default();
+        earlier.in_boot("0c3e".to_owned());
+        earlier.remember(target.clone(), &Owned::new());
         let nic = OwnedNic { target, original_name: "ens7".to_owned(), original_mtu: Some(1500) };
         let position = Position { epoch: "e".to_owned(), revision: 7 };
         let state = State {
@@ -149,6 +157,7 @@ mod tests {
             made: [(mac, 4)].into(),
             own_addresses: ["192.0.2.1".parse().unwrap()].into(),
             taken: [mac].into(),
+            earlier,
         };
         state.save(&root, None).unwrap();
         assert_eq!(State::load(&root).unwrap(), state);

@@ -110,6 +110,43 @@ pub(crate) fn networkd(root: &HostRoot) -> Networkd {
     Networkd { keeps_routes: of("ManageForeignRoutes"), keeps_rules: of("ManageForeignRoutingPolicyRules") }
 }
 
+/// Whether a file was written since networkd started, so that it has not read it by itself.
+pub(crate) fn is_newer_than_networkd(root: &HostRoot, path: &Path) -> bool {
+    let started = std::fs::symlink_metadata(root.path().join(NETWORKD_STARTED)).ok();
+    let written = std::fs::metadata(root.path().join(path)).ok();
+    matches!((started, written), (Some(started), Some(written)) if changed(&written) > changed(&started))
+}
+
+/// Whether a file of networkd may be about a link with one of these names; what cannot be told, may be.
+pub(crate) fn networkd_may_have(root: &HostRoot, names: &[&str]) -> bool {
+    SYSTEMD.iter().any(|folder| {
+        let folder = Path::new(folder).join("network");
+        root.names(&folder).unwrap_or_default().into_iter().map(|name| folder.join(name)).any(|path| {
+            let is_network = path.extension().is_some_and(|ending| ending == "network");
+            is_network && text(root, &path).is_none_or(|text| may_match(&text, names))
+        })
+    })
+}
+
+fn may_match(text: &str, names: &[&str]) -> bool {
+    let of = |key| {
+        let lines = ini::lines(text).filter(move |line| (line.section, line.key) == ("Match", key));
+        lines.flat_map(|line| line.value.split_whitespace()).peekable()
+    };
+    // As the files of systemd itself are about wlan.
+    if of("Type").any(|kind| kind.bytes().all(|byte| byte.is_ascii_lowercase()) && kind != "ether")
+        && !of("Type").any(|kind| kind == "ether")
+    {
+        return false;
+    }
+    let mut patterns = of("Name");
+    let matches = |pattern: &str| match pattern.find(['*', '?', '[', '!', '\\']) {
+        Some(at) => names.iter().any(|name| pattern.get(..at).is_some_and(|start| name.starts_with(start))),
+        None => names.contains(&pattern),
+    };
+    patterns.peek().is_none() || patterns.any(matches)
+}
+
 /// When something was put there or changed, in seconds and nanoseconds: what copies a file with its time of modification, or
 /// moves it to its place, cannot set this.
 fn changed(file: &Metadata) -> (i64, i64) {
@@ -196,7 +233,7 @@ fn each_file(
 }
 
 fn text(root: &HostRoot, path: &Path) -> Option<String> {
-    let copy = root.read(path).ok()??;
+    let copy = root.read_of_others(path).ok()??;
     String::from_utf8(copy.bytes).ok()
 }
 
@@ -249,6 +286,27 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
     use multinic_core::node::doctor::Means;
+
+    #[test]
+    fn a_file_is_not_about_a_link_only_where_its_names_say_so() {
+        let may = |matched: &str| {
+            may_match(&format!("[Match]\n{matched}\n[Network]\nDHCP=yes\n"), &["enp0s5", "multinic0"])
+        };
+        for matched in
+            ["", "Type=ether", "Name=*", "Name=multinic0", "Name=mul*", "Name=eth0 enp?s5", "Name=!eth0"]
+        {
+            assert!(may(matched), "{matched}");
+        }
+        for matched in [
+            "Type=wlan",
+            "Name=eth0",
+            "Name=ens*",
+            "Name=multinic",
+            "MACAddress=fa:16:3e:00:00:01\nName=eth0",
+        ] {
+            assert!(!may(matched), "{matched}");
+        }
+    }
 
     use super::*;
 

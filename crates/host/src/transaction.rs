@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
-use multinic_core::Vlan;
 use multinic_core::node::observed::{Link, Observed, Route};
 use multinic_core::node::routing::surplus_rules;
 use multinic_core::node::{Change, ChangeKind, Drift, NicTarget, OwnedNic, Step, drift};
+use multinic_core::{Addresses, NicOptions, Vlan};
 
-use crate::backend::{Backend, Rendered, held, places};
+use crate::backend::{Rendered, held, places};
 use crate::error::{ApplyError, Cause, HostError, Rollback};
 use crate::faults::{self, Point};
 use crate::files::FileCopy;
@@ -101,7 +101,8 @@ impl Host {
         }
         entry.vlans = self.vlans_before(change)?;
         let mut touched: BTreeSet<IpNet> = change.former.addresses.clone();
-        touched.extend(change.target.iter().flat_map(|target| target.addresses.iter()));
+        let targets = change.target.iter().chain(&change.former.earlier);
+        touched.extend(targets.flat_map(|target| target.addresses.iter()));
         let rules = self.netlink.rules_with_protocols()?;
         for step in &change.steps {
             match of_either(step) {
@@ -110,7 +111,8 @@ impl Host {
                         let copy = self.root.read(&file.path)?;
                         let theirs = |copy: &FileCopy| {
                             let of_vlan = places::vlan(&file.path);
-                            of_vlan.is_some() && of_vlan != change.former.vlan() && !held::is_ours(copy)
+                            of_vlan.is_some_and(|vlan| !change.former.vlans().contains(&vlan))
+                                && !held::is_ours(copy)
                         };
                         if copy.as_ref().is_some_and(theirs) {
                             return Err(Cause::NotOurs(file.path));
@@ -316,7 +318,7 @@ impl Host {
     /// What others set over the links stays.
     fn spare_others(&self, change: &Change, entry: &Entry) {
         let Some(target) = &change.target else { return };
-        let of_ours: Vec<_> = [Some(target), change.former.target.as_ref()].into_iter().flatten().collect();
+        let of_ours: Vec<_> = std::iter::once(target).chain(change.former.targets()).collect();
         let tables: Vec<u32> =
             of_ours.iter().filter_map(|nic| nic.options.source_routing).map(|own| own.table).collect();
         let routes: Vec<_> = of_ours.iter().flat_map(|nic| nic.routes()).collect();
@@ -378,14 +380,13 @@ impl Host {
         {
             before.extend(self.netlink.link_state(index)?);
         }
-        manager::adopt(self.backend, &self.root, index, target, told).await?;
-        if self.backend != Backend::Netplan {
-            before
-                .into_iter()
-                .try_for_each(|before| restore_lost(&self.netlink, before))
-                .map_err(Cause::Lost)?;
+        let nic = before.iter().map(|before| &before.link).find(|link| link.index == index);
+        let names = nic.into_iter().flat_map(|link| link.altnames.iter().chain([&link.name]));
+        let names: Vec<&str> = names.map(String::as_str).collect();
+        if !manager::adopt(self.backend, &self.root, (index, &names), target, told).await? {
+            return Ok(());
         }
-        Ok(())
+        before.into_iter().try_for_each(|before| restore_lost(&self.netlink, before)).map_err(Cause::Lost)
     }
 
     fn take_link_step(
@@ -523,6 +524,9 @@ impl Host {
     /// Makes it count.
     fn commit(&mut self, change: &Change, entry: &Entry) -> Result<(), Cause> {
         let mac = change.mac;
+        if let Some(unmade) = unmade(change) {
+            self.state.earlier.remember(unmade, &self.state.owned);
+        }
         match &change.target {
             Some(target) => {
                 let original_name = change.original_name.clone();
@@ -591,7 +595,7 @@ impl Host {
         let files = entry.paths();
         let told = Told { files: &files, held: entry.held };
         let given_back = match self.links_of(entry) {
-            Ok(links) => manager::give_back(self.backend, &self.root, &links, told).await,
+            Ok(links) => manager::give_back(self.backend, &self.root, entry.mac, &links, told).await,
             Err(error) => {
                 rolled_back = Err([rolled_back.err().unwrap_or_default(), vec![error.to_string()]].concat());
                 Ok(false)
@@ -635,6 +639,20 @@ fn of_either(step: &Step) -> &Step {
     }
 }
 
+/// What of ours a NIC is not to be like any more.
+fn unmade(change: &Change) -> Option<NicTarget> {
+    let before = match (&change.former.target, &change.target) {
+        (Some(before), _) => before.clone(),
+        // Of an older program's files, the addresses are known.
+        (None, Some(target)) if change.kind == ChangeKind::Adopt => {
+            let addresses = Addresses::new(change.former.addresses.iter().copied()).ok()?;
+            NicTarget { addresses, options: NicOptions::default(), ..target.clone() }
+        }
+        (None, _) => return None,
+    };
+    (Some(&before) != change.target.as_ref()).then_some(before)
+}
+
 /// How the NIC differs from what was asked for.
 fn differences(observed: &Observed, change: &Change, target: &NicTarget) -> Vec<String> {
     let link = observed.links.iter().find(|link| Some(link.index) == change.link);
@@ -666,14 +684,12 @@ fn remains(observed: &Observed, change: &Change) -> Vec<String> {
         if link.up {
             found.push("it is up".to_owned());
         }
-        let left = observed
-            .addresses_of(link.index)
-            .filter(|present| change.former.addresses.contains(&present.net));
+        let left = observed.addresses_of(link.index).filter(|present| change.former.has(present.net));
         found.extend(left.map(|present| format!("{} is still there", present.net)));
     }
     let vlans = observed.links.iter().filter(|link| {
-        let before = change.former.vlan().filter(|vlan| vlan.to_string() == link.name);
-        before.is_some() && link.vlan.is_some() && link.lower.is_some() && link.lower == change.link
+        let before = change.former.vlans().into_iter().any(|vlan| vlan.to_string() == link.name);
+        before && link.vlan.is_some() && link.lower.is_some() && link.lower == change.link
     });
     found.extend(vlans.map(|link| format!("{} is still there", link.name)));
     let rules = surplus_rules(observed, None, &change.former);

@@ -73,6 +73,51 @@ fn a_change_of_mtu_and_addresses_does_not_touch_what_stays() {
 }
 
 #[test]
+fn an_address_that_was_ours_since_the_boot_is_not_somebodys_when_it_comes_back() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        let wanted = |net| [nic(NIC, 0, &[net], 1450)];
+        world.converge(&wanted("192.0.2.10/24"), &[]);
+        world.converge(&wanted("192.0.2.11/24"), &[]);
+        let comes_back = || world.node.add_address("multinic0", net("192.0.2.10/24"), None).unwrap();
+        comes_back();
+        world.converge(&wanted("192.0.2.11/24"), &[]);
+        assert_eq!(world.addresses(NIC), ["192.0.2.11/24"]);
+        // Nor after it was given up, and is ours again.
+        world.converge(&[], &[mac(NIC)]);
+        world.converge(&wanted("192.0.2.12/24"), &[]);
+        comes_back();
+        world.converge(&wanted("192.0.2.12/24"), &[]);
+        assert_eq!(world.addresses(NIC), ["192.0.2.12/24"]);
+        // In another boot nobody has it in mind.
+        let state = "var/lib/multinic/state.json";
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let text = world.read(state).unwrap();
+        assert!(text.contains(boot.trim()));
+        world.write(state, &text.replace(boot.trim(), "0"), 0o600);
+        comes_back();
+        world.converge(&wanted("192.0.2.12/24"), &[]);
+        assert_eq!(world.addresses(NIC), ["192.0.2.10/24", "192.0.2.12/24"]);
+    });
+}
+
+#[test]
+fn an_address_of_an_older_program_that_comes_back_is_not_somebodys_either() {
+    World::with(|world| {
+        world.plug(NIC, "multinic0");
+        world.node.add_address("multinic0", net("192.0.2.10/24"), None).unwrap();
+        let older = "network:\n  ethernets:\n    multinic0:\n      match: {macaddress: \"fa:16:3e:00:00:01\"}\n      \
+                     addresses: [192.0.2.10/24]\n";
+        world.write(FILE, &older.replace("fa:16:3e:00:00:01", NIC), 0o600);
+        let wanted = [nic(NIC, 0, &["192.0.2.11/24"], 1450)];
+        world.converge(&wanted, &[]);
+        world.node.add_address("multinic0", net("192.0.2.10/24"), None).unwrap();
+        world.converge(&wanted, &[]);
+        assert_eq!(world.addresses(NIC), ["192.0.2.11/24"]);
+    });
+}
+
+#[test]
 fn an_address_that_somebody_added_is_kept() {
     World::with(|world| {
         world.plug(NIC, "ens5");

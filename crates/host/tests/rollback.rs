@@ -14,6 +14,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use multinic_core::node::NicTarget;
+use multinic_host::backend::Backend;
 use multinic_host::backend::netplan::check::Check;
 use multinic_host::{ApplyError, Cause, CheckWith, FailureKind, Options, Rollback};
 use multinic_testbed::node::NewRoute;
@@ -110,6 +111,51 @@ fn a_file_that_netplan_refuses_is_not_put_in_place() {
 }
 
 #[test]
+fn a_netplan_that_ends_with_success_and_makes_nothing_or_less_is_not_believed() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        let before = world.ours();
+        let program = world.root.path().join("var/lib/multinic/liar");
+        let makes = |lines: &str| {
+            format!(
+                "#!/bin/sh\nmkdir -p $2/run/systemd/network\n\
+                 printf '{lines}' > $2/run/systemd/network/10-netplan-multinic0.network\n"
+            )
+        };
+        let cases = [
+            ("#!/bin/sh\n".to_owned(), "it makes no run/systemd/network/10-netplan-multinic0.network"),
+            (makes("[Network]\\nAddress=192.0.2.10/24\\n"), "lacks 2001:db8::10/64"),
+            (makes("[Network]\\nAddress=192.0.2.10/32\\n"), "lacks 192.0.2.10/24"),
+        ];
+        for (script, fault) in cases {
+            world.write("var/lib/multinic/liar", &script, 0o755);
+            let options =
+                Options { check: CheckWith::Program(program.clone()), ..options(world.root.path()) };
+            let wanted = [nic(NIC, 0, &["192.0.2.10/24", "2001:db8::10/64"], 1450)];
+            let error = failure(world, options, &wanted);
+            assert!(error.to_string().contains(fault), "{error}");
+            assert_eq!((error.rollback, world.ours()), (Rollback::Verified, before.clone()));
+        }
+    });
+}
+
+#[test]
+fn a_wicked_that_cannot_be_told_is_said() {
+    World::with(|world| {
+        let unchecked = |backend| {
+            let options = Options { backend: Some(backend), ..options(world.root.path()) };
+            world.host_with(options, async |host| host.unchecked())
+        };
+        assert_eq!(unchecked(Backend::Wicked), None, "it does not run");
+        fs::create_dir_all(world.root.path().join("run/wicked")).unwrap();
+        let said = unchecked(Backend::Wicked).unwrap();
+        assert_eq!(said.reason, "WickedNotTold");
+        assert!(said.why.contains("container"), "{}", said.why);
+        assert_eq!(unchecked(Backend::Networkd), None);
+    });
+}
+
+#[test]
 fn a_netplan_that_cannot_be_run_is_said_and_fails_nothing() {
     World::with(|world| {
         world.plug(NIC, "ens5");
@@ -120,13 +166,14 @@ fn a_netplan_that_cannot_be_run_is_said_and_fails_nothing() {
             for (_, result) in pass(host, &[nic(NIC, 0, &["192.0.2.10/24"], 1450)], &[]).await {
                 result.unwrap();
             }
-            let why = host.unchecked().unwrap();
-            assert!(why.contains("netplan/generate cannot be run: "), "{why}");
+            let said = host.unchecked().unwrap();
+            assert_eq!(said.reason, "NetplanNotAsked");
+            assert!(said.why.contains("netplan/generate cannot be run: "), "{}", said.why);
             assert_eq!(host.owned().len(), 1);
         });
         let mounted = Options { check: CheckWith::Installed, ..support::options(world.root.path()) };
-        let why = world.host_with(mounted, async |host| host.unchecked());
-        assert!(why.unwrap().contains("container"));
+        let said = world.host_with(mounted, async |host| host.unchecked());
+        assert!(said.unwrap().why.contains("container"));
     });
 }
 
@@ -162,7 +209,9 @@ fn netplan_is_asked_once_for_files_of_one_shape() {
         world.plug(NIC, "ens5");
         let program = world.root.path().join("var/lib/multinic/count");
         let script = "#!/bin/sh\n[ \"$1\" = --root-dir ] && [ \"$(ls $2/etc/netplan)\" = 90-multinic0.yaml ] \
-                      && echo asked >> \"$(dirname \"$0\")/asked\"\n";
+                      && echo asked >> \"$(dirname \"$0\")/asked\" && mkdir -p $2/run/systemd/network \
+                      && { echo '[Network]'; sed -n 's/^ *- \"\\(.*\\)\"/Address=\\1/p' $2/etc/netplan/*; } \
+                      > $2/run/systemd/network/10-netplan-multinic0.network\n";
         world.write("var/lib/multinic/count", script, 0o755);
         let options = Options { check: CheckWith::Program(program), ..options(world.root.path()) };
         world.host_with(options, async |host| {

@@ -1,6 +1,8 @@
 //! `multinic backup`: backups of a MariaDB, verified, and their way back. It runs where MariaDB's programs are: in the
 //! database's image, into which it copies itself, or on any machine that has them.
 
+mod place;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,10 +13,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use multinic_controller::settings::{DatabaseArgs, LogArgs};
 use multinic_core::duration;
-use multinic_operator::backup::archive::{Archive, Retention};
+use multinic_operator::backup::archive::Retention;
 use multinic_operator::backup::report::Report;
 use multinic_operator::backup::{Restoring, Source, make, restore};
 use multinic_store::{DatabaseSettings, Target, Tls};
+use place::PlaceArgs;
 
 /// What is done.
 #[derive(Debug, clap::Args)]
@@ -27,7 +30,7 @@ pub struct Args {
 enum Command {
     /// Dump a database, restore the dump into a scratch server, compare the rows of every table, and keep the dump if they are equal
     Make(Box<MakeArgs>),
-    /// Show the backups of a folder, the newest first
+    /// Show the backups, the newest first
     List(ListArgs),
     /// Fill an empty server from a backup, while no server runs on its data; one that is not empty stays as it is
     Restore(RestoreArgs),
@@ -38,10 +41,9 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = MAKE_HELP)]
 struct MakeArgs {
-    /// The folder with the backups.
-    #[arg(long)]
-    folder: PathBuf,
-    /// A folder for the scratch server, which has to have place for the database twice over.
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// A folder for the scratch server, which has to have place for the database twice over, and three times where backups go to S3.
     #[arg(long)]
     work: PathBuf,
     /// Keep so many backups at most.
@@ -61,27 +63,26 @@ struct MakeArgs {
 
 const MAKE_HELP: &str = "\
 mariadb-dump, mariadb-install-db, mariadbd, mariadb-admin and mariadb have to be in the PATH. The password comes from
-DB_PASSWORD_FILE or DB_PASSWORD; the user needs SELECT only.";
+DB_PASSWORD_FILE or DB_PASSWORD; the user needs SELECT only. The keys of S3 come from files, or from AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.";
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    /// The folder with the backups.
-    #[arg(long)]
-    folder: PathBuf,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 #[derive(Debug, clap::Args)]
 struct RestoreArgs {
-    /// The folder with the backups.
-    #[arg(long)]
-    folder: PathBuf,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// The name of a backup, or latest.
     #[arg(long, default_value = "latest")]
     from: String,
     /// The server's data, as mariadb-install-db made them.
     #[arg(long)]
     data: PathBuf,
-    /// A folder for the server's socket and log.
+    /// A folder for the server's socket and log, and for a backup that comes from S3.
     #[arg(long)]
     work: PathBuf,
     /// Name of the database.
@@ -104,8 +105,8 @@ struct InstallArgs {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Make(args) => run_make(*args),
-        Command::List(ListArgs { folder }) => {
-            for record in Archive::new(&folder).records()? {
+        Command::List(ListArgs { place }) => {
+            for record in place.archive()?.records()? {
                 let (rows, bytes) = (record.rows(), record.size);
                 writeln!(io::stdout(), "{}  {rows} rows  {bytes} bytes  {}", record.file, record.time)?;
             }
@@ -121,11 +122,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn run_make(args: MakeArgs) -> anyhow::Result<ExitCode> {
-    let MakeArgs { folder, work, keep_count, keep_age, report, database, logs } = args;
+    let MakeArgs { place, work, keep_count, keep_age, report, database, logs } = args;
     multinic_telemetry::logs::init(logs.log_format, logs.log_level).context("cannot set up the log")?;
     let settings = database.settings(|name| std::env::var(name).ok())?;
     let source = source(settings)?;
-    let made = make(&source, &folder, &work, Retention { count: keep_count, age: keep_age });
+    let retention = Retention { count: keep_count, age: keep_age };
+    let made = place.archive().and_then(|archive| make(&source, archive.as_ref(), &work, retention));
     if let Some(path) = report {
         Report::of_backup(&made).write(&path)?;
     }
@@ -151,9 +153,11 @@ fn source(settings: DatabaseSettings) -> anyhow::Result<Source> {
 }
 
 fn run_restore(args: RestoreArgs) -> anyhow::Result<ExitCode> {
-    let RestoreArgs { folder, from, data, work, database, report, logs } = args;
+    let RestoreArgs { place, from, data, work, database, report, logs } = args;
     multinic_telemetry::logs::init(logs.log_format, logs.log_level).context("cannot set up the log")?;
-    let done = restore(&Restoring { folder, from, database, data, work });
+    let done = place
+        .archive()
+        .and_then(|archive| restore(&Restoring { archive: archive.as_ref(), from, database, data, work }));
     if let Some(path) = report {
         Report::of_restoration(&done).write(&path)?;
     }

@@ -70,6 +70,8 @@ pub struct Args {
 const NO_CLUSTER: &str = "no cluster to follow: there is neither a ServiceAccount nor a kubeconfig (KUBECONFIG); use \
      --standalone DIR without one";
 
+const NO_PAGES: &str = "cannot start the thread that serves health and metrics";
+
 /// Where the ledger is unless a database is named: a volume, if it is to outlive the pod.
 const LEDGER: &str = "/var/lib/multinic/multinic.db";
 
@@ -141,6 +143,7 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     tracing::info!(database = %store.place(), "the database is ready");
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let database = multinic_controller::database::watch(&mut registry, store.clone());
     let gate = Gate::new(usize::from(clouds.openstack_max_requests));
     let Some(standalone) = standalone else {
         let inventory = Inventory::open(&inventory_args, Some(&store)).await?;
@@ -168,7 +171,8 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
         let cluster = Cluster::start(setup).await?;
         let ready = Box::new(cluster.ready());
         let pages = Pages { ready, ..cluster.pulse().pages(registry) };
-        tokio::spawn(server.serve(pages, shutdown.clone()));
+        server.serve_apart(pages, shutdown.clone()).context(NO_PAGES)?;
+        tokio::spawn(database);
         cluster.run(shutdown).await?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -186,7 +190,9 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     }
     let pulse = standalone.pulse();
     let server = PageServer::bind(health_addr, health_port).await?;
-    tokio::spawn(server.serve(pulse.pages(registry), shutdown.clone()));
+    // Planning for a large fleet keeps this thread.
+    server.serve_apart(pulse.pages(registry), shutdown.clone()).context(NO_PAGES)?;
+    tokio::spawn(database);
     standalone.run(shutdown).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -27,7 +27,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Back a MariaDB up, with proof that the backup can be restored; and restore it
-    Backup(backup::Args),
+    Backup(Box<backup::Args>),
     /// Delete all configurations and nodes' objects, and wait until the agents have taken the NICs away: before an end for good
     CleanNodes(clean_nodes::Args),
     /// Read OpenStack, work out which NICs each node is to have, publish that to the database
@@ -70,7 +70,7 @@ fn run() -> anyhow::Result<ExitCode> {
     let matches = command.get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
-        Command::Backup(args) => backup::run(args),
+        Command::Backup(args) => backup::run(*args),
         Command::CleanNodes(args) => clean_nodes::run(args),
         Command::Controller(args) => controller::run(*args),
         Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),

@@ -63,23 +63,9 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
     let Plan { apply, held, remove, keeps_scale, refused } = plan;
     let mut applied = Applied { failures: refused, ..Applied::default() };
     let mut waiting = Vec::new();
-    // A server that is left as it is asks at its next start for the accounts that it was made with.
-    let is_pinned = held.iter().any(|object| object.key.is("StatefulSet", DATABASE))
-        && observed.objects.keys().any(|key| key.is("Secret", SECRET));
     for object in apply {
-        // As long as the passwords that are wanted are not there, every turn makes others, and would start again whoever reads
-        // them. Whoever is started without a certificate that it mounts does not come up.
-        let mut failed = applied.failures.iter().map(|(key, _)| key);
-        let mut unwritten = failed.clone().chain(held.iter().map(|it| &it.key));
-        let has_passwords = !is_pinned && !unwritten.any(|key| key.is("Secret", SECRET));
-        let is_certified =
-            !failed.clone().any(|key| key.is("Secret", tls::SECRET) && !observed.objects.contains_key(key));
-        let lets_all_through = !failed.any(|key| key.kind.name == NETWORK_POLICY);
-        let is_of_passwords = object.key.is("Secret", SECRET) || object.reads(SECRET);
-        if (is_of_passwords && !has_passwords)
-            || (object.reads(tls::SECRET) && !is_certified)
-            || (denies_the_rest(&object.key) && !lets_all_through)
-        {
+        let failed: Vec<&Key> = applied.failures.iter().map(|(key, _)| key).collect();
+        if has_to_wait(&object, &failed, &held, observed) {
             waiting.push(object);
             continue;
         }
@@ -109,6 +95,27 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
     // What others made of it may be such that nothing could be applied: it is theirs for now.
     applied.and(Applied { held: keys, differing: Vec::new(), failures: Vec::new(), ..compared });
     applied
+}
+
+/// Whether what an object needs is not there, because it could not be written or is left as it is.
+fn has_to_wait(object: &Object, failed: &[&Key], held: &[Object], observed: &Observed) -> bool {
+    let is_left = |kind: &str, name: &str| held.iter().any(|object| object.key.is(kind, name));
+    let has_failed = |kind: &str, name: &str| failed.iter().any(|key| key.is(kind, name));
+    let is_there = |name: &str| observed.objects.keys().any(|key| key.is("Secret", name));
+    // As long as the passwords that are wanted are not there, every turn makes others, and would start again whoever reads
+    // them. A server that is left as it is asks at its next start for the accounts that it was made with.
+    let lacks_passwords = is_left("Secret", SECRET)
+        || has_failed("Secret", SECRET)
+        || (is_left("StatefulSet", DATABASE) && is_there(SECRET));
+    if lacks_passwords && (object.key.is("Secret", SECRET) || object.reads(SECRET)) {
+        return true;
+    }
+    // Whoever is started without a certificate that it mounts does not come up.
+    let lacks_certificate = has_failed("Secret", tls::SECRET) && !is_there(tls::SECRET);
+    if lacks_certificate && object.reads(tls::SECRET) {
+        return true;
+    }
+    denies_the_rest(&object.key) && failed.iter().any(|key| key.kind.name == NETWORK_POLICY)
 }
 
 /// An object that is as it is wanted now, or left as it is.

@@ -153,7 +153,7 @@ fn check_database(spec: &DatabaseSpec, say: &mut impl FnMut(&str, String)) {
 }
 
 fn check_backup(spec: &BackupSpec, enabled: bool, say: &mut impl FnMut(&str, String)) {
-    let BackupSpec { schedule, timezone, retention, claim_name: _, storage_size: _ } = spec;
+    let BackupSpec { schedule, timezone, retention, claim_name: _, storage_size: _, s3: _ } = spec;
     if !enabled {
         let why =
             "the operator backs up the database that it runs: back up a server of your own by its own means";

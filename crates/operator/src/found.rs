@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 
 use crate::apply::Applied;
 use crate::backup::fresh::{ends, freshness, newest};
+use crate::backup::place::Place;
 use crate::backup::restoration::{Restoration, restoration};
 use crate::component::{Component, Phase, troubles};
-use crate::desired::{AGENT, BACKUP, CONTROLLER, DATABASE, claim};
+use crate::desired::{AGENT, BACKUP, CONTROLLER, DATABASE};
 use crate::kinds::{Key, Kind};
 use crate::object::Owner;
 use crate::observe::Observed;
@@ -82,9 +83,9 @@ impl Operator {
         spec: &BackupSpec,
         observed: &Observed,
     ) -> Backup {
-        let claim = claim(spec);
-        let ends = ends(&self.pods(BACKUP).await, claim);
-        let last = newest(status_of(object).last_backup, ends.made, claim);
+        let place = Place::of(spec);
+        let ends = ends(&self.pods(BACKUP).await, &place);
+        let last = newest(status_of(object).last_backup, ends.made, &place);
         let now = Timestamp::now();
         let since = Kind::find("batch", "CronJob").and_then(|kind| {
             let key = Key { kind, namespace: Some(owner.namespace.clone()), name: BACKUP.to_owned() };

@@ -34,6 +34,13 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// One in the namespace `here`.
+    #[cfg(test)]
+    pub(crate) fn of_tests() -> Self {
+        let [name, uid, namespace, namespace_uid] = ["multinic", "1", "here", "2"].map(str::to_owned);
+        Self { name, uid, namespace, namespace_uid }
+    }
+
     fn reference(&self, key: &Key) -> OwnerReference {
         if key.namespace.as_deref() == Some(&self.namespace) {
             return OwnerReference {

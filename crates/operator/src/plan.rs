@@ -104,12 +104,7 @@ mod tests {
 
     #[test]
     fn the_rest_is_denied_last_and_let_through_first() {
-        let owner = Owner {
-            name: "multinic".to_owned(),
-            uid: "1".to_owned(),
-            namespace: "here".to_owned(),
-            namespace_uid: "2".to_owned(),
-        };
+        let owner = Owner::of_tests();
         let named = |name: &str| ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
         let policy = |name: &str| NetworkPolicy { metadata: named(name), ..NetworkPolicy::default() };
         let names = ["multinic-api-servers", "multinic-default-deny", "multinic-webhook"];

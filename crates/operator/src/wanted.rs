@@ -37,8 +37,10 @@ impl Operator {
             is_stalled: true,
         })?;
         let failed = |message| Problem { reason: RECONCILE_ERROR, message, is_stalled: false };
-        let credentials = self.credentials(&spec.database).await.map_err(failed)?;
-        let tls = self.tls(&spec.database).await.map_err(failed)?;
+        let workloads = self.workloads(&spec.database).await.map_err(failed)?;
+        let credentials = self.credentials(&spec.database, &workloads).await.map_err(failed)?;
+        let keys = self.keys(&spec.database).await.map_err(failed)?;
+        let tls = keys.map(|keys| Tls { keys, is_offered: tls::is_offered(&workloads) });
         let addresses = self.addresses(spec).await.map_err(failed)?;
         let (credentials, rotation) = credentials.unzip();
         let (credentials, tls) = (credentials.as_ref(), tls.as_ref());
@@ -48,16 +50,14 @@ impl Operator {
 
     /// What is renewed by itself whatever the rest of a spec says: the certificate of a database that there is.
     pub(crate) async fn renewed(&self, owner: &Owner, parts: &Parts, observed: &Observed) -> Vec<Object> {
-        let Some(database) = &parts.database else { return Vec::new() };
+        let is_there = observed.objects.keys().any(|key| key.is("StatefulSet", DATABASE));
+        let Some(database) = parts.database.as_ref().filter(|_| is_there) else { return Vec::new() };
         let keys = self.keys(database).await.unwrap_or_else(|error| {
             tracing::warn!(error, "the database's certificate cannot be looked at");
             None
         });
         let labels = &self.manifests.database.stateful_set.metadata.labels;
-        let is_there = observed.objects.keys().any(|key| key.is("StatefulSet", DATABASE));
-        let secret =
-            keys.filter(|_| is_there).and_then(|keys| Object::new(owner, &keys.secret(labels.clone())));
-        secret.into_iter().collect()
+        keys.and_then(|keys| Object::new(owner, &keys.secret(labels.clone()))).into_iter().collect()
     }
 
     /// The accounts of the database: those that there are, and new ones for the rest. While they change, also what that
@@ -65,13 +65,14 @@ impl Operator {
     async fn credentials(
         &self,
         spec: &DatabaseSpec,
+        workloads: &Workloads,
     ) -> Result<Option<(Credentials, Option<Rotation>)>, String> {
         if !spec.enabled {
             return Ok(None);
         }
         let known = self.secret(SECRET).await?;
         let progress = match known.as_ref().filter(|known| rotation::step(known).is_some()) {
-            Some(known) => rotation::progress(known, &self.workloads().await?),
+            Some(known) => rotation::progress(known, workloads),
             None => Progress::default(),
         };
         let fresh = || Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LENGTH);
@@ -88,12 +89,6 @@ impl Operator {
         let known = self.secret(tls::SECRET).await?;
         let keys = tls::keys(known.as_ref(), &tls::hosts(&self.namespace), Timestamp::now());
         keys.map(Some).map_err(|error| error.to_string())
-    }
-
-    /// The same, with whether the server that is there shows it.
-    async fn tls(&self, spec: &DatabaseSpec) -> Result<Option<Tls>, String> {
-        let Some(keys) = self.keys(spec).await? else { return Ok(None) };
-        Ok(Some(Tls { keys, is_offered: tls::is_offered(&self.workloads().await?) }))
     }
 
     /// The addresses of those whom NetworkPolicies name by them, where there are to be some.
@@ -113,16 +108,19 @@ impl Operator {
         found.map_err(|error| format!("the Secret {name} cannot be read: {}", answer(&error)))
     }
 
-    async fn workloads(&self) -> Result<Workloads, String> {
+    /// What has to do with the database that the operator runs, as it is now.
+    async fn workloads(&self, spec: &DatabaseSpec) -> Result<Workloads, String> {
+        if !spec.enabled {
+            return Ok(Workloads::default());
+        }
         let (client, namespace) = (&self.client, self.namespace.as_str());
-        let workloads = async {
-            Ok(Workloads {
+        let read = async || {
+            Ok::<_, kube::Error>(Workloads {
                 server: Api::namespaced(client.clone(), namespace).get_opt(DATABASE).await?,
                 controller: Api::namespaced(client.clone(), namespace).get_opt(CONTROLLER).await?,
                 agents: Api::namespaced(client.clone(), namespace).get_opt(AGENT).await?,
             })
         };
-        let read: Result<Workloads, kube::Error> = workloads.await;
-        read.map_err(|error| format!("the workloads cannot be read: {}", answer(&error)))
+        read().await.map_err(|error| format!("the workloads cannot be read: {}", answer(&error)))
     }
 }

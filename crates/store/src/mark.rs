@@ -14,9 +14,8 @@ use crate::settings::DatabaseSettings;
 pub struct Mark(Vec<i64>);
 
 /// What tells of it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Marker {
-    connector: Connector,
     listener: Arc<Mutex<Listener>>,
 }
 
@@ -29,11 +28,12 @@ struct Listener {
 }
 
 impl Marker {
-    pub(crate) fn new(connector: Connector) -> Self {
-        Self { connector, listener: Arc::default() }
-    }
-
-    pub(crate) async fn mark(&self, pool: &Pool, settings: &DatabaseSettings) -> Result<Mark, StoreError> {
+    pub(crate) async fn mark(
+        &self,
+        connector: &Connector,
+        pool: &Pool,
+        settings: &DatabaseSettings,
+    ) -> Result<Mark, StoreError> {
         match pool {
             // The server adds up the rows by itself.
             Pool::MySql(_) => {
@@ -48,7 +48,7 @@ impl Marker {
                     Some(session) => session,
                     None => {
                         listener.number += 1;
-                        Session::connect(&self.connector, settings).await?
+                        Session::connect(connector, settings).await?
                     }
                 };
                 let mut mark = numbers(&mut session, "PRAGMA data_version", 0).await?;

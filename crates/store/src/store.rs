@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use multinic_core::published::{Publication, Published};
 use multinic_core::{ConfigKey, Interface};
 
@@ -22,6 +23,7 @@ const RACES: u32 = 4;
 #[derive(Clone)]
 pub struct Store {
     settings: Arc<DatabaseSettings>,
+    connector: Connector,
     pool: Pool,
     marker: Marker,
 }
@@ -34,8 +36,8 @@ impl Store {
         let mut session = Session::connect(&connector, settings).await?;
         migrate(&mut session, &SHARED).await?;
         session.close().await;
-        let marker = Marker::new(connector.clone());
-        Ok(Self { settings: Arc::new(settings.clone()), pool: connector.pool(settings), marker })
+        let pool = connector.clone().pool(settings);
+        Ok(Self { settings: Arc::new(settings.clone()), connector, pool, marker: Marker::default() })
     }
 
     /// Creates what is missing in the tables. Writes nothing where nothing is.
@@ -67,7 +69,7 @@ impl Store {
     /// Tells whether anybody wrote something since an earlier mark: while it is the same, [`Self::published`] reads the same.
     /// No row is read.
     pub async fn mark(&self) -> Result<Mark, StoreError> {
-        self.marker.mark(&self.pool, &self.settings).await
+        self.marker.mark(&self.connector, &self.pool, &self.settings).await
     }
 
     /// Publishes in one transaction: all of it or nothing. Only what differs is written; where nothing differs,
@@ -105,6 +107,39 @@ impl Store {
         self.settings.place()
     }
 
+    /// How many connections are at work now, of the [`pool_size`](DatabaseSettings::pool_size) that there may be.
+    pub fn connections_at_work(&self) -> u64 {
+        let (size, idle) = match &self.pool {
+            Pool::MySql(pool) => (pool.size(), pool.num_idle()),
+            Pool::Sqlite(pool) => (pool.size(), pool.num_idle()),
+        };
+        u64::from(size).saturating_sub(idle.try_into().unwrap_or(u64::MAX))
+    }
+
+    /// When the certificate ends that the server shows to those who connect now. None without TLS, and where the server does not
+    /// say it: MariaDB and MySQL do where they are linked with OpenSSL.
+    pub async fn certificate_end(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut session = match &self.pool {
+            Pool::Sqlite(_) => return Ok(None),
+            // What a connection of the pool was shown may have been renewed since.
+            Pool::MySql(_) => Session::connect(&self.connector, &self.settings).await?,
+        };
+        let mut end = None;
+        session
+            .each_row(
+                "looking at the server's certificate",
+                "SHOW SESSION STATUS LIKE 'Ssl_server_not_after'",
+                Vec::new(),
+                &mut |row| {
+                    end = row.text(1)?.and_then(end_of_certificate);
+                    Ok(())
+                },
+            )
+            .await?;
+        session.close().await;
+        Ok(end)
+    }
+
     /// Closes the connections.
     pub async fn close(&self) {
         self.marker.close().await;
@@ -129,8 +164,27 @@ impl Store {
     }
 }
 
+/// Reads a time as OpenSSL says it: `Nov  2 09:30:00 2027 GMT`.
+fn end_of_certificate(text: &str) -> Option<Timestamp> {
+    let time = jiff::civil::DateTime::strptime("%b %d %H:%M:%S %Y GMT", text).ok()?;
+    time.in_tz("UTC").ok().map(|time| time.timestamp())
+}
+
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_read_as_openssl_says_it() {
+        let end = |text| end_of_certificate(text).map(|end| end.to_string());
+        assert_eq!(end("Nov  2 09:30:00 2027 GMT").as_deref(), Some("2027-11-02T09:30:00Z"));
+        assert_eq!(end("Jan 31 23:59:59 2036 GMT").as_deref(), Some("2036-01-31T23:59:59Z"));
+        assert_eq!(end(""), None);
     }
 }

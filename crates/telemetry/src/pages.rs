@@ -95,6 +95,23 @@ impl PageServer {
         // `axum::serve` retries failed accepts by itself and returns no other errors.
         let _ = axum::serve(self.listener, router).with_graceful_shutdown(stop).await;
     }
+
+    /// The same on a thread of its own: a probe gets its answer however busy everything else is.
+    ///
+    /// # Errors
+    /// Where there can be no such thread.
+    pub fn serve_apart(self, pages: Pages, shutdown: Shutdown) -> io::Result<()> {
+        let Self { listener, address } = self;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = listener.into_std()?;
+        let listener = {
+            let _there = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
+        let serve = Self { listener, address }.serve(pages, shutdown);
+        std::thread::Builder::new().name("pages".to_owned()).spawn(move || runtime.block_on(serve))?;
+        Ok(())
+    }
 }
 
 async fn answer(State(pages): State<Arc<Pages>>, request: Request) -> Response {

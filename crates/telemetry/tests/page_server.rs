@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,15 +25,14 @@ struct Served {
     server: JoinHandle<()>,
 }
 
-async fn serve() -> Served {
+/// Pages of a process that is alive as long as it is said to be.
+fn pages(alive: Arc<AtomicBool>) -> Pages {
     let mut registry = Registry::default();
     let counter: Counter = Counter::default();
     registry.register("multinic_polling_cycles", "Polling cycles", counter.clone());
     registry.register_collector(Box::new(ProcessFigures));
     counter.inc();
-    let live = Arc::new(AtomicBool::new(true));
-    let alive = live.clone();
-    let pages = Pages {
+    Pages {
         registry,
         live: Box::new(move || alive.load(Ordering::Relaxed).then_some(()).ok_or_else(|| "stuck".to_owned())),
         ready: Box::new(|| Err("not yet".to_owned())),
@@ -40,11 +40,15 @@ async fn serve() -> Served {
             status: StatusCode::SERVICE_UNAVAILABLE,
             body: json!({"status": "unhealthy"}),
         }),
-    };
+    }
+}
+
+async fn serve() -> Served {
+    let live = Arc::new(AtomicBool::new(true));
     let (stop, shutdown) = Shutdown::by_hand();
     let server = PageServer::bind(IpAddr::V4(Ipv4Addr::LOCALHOST), 0).await.unwrap();
     let address = server.address();
-    let server = tokio::spawn(server.serve(pages, shutdown));
+    let server = tokio::spawn(server.serve(pages(live.clone()), shutdown));
     Served { address, live, stop, server }
 }
 
@@ -75,6 +79,21 @@ async fn probes_say_what_they_find() {
     assert_eq!(ask(served.address, "GET", "/readyz").await, (503, "not yet\n".to_owned()));
     served.live.store(false, Ordering::Relaxed);
     assert_eq!(ask(served.address, "GET", "/livez").await, (503, "stuck\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_probe_is_answered_while_everything_else_is_at_work() {
+    let (stop, shutdown) = Shutdown::by_hand();
+    let server = PageServer::bind(IpAddr::V4(Ipv4Addr::LOCALHOST), 0).await.unwrap();
+    let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
+    server.serve_apart(pages(Arc::new(AtomicBool::new(true))), shutdown).unwrap();
+    // From here on this thread, which is that of the runtime, waits for nobody but the answer.
+    let mut text = String::new();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.ends_with("ok\n"), "{text}");
+    stop.now();
 }
 
 #[tokio::test]

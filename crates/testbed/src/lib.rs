@@ -10,7 +10,9 @@
 //! * [`program`]: programs that run beside the test.
 //! * [`publication`]: a publication without a cloud.
 //! * [`relay`]: a way out of a namespace.
+//! * [`s3`]: a real S3-compatible server.
 
+mod certificates;
 pub mod cloud_simulator;
 pub mod cluster;
 pub mod guest;
@@ -21,3 +23,4 @@ pub mod openstack;
 pub mod program;
 pub mod publication;
 pub mod relay;
+pub mod s3;

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use rand::distr::{Alphanumeric, SampleString};
 use tempfile::TempDir;
 
-use crate::program;
+use crate::{certificates, program};
 
 /// Environment variable: with the value `required`, a missing server is a failure instead of a reason to skip.
 pub const REAL_PARTS: &str = "MULTINIC_REAL_PARTS";
@@ -129,12 +129,7 @@ impl MariaDb {
         let folder = folder.map_err(|source| MariaDbError::File { path: std::env::temp_dir(), source })?;
         let password = Alphanumeric.sample_string(&mut rand::rng(), 20);
         let mut server = Self { folder, port: 0, password, tls, guard: None };
-        let mut install = Command::new("mariadb-install-db");
-        // A server that starts removes what it takes for temporary tables of a dead one: each needs a folder of its own.
-        install.env("TMPDIR", server.folder.path());
-        install.arg("--no-defaults").arg(server.data_option());
-        install.args(["--auth-root-authentication-method=normal", "--skip-test-db"]).args(as_root());
-        run("mariadb-install-db", &mut install, None)?;
+        server.install()?;
         if tls {
             server.make_certificates()?;
         }
@@ -214,6 +209,27 @@ impl MariaDb {
         if let Some(pid) = self.pid() {
             program::thaw(pid);
         }
+    }
+
+    /// Stops the server, and loses all that it held: what is there then is a new one's. It does not run afterwards.
+    ///
+    /// # Errors
+    /// Where the data cannot be removed or made anew.
+    pub fn lose_data(&mut self) -> Result<PathBuf, MariaDbError> {
+        self.stop();
+        let path = self.data();
+        fs::remove_dir_all(&path).map_err(|source| MariaDbError::File { path: path.clone(), source })?;
+        self.install()?;
+        Ok(path)
+    }
+
+    fn install(&self) -> Result<(), MariaDbError> {
+        let mut install = Command::new("mariadb-install-db");
+        // A server that starts removes what it takes for temporary tables of a dead one: each needs a folder of its own.
+        install.env("TMPDIR", self.folder.path());
+        install.arg("--no-defaults").arg(self.data_option());
+        install.args(["--auth-root-authentication-method=normal", "--skip-test-db"]).args(as_root());
+        run("mariadb-install-db", &mut install, None).map(drop)
     }
 
     fn up(&mut self) -> Result<(), MariaDbError> {
@@ -316,28 +332,19 @@ impl MariaDb {
     }
 
     fn make_certificates(&self) -> Result<(), MariaDbError> {
-        let ca_key = rcgen::KeyPair::generate()?;
-        let mut ca = rcgen::CertificateParams::default();
-        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        ca.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
-        let ca_certificate = ca.self_signed(&ca_key)?;
-        let key = rcgen::KeyPair::generate()?;
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let issuer = rcgen::Issuer::from_params(&ca, &ca_key);
-        let certificate = rcgen::CertificateParams::new(names)?.signed_by(&key, &issuer)?;
-        for (file, content) in [
-            ("ca.pem", ca_certificate.pem()),
-            ("server.pem", certificate.pem()),
-            ("server.key", key.serialize_pem()),
-        ] {
+        for (file, content) in certificates::of_a_server()? {
             let path = self.folder.path().join(file);
             fs::write(&path, content).map_err(|source| MariaDbError::File { path, source })?;
         }
         Ok(())
     }
 
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     fn data_option(&self) -> String {
-        format!("--datadir={}", self.folder.path().join("data").display())
+        format!("--datadir={}", self.data().display())
     }
 
     fn socket(&self) -> PathBuf {

@@ -200,16 +200,7 @@ impl Scene {
 
     /// Everything that the database held is gone, and the backup is all that there is.
     fn lose_everything_and_restore(&mut self) {
-        self.database.stop();
-        let data = self.database.folder().join("data");
-        fs::remove_dir_all(&data).unwrap();
-        let mut install = Command::new("mariadb-install-db");
-        install.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
-        install.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
-        if nix::unistd::geteuid().is_root() {
-            install.arg("--user=root");
-        }
-        assert!(install.output().unwrap().status.success());
+        let data = self.database.lose_data().unwrap();
         self.restore(&data);
         self.database.restart().unwrap();
         let password = self.database.password();

@@ -83,7 +83,7 @@ impl Agent {
             Subject::Entry(entry) => entries.contains(&entry),
             Subject::Held(mac) => wishes.held.contains_key(&mac) || wishes.releases.contains_key(&mac),
             Subject::Source | Subject::Nic(_) | Subject::Fight(_) => true,
-            Subject::Finding(..) | Subject::Unchecked => true,
+            Subject::Finding(..) | Subject::Unchecked | Subject::Untold => true,
         });
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use multinic_api::condition::whole_second;
 use multinic_api::node_config::{InterfaceSpec, InterfaceStatus, State};
 use multinic_api::{Condition, MultiNicNodeConfigStatus};
+use multinic_host::Unchecked;
 use multinic_host::backend::Backend;
 use multinic_host::backend::detect::Detected;
 use serde::Deserialize;
@@ -99,7 +100,8 @@ struct Summary {
     message: String,
     drifted: Option<String>,
     rolled_back: Option<String>,
-    unchecked: Option<String>,
+    unchecked: Option<Unchecked>,
+    untold: Option<String>,
     backend: Option<(&'static str, String)>,
     host: Option<(&'static str, String)>,
     unsafe_host: bool,
@@ -150,6 +152,7 @@ impl Summary {
             drifted: with("Drift"),
             rolled_back: with("ApplyFailed"),
             unchecked: facts.unchecked.clone(),
+            untold: (!facts.untold.is_empty()).then(|| facts.untold.join("; ")),
             backend: facts.backend.as_ref().map(backend),
             unsafe_host: host.is_some(),
             host,
@@ -157,9 +160,18 @@ impl Summary {
     }
 
     fn plain(state: State, reason: &str, message: String) -> Self {
-        let reason = reason.to_owned();
-        let (drifted, rolled_back, unchecked, backend, host) = (None, None, None, None, None);
-        Self { state, reason, message, drifted, rolled_back, unchecked, backend, host, unsafe_host: false }
+        Self {
+            state,
+            reason: reason.to_owned(),
+            message,
+            drifted: None,
+            rolled_back: None,
+            unchecked: None,
+            untold: None,
+            backend: None,
+            host: None,
+            unsafe_host: false,
+        }
     }
 
     /// `Ready` and `Applied` are always there, the others only while they are true (kstatus). How the node keeps its
@@ -184,10 +196,15 @@ impl Summary {
             Some((name, why)) => (*name, Some(why.clone())),
             None => ("", None),
         };
+        let (unchecked_reason, unchecked) = match &self.unchecked {
+            Some(Unchecked { reason, why }) => (*reason, Some(why.clone())),
+            None => ("", None),
+        };
         for (type_, reason, message) in [
             ("Drifted", "Drift", &self.drifted),
             ("RolledBack", "ApplyFailed", &self.rolled_back),
-            ("PersistUnchecked", "NetplanNotAsked", &self.unchecked),
+            ("PersistUnchecked", unchecked_reason, &unchecked),
+            ("ManagerNotTold", "Networkd", &self.untold),
             ("HostUnsafe", host_reason, &host),
             (BACKEND, name, &why),
         ] {
@@ -392,9 +409,23 @@ mod tests {
     #[test]
     fn what_netplan_was_not_asked_about_is_said_and_is_no_failure() {
         let Word::Passed(mut facts) = passed(Stage::Configured, "Configured") else { panic!() };
-        facts.unchecked = Some("it cannot be run".to_owned());
+        let why = "it cannot be told".to_owned();
+        facts.unchecked = Some(Unchecked { reason: "WickedNotTold", why });
         let status = status(&object(None), &Word::Passed(facts), at(1));
         assert_eq!(types(&status), ["Applied=True", "PersistUnchecked=True", "Ready=True"]);
+        assert_eq!(status.conditions[1].reason.as_deref(), Some("WickedNotTold"));
+        assert_eq!(status.state, Some(State::Configured));
+    }
+
+    #[test]
+    fn what_networkd_has_otherwise_and_is_not_told_is_said_and_is_no_failure() {
+        let Word::Passed(mut facts) = passed(Stage::Configured, "Configured") else { panic!() };
+        facts.untold = vec!["it has multinic3 by somebody's file".to_owned()];
+        let status = status(&object(None), &Word::Passed(facts), at(1));
+        assert_eq!(types(&status), ["Applied=True", "ManagerNotTold=True", "Ready=True"]);
+        let said = &status.conditions[1];
+        assert_eq!(said.reason.as_deref(), Some("Networkd"));
+        assert!(said.message.as_deref().unwrap().contains("somebody's file"));
         assert_eq!(status.state, Some(State::Configured));
     }
 

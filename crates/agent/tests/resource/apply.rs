@@ -1,9 +1,14 @@
 //! What the object asks for is made so, and told.
 
-use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use multinic_testbed::kubernetes::FaultProxy;
+use serde_json::{Value, json};
 
 use crate::agent::{OFTEN, SELDOM};
-use crate::cluster::{Cluster, interface};
+use crate::cluster::{Cluster, interface, shared};
 use crate::database::nic;
 use crate::links;
 use crate::world::{World, wait_until};
@@ -73,6 +78,31 @@ fn a_status_is_written_once_and_not_again() {
     agent.wait_cycles(10.0);
     assert_eq!(version(), before);
     assert_eq!(cluster.events().len(), 1, "{:?}", cluster.events());
+}
+
+#[test]
+fn changes_that_come_one_after_another_are_told_together() {
+    let world = World::new();
+    let Some(plane) = shared() else { return };
+    let proxy = FaultProxy::start(plane).unwrap();
+    let cluster = Cluster::on(plane, &world, Some(&proxy));
+    let first = nic(0);
+    world.plug(&first);
+    cluster.apply(std::slice::from_ref(&first));
+    let _agent = cluster.start(&world, &[SELDOM]);
+    cluster.wait_ready("True", "Configured");
+    proxy.forget();
+    let begun = Instant::now();
+    for last in 10..30 {
+        let changed = first.clone().addresses(&[&format!("10.77.0.{last}/24")]);
+        cluster.apply(std::slice::from_ref(&changed));
+        world.wait_configured(&changed);
+    }
+    cluster.wait_ready("True", "Configured");
+    let written = proxy.count("patch", "multinicnodeconfigs/status");
+    // One a second, and those of the beginning and of the end.
+    let most = begun.elapsed().as_secs() + 2;
+    assert!((1..=most).contains(&(written as u64)), "{written} in {most} s");
 }
 
 #[test]
@@ -211,4 +241,54 @@ fn nothing_listens_on_the_nics_that_are_configured() {
     };
     assert!(connect("127.0.0.1") && connect(crate::world::UPLINK_ADDRESS));
     assert!(!connect("10.77.0.5"));
+}
+
+/// The spec of a manifest as users of the older programs have it, for this node.
+fn manifest(cluster: &Cluster<'_>, name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/tests/manifests");
+    let text = fs::read_to_string(folder.join(name)).unwrap();
+    let mut spec = serde_saphyr::from_str::<Value>(&text).unwrap()["spec"].take();
+    spec["nodeName"] = json!(cluster.node);
+    // Of another machine.
+    spec.as_object_mut().unwrap().remove("instanceId");
+    spec
+}
+
+#[test]
+fn a_manifest_from_before_names_is_carried_out() {
+    let world = World::new();
+    let Some(cluster) = Cluster::new(&world) else { return };
+    let first = nic(1).addresses(&["10.0.0.10/24"]).mtu(1500);
+    let second = nic(2).addresses(&["10.0.1.10/24"]).mtu(9000);
+    world.plug(&first);
+    world.plug(&second);
+    let _agent = cluster.start(&world, &[SELDOM]);
+    // Its ids begin with one, and a cidr is the address with its prefix.
+    cluster.apply_spec(&manifest(&cluster, "node-unnamed.yaml"));
+    world.wait_configured(&first);
+    world.wait_configured(&second);
+    cluster.wait_ready("True", "Configured");
+}
+
+#[test]
+fn a_manifest_of_the_older_programs_is_carried_out_as_far_as_it_can_be() {
+    let world = World::new();
+    let Some(cluster) = Cluster::new(&world) else { return };
+    let mut named = nic(1).addresses(&["10.0.0.10/24"]).mtu(1450);
+    named.slot = 0;
+    world.plug(&named);
+    world.plug(&nic(2));
+    let _agent = cluster.start(&world, &[SELDOM]);
+    // One of its two has an MTU with which there is no IPv6.
+    cluster.apply_spec(&manifest(&cluster, "node-full.yaml"));
+    world.wait_configured(&named);
+    cluster.wait_ready("False", "InvalidInterface");
+    let told = cluster.status()["interfaceStatuses"][1].clone();
+    assert_eq!((&told["macAddress"], &told["status"]), (&json!(nic(2).mac), &json!("Failed")));
+    assert!(told["message"].as_str().unwrap().contains("1280"), "{told}");
+    // The least that there can be lacks an MTU, which takes no NIC away.
+    cluster.apply_spec(&manifest(&cluster, "node-minimal.yaml"));
+    let missing = || cluster.status()["interfaceStatuses"][0]["message"] == "mtu: there is none";
+    wait_until(|| cluster.status().to_string(), missing);
+    assert!(world.is_configured(&named));
 }

@@ -101,7 +101,7 @@ async fn make_node(plane: &ControlPlane, name: &str) {
     let _ = Api::all(plane.client().unwrap()).create(&PostParams::default(), &node).await;
 }
 
-fn shared() -> Option<&'static ControlPlane> {
+pub fn shared() -> Option<&'static ControlPlane> {
     static INSTALLED: OnceLock<bool> = OnceLock::new();
     if !ControlPlane::installed() {
         return None;

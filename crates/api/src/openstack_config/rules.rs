@@ -90,20 +90,6 @@ pub(super) fn project() -> Rule {
     )
 }
 
-/// Whether Keystone is asked with what the configuration itself says.
-fn direct() -> String {
-    format!("({} || {})", credential("username"), credential("applicationCredentialID"))
-}
-
-pub(super) fn auth_url() -> Rule {
-    rule(
-        &where_(&direct(), &credential("authURL")),
-        ".credentials.authURL",
-        Reason::FieldValueRequired,
-        "give Keystone's URL, with or without /v3; username and applicationCredentialID need it",
-    )
-}
-
 pub(super) fn domain() -> Rule {
     rule(
         &where_(&credential("username"), &credential("domainName")),

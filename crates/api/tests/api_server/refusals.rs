@@ -62,7 +62,6 @@ fn wrong_configs() -> Vec<Wrong> {
             "spec.credentials.projectID",
             "give the id of the project",
         ),
-        (USER, credentials(json!({"authURL": null})), "spec.credentials.authURL", "give Keystone's URL"),
         (USER, credentials(json!({"domainName": null})), "spec.credentials.domainName", "such as Default"),
         (
             USER,
@@ -75,12 +74,6 @@ fn wrong_configs() -> Vec<Wrong> {
             spec(json!({"secrets": {"passwordSecretRef": reference}})),
             "spec.credentials.password",
             "remove it here",
-        ),
-        (
-            USER,
-            application(json!({"authURL": ""})),
-            "spec.credentials.authURL",
-            "applicationCredentialID need",
         ),
         (
             USER,
@@ -266,6 +259,7 @@ fn wrong_nodes() -> Vec<Wrong> {
 
 fn wrong_operators() -> Vec<Wrong> {
     let spec = |spec: Value| json!({ "spec": spec });
+    let backup = |backup: Value| json!({"spec": {"database": {"backup": backup}}});
     vec![
         (OPERATOR, spec(json!({"controller": null})), "spec.controller", "Required value"),
         (
@@ -323,6 +317,37 @@ fn wrong_operators() -> Vec<Wrong> {
             spec(json!({"reconcileTrigger": {"interval": "often"}})),
             "spec.reconcileTrigger.interval",
             "30s",
+        ),
+        (
+            OPERATOR,
+            backup(json!({"claimName": "backups"})),
+            "spec.database.backup.s3",
+            "take claimName and storageSize away, or s3",
+        ),
+        (OPERATOR, backup(json!({"storageSize": "1Gi"})), "spec.database.backup.s3", "in place of a volume"),
+        (
+            OPERATOR,
+            backup(json!({"s3": {"endpoint": "HTTP://minio.example:9000"}})),
+            "spec.database.backup.s3.endpoint",
+            "set allowHttp to true",
+        ),
+        (
+            OPERATOR,
+            backup(json!({"s3": {"bucket": "https://minio.example/a"}})),
+            "spec.database.backup.s3.bucket",
+            "no URL or path",
+        ),
+        (
+            OPERATOR,
+            backup(json!({"s3": {"prefix": "clusters/../one"}})),
+            "spec.database.backup.s3.prefix",
+            "as clusters/one",
+        ),
+        (
+            OPERATOR,
+            backup(json!({"s3": {"secretAccessKeySecretRef": null}})),
+            "spec.database.backup.s3.secretAccessKeySecretRef",
+            "Required",
         ),
     ]
 }

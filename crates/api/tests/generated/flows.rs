@@ -41,6 +41,7 @@ fn peer(peer: &Value) -> String {
         (Some(block), None, None) => match block["cidr"].as_str().unwrap() {
             "192.0.2.0/24" => "nodes and `nodeCIDRs`".to_owned(),
             "198.51.100.0/24" => "`openstackCIDRs`".to_owned(),
+            "233.252.0.0/24" => "`backupCIDRs`".to_owned(),
             API_SERVERS => "API servers".to_owned(),
             cidr => format!("`{cidr}`"),
         },

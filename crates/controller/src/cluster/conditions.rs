@@ -54,6 +54,13 @@ pub struct Undelivered {
 
 /// The reason of what is not delivered yet and did not fail.
 pub(super) const UNDER_WAY: &str = "Delivering";
+/// The reason of what waits for another configuration, which may be at fault itself.
+const WAITS: &str = "NodeWaits";
+
+/// Whether a reason says that nothing failed so far.
+pub(super) fn is_under_way(reason: &str) -> bool {
+    matches!(reason, UNDER_WAY | WAITS)
+}
 
 impl Undelivered {
     /// Nothing failed so far; the place has not answered yet.
@@ -68,7 +75,7 @@ impl Undelivered {
             "node {node} stays as it is at {place}, which another of its configurations has left, until it stands where \
              that one publishes now"
         );
-        Self { reason: "NodeWaits", removal: false, message }
+        Self { reason: WAITS, removal: false, message }
     }
 }
 
@@ -184,9 +191,8 @@ fn after_delivery(
 
 /// What of a delivery is not done: what failed, else what is under way.
 fn undone(undelivered: &[Undelivered]) -> Option<&Undelivered> {
-    let is_under_way = |one: &&Undelivered| one.reason == UNDER_WAY;
-    let refused = undelivered.iter().find(|one| !one.removal && !is_under_way(one));
-    refused.or_else(|| undelivered.iter().find(is_under_way))
+    let refused = undelivered.iter().find(|one| !one.removal && !is_under_way(one.reason));
+    refused.or_else(|| undelivered.iter().find(|one| is_under_way(one.reason)))
 }
 
 /// The status of a configuration that is not carried out yet; what it published before may be undelivered.
@@ -289,9 +295,9 @@ fn tell_readiness(
             conditions.remove("Reconciling");
         }
         // Nothing failed so far.
-        Some((UNDER_WAY, message, _)) => {
-            conditions.set("Ready", false, UNDER_WAY, &message);
-            conditions.set("Reconciling", true, UNDER_WAY, &message);
+        Some((reason, message, _)) if is_under_way(reason) => {
+            conditions.set("Ready", false, reason, &message);
+            conditions.set("Reconciling", true, reason, &message);
             conditions.remove("Stalled");
         }
         Some((reason, message, stalled)) => {

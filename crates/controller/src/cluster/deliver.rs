@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 use multinic_core::desired::Position;
+use multinic_core::published::Published;
 use multinic_core::{ConfigKey, MacAddr, NodeName};
 use multinic_store::inventory::RecordKey;
 use multinic_store::{Removed, Store, StoreError};
@@ -15,6 +16,7 @@ use super::access::Cluster;
 use super::conditions::Undelivered;
 use super::failures::{Failure, Owners, failed, failure, hold, judge, skipped};
 use super::farewells::Farewells;
+use super::lease::Leadership;
 use super::ledger::Trust;
 use super::metrics::ClusterMetrics;
 use super::placement::{Defaults, Location, Placement, Target};
@@ -57,6 +59,8 @@ pub(super) struct Deliverer {
     /// The recorded placements of configurations that are not there and own something; none where what is recorded cannot be
     /// spoken to.
     pub absent: BTreeMap<ConfigKey, Option<Placement>>,
+    /// Until when anything may be sent.
+    pub leadership: Leadership,
     pub(super) memory: Memory,
 }
 
@@ -71,6 +75,8 @@ pub(super) struct Memory {
     pub farewells: Farewells,
     /// What each Viola was sent.
     posted: BTreeMap<(Place, NodeName), u64>,
+    /// Configurations of which somebody asks that Violas are sent everything again: these cannot be asked what they have.
+    pub resend: BTreeSet<ConfigKey>,
     /// The inventory's records with the hashes of their configurations; none before they were read.
     pub records: Option<BTreeMap<RecordKey, String>>,
     /// How far what agents report was taken.
@@ -92,6 +98,17 @@ impl Memory {
             () = self.rounds.come() => {}
             () = self.farewells.come() => {}
         }
+    }
+
+    /// It is not known any more what Violas have of the nodes of those who ask for it.
+    fn forget_resent(&mut self, published: &Published) {
+        let resend = std::mem::take(&mut self.resend);
+        if resend.is_empty() {
+            return;
+        }
+        let rows = published.interfaces.iter().filter(|row| resend.contains(&row.owner));
+        let nodes: BTreeSet<&NodeName> = rows.map(|row| &row.node).collect();
+        self.posted.retain(|(_, node), _| !nodes.contains(node));
     }
 
     /// It is not known any more what a Viola has of a node.
@@ -130,6 +147,7 @@ impl Deliverer {
         self.memory.trust.stands(&position);
         let published = controller.published().await?;
         let removed = store.removed().await?;
+        self.memory.forget_resent(&published);
         let mut done = Delivered::default();
         self.memory.rounds.anew();
         let rounds = self.memory.rounds.take();
@@ -167,10 +185,11 @@ impl Deliverer {
             // What is left as it is does not stay so for ever.
             sooner(&mut done.again, Instant::now() + self.error_interval.max(LEAST_RETRY));
         }
-        self.set_aside(&mut departures, &mut projection);
-        let mut batches = wishes_of(std::mem::take(&mut projection.kubernetes));
+        let mut objects = std::mem::take(&mut projection.kubernetes);
         let mut news = self.news_for_violas(&projection, &removals);
         self.keep_back(&mut news, standing, &owners, &mut failures);
+        self.set_aside(&mut departures, &mut objects, &mut news);
+        let mut batches = wishes_of(objects);
         batches.extend(news);
         self.post((store, &position), &batches, &removed, &owners, &mut done, &mut failures).await?;
         let (late, waiting) = departures.due(&failures);
@@ -218,7 +237,7 @@ impl Deliverer {
             };
             let held = self.memory.farewells.held(place);
             if let Ok(Some(sink)) = &sink {
-                for wish in self.memory.rounds.begin(place, sink, wishes, &held) {
+                for wish in self.memory.rounds.begin(place, sink, wishes, &held, &self.leadership) {
                     // Until there is an answer nobody knows what a Viola has.
                     self.memory.posted.remove(&(place.clone(), wish.config.node.clone()));
                 }

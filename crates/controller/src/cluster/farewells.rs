@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use multinic_core::{ConfigKey, NodeName};
 
+use super::lease::Leadership;
 use super::leave::{Leave, Leaver, Remains, Rest, Stop, carry_out};
 use super::placement::Location;
 use super::rounds::{Again, Place};
@@ -143,13 +144,20 @@ impl Farewells {
         (look || !due.is_empty()).then_some(due)
     }
 
-    /// Begins to take nodes away.
-    pub fn begin(&mut self, place: &Left, leave: Leave, nodes: BTreeMap<NodeName, Leaver>) {
+    /// Begins to take nodes away, as long as this process may.
+    pub fn begin(
+        &mut self,
+        place: &Left,
+        leave: Leave,
+        nodes: BTreeMap<NodeName, Leaver>,
+        leadership: &Leadership,
+    ) {
         let Some(known) = self.known.get_mut(place) else { return };
         let stop = Stop::default();
         let names = nodes.keys().cloned().collect();
         known.running = Some(Running { nodes: names, stop: Arc::clone(&stop), outdated: false });
-        self.errands.begin(place.clone(), place.clone(), carry_out(leave, nodes, stop));
+        let farewell = leadership.guard(carry_out(leave, nodes, stop));
+        self.errands.begin(place.clone(), place.clone(), farewell);
     }
 
     /// Nothing can be begun at a place.

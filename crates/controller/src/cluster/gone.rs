@@ -200,7 +200,8 @@ impl Reconciler {
             // Some of its nodes may be new here: their time comes again.
             if !self.gone.errands.is_under_way(&whose) {
                 let cloud = self.cloud_of(&whose.1);
-                self.gone.errands.begin(whose.clone(), whose, look_at(sink, cloud, nodes));
+                let look = self.leadership.guard(look_at(sink, cloud, nodes));
+                self.gone.errands.begin(whose.clone(), whose, look);
             }
         }
         Ok(())

@@ -8,14 +8,17 @@
 //! The lease is renewed on a thread of its own, with a client of its own: all else shares one thread, which planning for a
 //! large fleet keeps for longer than a lease lasts where processors are busy. That allows nobody more than before. Until when
 //! a holder may work is still counted from before the renewal that was granted, and he looks at the clock himself: after
-//! planning, before anything of it is delivered, and whenever he waits. Once that time was over he begins anew, also where
-//! the lease turns out to be his again. One who does not get to run writes nothing either; and what he had begun to write to a ledger that others share is refused where they have written since
+//! planning, before anything of it is delivered, and whenever he goes on after having waited ([`Leadership::guard`]). Once that
+//! time was over he begins anew, also where the lease turns out to be his again. One who does not get to run writes nothing
+//! either; and what he had begun to write to a ledger that others share is refused where they have written since
 //! ([`StoreError::Overtaken`](multinic_store::StoreError::Overtaken)). One who hangs for good keeps the lease, as with
 //! client-go: that his loop does not turn is for the liveness probe to see.
 //!
 //! The holder writes the epoch of its ledger into the lease. Whoever keeps his ledger in a file of his own does not lead
 //! where it names another: his file was left behind. An empty one may: it is filled from what is published.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -48,7 +51,8 @@ impl Tenure {
 
     /// Whoever holds the lease may work until then. Returns whether a new term begins.
     fn extend(&mut self, until: Instant) -> bool {
-        let begins = self.end().is_none();
+        // A renewal that is noticed too late allows nothing.
+        let begins = self.end().is_none() && until > Instant::now();
         *self = Self { term: self.term + u64::from(begins), until: Some(until) };
         begins
     }
@@ -80,17 +84,33 @@ impl Leadership {
         tenure.term == self.term && tenure.end().is_some()
     }
 
+    /// Does something while this process may work, and nothing of it after that: where it was kept from running, and that
+    /// time ended meanwhile, it does not go on.
+    pub fn guard<W: Future>(&self, work: W) -> impl Future<Output = W::Output> + use<W> {
+        let leadership = self.clone();
+        async move {
+            let mut work = pin!(work);
+            // Whoever waits for it gives it up when the leadership is lost.
+            std::future::poll_fn(|context| match leadership.is_held() {
+                true => work.as_mut().poll(context),
+                false => Poll::Pending,
+            })
+            .await
+        }
+    }
+
     /// Returns once this process may work.
-    pub async fn gained(&mut self) {
+    ///
+    /// # Errors
+    /// Where it never will: nobody stands for election any more.
+    pub async fn gained(&mut self) -> Result<(), ElectionError> {
         loop {
             let tenure = *self.tenure.borrow_and_update();
             if tenure.end().is_some() {
                 self.term = tenure.term;
-                return;
+                return Ok(());
             }
-            if self.tenure.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            self.tenure.changed().await.map_err(|_| ElectionError::Ended)?;
         }
     }
 
@@ -144,8 +164,8 @@ pub enum ElectionError {
     /// The client.
     #[error("cannot make the client that renews the lease: {0}")]
     Client(#[from] SinkError),
-    /// It ended at once.
-    #[error("the thread that renews the lease ended before it began")]
+    /// It does not run any more.
+    #[error("the thread that renews the lease has ended")]
     Ended,
 }
 
@@ -179,14 +199,17 @@ impl Candidate {
     async fn contend(mut self, tenure: watch::Sender<Tenure>, mut stopped: watch::Receiver<bool>) {
         let end = || tenure.send_modify(|tenure| tenure.until = None);
         let mut leads = false;
+        // A request may get lost: the first attempt leaves time for a second one within the term, which may take all of it.
+        let third = self.duration / 3;
+        let mut patience = third / 2;
         loop {
             let began = Instant::now();
-            let third = self.duration / 3;
-            let attempt = tokio::time::timeout(third, self.attempt());
+            let attempt = tokio::time::timeout(patience, self.attempt());
             let attempt = tokio::select! {
                 attempt = attempt => attempt,
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             };
+            patience = if attempt.is_err() { third } else { third / 2 };
             let wait = match attempt {
                 Ok(Ok(Attempt::Held)) => {
                     self.claim.exclusive |= self.claim.filled_by_leading;
@@ -420,20 +443,53 @@ mod tests {
             begins
         };
         assert!(extend(now + LONG));
-        leadership.gained().await;
+        leadership.gained().await.unwrap();
         assert!(!extend(now + 2 * LONG), "it goes on");
         assert!(leadership.is_held());
         // The thread got to run too late.
         assert!(!extend(now));
         assert!(!leadership.is_held());
+        assert!(!extend(now), "it does not begin where it is over");
         assert!(extend(now + LONG), "another term");
         assert!(!leadership.is_held(), "it is not the one that was gained");
         leadership.lost().await;
-        leadership.gained().await;
+        leadership.gained().await.unwrap();
         assert!(leadership.is_held());
         tenure.send_modify(|tenure| tenure.until = None);
         leadership.lost().await;
         assert!(extend(now + LONG));
         assert!(!leadership.is_held());
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_from_running_until_the_term_was_over_does_not_go_on() {
+        let (tenure, held) = watch::channel(Tenure::default());
+        let mut leadership = Leadership::of(held);
+        tenure.send_modify(|tenure| assert!(tenure.extend(Instant::now() + LONG)));
+        leadership.gained().await.unwrap();
+        let (said, heard) = watch::channel("nothing");
+        let (answer, answered) = oneshot::channel();
+        let work = tokio::spawn(leadership.guard(async move {
+            said.send_replace("asked");
+            let _ = answered.await;
+            said.send_replace("went on");
+        }));
+        tokio::task::yield_now().await;
+        assert_eq!(*heard.borrow(), "asked");
+        // Both happened before it gets to run.
+        tenure.send_modify(|tenure| tenure.until = None);
+        answer.send(()).unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(*heard.borrow(), "asked");
+        work.abort();
+    }
+
+    #[tokio::test]
+    async fn where_nobody_stands_any_more_that_is_said() {
+        let (tenure, held) = watch::channel(Tenure::default());
+        let mut leadership = Leadership::of(held);
+        drop(tenure);
+        assert!(matches!(leadership.gained().await, Err(ElectionError::Ended)));
+        Leadership::granted().gained().await.unwrap();
     }
 }

@@ -81,6 +81,7 @@ use multinic_core::fleet::FleetLimits;
 use multinic_openstack::Gate;
 use multinic_store::{Store, StoreError};
 use multinic_telemetry::shutdown::Shutdown;
+use tokio::sync::watch::error::RecvError;
 use tokio::sync::watch::{Receiver, channel};
 
 use crate::inventory::Inventory;
@@ -159,6 +160,9 @@ pub enum ClusterError {
     /// The election.
     #[error(transparent)]
     Election(#[from] ElectionError),
+    /// What follows the configurations has ended, which it does of itself never.
+    #[error("the configurations are not followed any more: {0}")]
+    Unfollowed(RecvError),
 }
 
 /// The controller over an API server.
@@ -257,7 +261,7 @@ impl Cluster {
     /// Works whenever this process leads, until a stop is requested.
     ///
     /// # Errors
-    /// Where it cannot stand for election.
+    /// Where it cannot stand for election, or does not any more.
     pub async fn run(mut self, mut shutdown: Shutdown) -> Result<(), ClusterError> {
         if let Some(webhook) = self.webhook.take() {
             tokio::spawn(webhook.serve(shutdown.clone()));
@@ -270,7 +274,7 @@ impl Cluster {
         };
         loop {
             tokio::select! {
-                () = leadership.gained() => {}
+                gained = leadership.gained() => gained?,
                 () = tokio::time::sleep(STAND_BY) => {
                     self.pulse.turn();
                     continue;
@@ -281,7 +285,7 @@ impl Cluster {
             let reconciler = self.reconciler(leadership.clone());
             works(true);
             tokio::select! {
-                () = reconciler.run() => {}
+                ended = leadership.guard(reconciler.run()) => return Err(ClusterError::Unfollowed(ended)),
                 // What is published goes in one transaction: one that is not complete is not there.
                 () = leadership.lost() => {
                     tracing::warn!("this controller does not lead any more; what it was doing is given up");
@@ -346,6 +350,7 @@ impl Cluster {
             placements: BTreeMap::new(),
             unplaced: BTreeSet::new(),
             absent: BTreeMap::new(),
+            leadership: leadership.clone(),
             memory: deliver::Memory::default(),
         };
         Reconciler {

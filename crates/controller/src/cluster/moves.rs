@@ -40,7 +40,7 @@ pub(super) struct Departures {
     /// Who publishes each node now.
     owners: BTreeMap<NodeName, BTreeSet<ConfigKey>>,
     /// Wishes that wait for what is delivered elsewhere.
-    late: BTreeMap<Target, Vec<Arc<NodeWish>>>,
+    late: BTreeMap<Place, Vec<Arc<NodeWish>>>,
 }
 
 impl Deliverer {
@@ -89,20 +89,41 @@ impl Deliverer {
         departures
     }
 
-    /// Sets wishes aside that would take NICs away at a place that was left, before they stand at their new one.
-    pub(super) fn set_aside(&self, departures: &mut Departures, projection: &mut Projection) {
+    /// Sets wishes aside that would take NICs away at a place that was left, before they stand at their new one: of objects,
+    /// and of what Violas are to be told.
+    pub(super) fn set_aside(
+        &self,
+        departures: &mut Departures,
+        objects: &mut BTreeMap<Target, Vec<Arc<NodeWish>>>,
+        news: &mut Batches,
+    ) {
         let Departures { left, owners, late, .. } = departures;
         for (place, terms) in left {
-            let Location::Kubernetes(target) = &place.location else { continue };
-            let Some(wishes) = projection.kubernetes.get_mut(target) else { continue };
-            let there = self.memory.farewells.there(place);
-            let may_be_there = |node: &NodeName| match there {
-                Some(there) => there.contains_key(node),
-                // Nobody has looked yet.
-                None => owners.get(node).into_iter().flatten().any(|owner| terms.by.contains_key(owner)),
+            let there = match &place.location {
+                Location::Kubernetes(_) => self.memory.farewells.there(place),
+                // It is known of those only who are to have nothing there.
+                Location::Viola { .. } => None,
             };
-            let aside = wishes.extract_if(.., |wish| may_be_there(&wish.config.node));
-            late.entry(target.clone()).or_default().extend(aside);
+            let may_be_there = |wish: &mut Arc<NodeWish>| match there {
+                Some(there) => there.contains_key(&wish.config.node),
+                // Nobody has looked yet.
+                None => {
+                    owners.get(&wish.config.node).into_iter().flatten().any(|it| terms.by.contains_key(it))
+                }
+            };
+            match &place.location {
+                Location::Kubernetes(target) => {
+                    let Some(wishes) = objects.get_mut(target) else { continue };
+                    let late = late.entry(Place::Kubernetes(target.clone())).or_default();
+                    late.extend(wishes.extract_if(.., may_be_there));
+                }
+                Location::Viola { .. } => {
+                    for (viola, wishes) in news.iter_mut().filter(|(it, _)| it.is_at(&place.location)) {
+                        let late = late.entry(viola.clone()).or_default();
+                        late.extend(wishes.extract_if(.., may_be_there));
+                    }
+                }
+            }
         }
     }
 
@@ -122,7 +143,7 @@ impl Deliverer {
             match self.leave(left, terms, position).await {
                 Ok(leave) => {
                     let leavers = self.leavers(left, due, departures, projection).await;
-                    self.memory.farewells.begin(left, leave, leavers);
+                    self.memory.farewells.begin(left, leave, leavers, &self.leadership);
                 }
                 Err(error) => self.memory.farewells.fail(left, error, self.error_interval),
             }
@@ -274,15 +295,17 @@ impl Deliverer {
             Standing::Seen(there) => there,
         };
         let mut waiting = BTreeSet::new();
+        if let Some(whose) = &left.whose
+            && departures.late_at(left).any(|(viola, wish)| !wish.is_tombstone() && !self.has(viola, wish))
+        {
+            // Others publish a node there too, and the list that is left of it is not there yet.
+            waiting.insert(whose.clone());
+        }
         for (node, (whose, rest)) in standing {
             let problem = match rest {
                 Rest::Shared => {
-                    let late = match &left.location {
-                        Location::Kubernetes(target) => departures.late.get(target),
-                        Location::Viola { .. } => None,
-                    };
                     // One that is left as it is has no wish, and stands nowhere else.
-                    let is_late = late.into_iter().flatten().any(|wish| wish.config.node == *node);
+                    let is_late = departures.late_at(left).any(|(_, wish)| wish.config.node == *node);
                     if is_late || skipped.contains(node) {
                         waiting.extend(whose.iter().cloned());
                     }
@@ -340,13 +363,19 @@ impl Departures {
     pub(super) fn due(&self, failures: &[Failure]) -> (Batches, Batches) {
         let failed: BTreeSet<&NodeName> = failures.iter().map(|failure| &failure.node).collect();
         let (mut due, mut waiting) = (Vec::new(), Vec::new());
-        for (target, wishes) in &self.late {
+        for (place, wishes) in &self.late {
             let (now, later): (Vec<_>, Vec<_>) =
                 wishes.iter().cloned().partition(|wish| !failed.contains(&wish.config.node));
-            due.push((Place::Kubernetes(target.clone()), now));
-            waiting.push((Place::Kubernetes(target.clone()), later));
+            due.push((place.clone(), now));
+            waiting.push((place.clone(), later));
         }
         (due, waiting)
+    }
+
+    /// The wishes that were set aside of a place that was left.
+    fn late_at(&self, left: &Left) -> impl Iterator<Item = (&Place, &NodeWish)> {
+        let late = self.late.iter().filter(|(place, _)| place.is_at(&left.location));
+        late.flat_map(|(place, wishes)| wishes.iter().map(move |wish| (place, &**wish)))
     }
 }
 

@@ -16,6 +16,7 @@ use super::places::Standing;
 use super::rabbitmq;
 use super::reconciler::{Pending, Reconciler, sooner};
 use crate::pass::{Configs, Report};
+use crate::status::Outcome;
 use multinic_core::brief::short;
 
 impl Reconciler {
@@ -24,12 +25,17 @@ impl Reconciler {
         let now = Instant::now();
         let again = self.undelivered.as_ref().and_then(|pending| pending.again);
         let mut hurry = self.deliverer.memory.trust.hear(configs, report) || self.undelivered.is_none();
-        for entry in self.entries.values_mut() {
+        for (key, entry) in &mut self.entries {
             let request = entry.request().cloned();
             if request.is_some() && entry.hurried != request {
                 entry.hurried = request;
+                let placement = self.deliverer.placements.get(key);
+                let resend = placement.is_some_and(|placement| placement.viola.is_some());
+                if resend {
+                    self.deliverer.memory.resend.insert(key.clone());
+                }
                 // Where nothing is owed there is nothing to hurry, and a look at all that is published is dear.
-                hurry |= again.is_some();
+                hurry |= again.is_some() || resend;
             }
         }
         if hurry {
@@ -128,18 +134,26 @@ impl Reconciler {
         }
     }
 
-    /// Writes what Contrabass says of message brokers.
-    pub(super) async fn write_brokers(&mut self, configs: &Configs, retry: &mut Option<Instant>) {
+    /// Writes what Contrabass says of message brokers, if it says something else, and whenever the cloud was read: the Secret may
+    /// have gone, or be another one.
+    pub(super) async fn write_brokers(
+        &mut self,
+        configs: &Configs,
+        report: &Report,
+        retry: &mut Option<Instant>,
+    ) {
         for (key, config) in configs.by_key.iter().filter(|(key, _)| !configs.waiting.contains(*key)) {
             let (Ok(config), Some(entry)) = (config, self.entries.get_mut(key)) else { continue };
             let Some(broker) = self.controller.broker(&config.cloud) else { continue };
             let digest = rabbitmq::digest(&broker);
-            if entry.broker == Some(digest) {
+            let was_read = matches!(report.outcomes.get(key), Some(Outcome::Published { current: true, .. }));
+            if entry.broker == Some(digest) && !was_read {
                 continue;
             }
             match rabbitmq::write(&self.client, &entry.object, &broker).await {
                 Ok(()) => entry.broker = Some(digest),
                 Err(error) => {
+                    entry.broker = None;
                     tracing::warn!(config = %key, error = %short(&error), "cannot write the Secret of the message broker");
                     sooner(retry, Instant::now() + self.defaults.cadence.error);
                 }

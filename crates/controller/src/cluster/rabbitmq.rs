@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DynamicObject, ObjectMeta, Patch, PatchParams};
 use kube::core::ApiResource;
@@ -33,7 +34,8 @@ pub fn digest(broker: &Broker) -> [u8; 32] {
     sha.finalize().into()
 }
 
-/// Writes the Secret. One of the same name that somebody else filled is left alone: that is an error.
+/// Writes the Secret, also over what somebody made of it. One of the same name that is somebody else's is left alone: that is
+/// an error.
 pub async fn write(client: &Client, config: &DynamicObject, broker: &Broker) -> Result<(), kube::Error> {
     let Broker { urls, user, password } = broker;
     let name = name(&config.name_any());
@@ -50,9 +52,24 @@ pub async fn write(client: &Client, config: &DynamicObject, broker: &Broker) -> 
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),
-        string_data: Some(BTreeMap::from(data.map(|(key, value)| (key.to_owned(), value)))),
+        // Not as text: that has no owner by which the API server could tell that it is somebody else's.
+        data: Some(BTreeMap::from(data.map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))))),
         ..Secret::default()
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace().unwrap_or_default());
-    secrets.patch(&name, &PatchParams::apply(MANAGER), &Patch::Apply(&secret)).await.map(drop)
+    let apply = PatchParams::apply(MANAGER);
+    match secrets.patch(&name, &apply, &Patch::Apply(&secret)).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let there = secrets.get(&name).await?;
+            let owners = there.metadata.owner_references.unwrap_or_default();
+            let is_ours =
+                owners.iter().any(|it| it.controller == Some(true) && Some(&it.uid) == config.uid().as_ref());
+            if !is_ours {
+                return Err(kube::Error::Api(status));
+            }
+            // Somebody edited it.
+            secrets.patch(&name, &apply.force(), &Patch::Apply(&secret)).await.map(drop)
+        }
+        written => written.map(drop),
+    }
 }

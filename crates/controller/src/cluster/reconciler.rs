@@ -14,6 +14,7 @@ use multinic_core::config::{ConfigErrors, Defaults, FieldError};
 use multinic_core::fleet::Listing;
 use multinic_store::{Store, StoreError};
 use tokio::sync::watch;
+use tokio::sync::watch::error::RecvError;
 
 use super::deliver::Deliverer;
 use super::entry::{Entry, Mark};
@@ -95,11 +96,11 @@ struct Asked {
 }
 
 impl Reconciler {
-    /// Works until it is dropped.
-    pub async fn run(mut self) {
+    /// Works until it is dropped, or nobody follows the configurations any more.
+    pub async fn run(mut self) -> RecvError {
         // Before a first complete list nothing is known of what there is.
-        if self.view.wait_for(|view| view.listed).await.is_err() {
-            return;
+        if let Err(ended) = self.view.wait_for(|view| view.listed).await {
+            return ended;
         }
         self.controller.wait_at_most(Some(TURN));
         self.remember().await;
@@ -107,7 +108,9 @@ impl Reconciler {
             let seen = marks(&self.view.borrow_and_update());
             let started = Instant::now();
             let wake = self.turn().await;
-            self.wait(&seen, wake, started.elapsed()).await;
+            if let Err(ended) = self.wait(&seen, wake, started.elapsed()).await {
+                return ended;
+            }
         }
     }
 
@@ -117,7 +120,7 @@ impl Reconciler {
         seen: &(bool, BTreeMap<ConfigKey, Mark>),
         wake: Option<Instant>,
         turn: Duration,
-    ) {
+    ) -> Result<(), RecvError> {
         let drift = Arc::clone(&self.deliverer.drift);
         loop {
             let pulse = Instant::now() + PULSE;
@@ -132,44 +135,41 @@ impl Reconciler {
                     self.observe_at = Instant::now() + OBSERVING;
                 }
                 changed = self.view.changed() => {
-                    if changed.is_err() {
-                        // Nobody follows the configurations any more: the process ends.
-                        std::future::pending::<()>().await;
-                    }
+                    changed?;
                     if marks(&self.view.borrow_and_update()) != *seen {
                         tokio::time::sleep(COALESCING).await;
-                        return;
+                        return Ok(());
                     }
                 }
                 () = self.controller.come() => {
                     // Others may be about to come. Turns for them take no more than half of the time.
                     tokio::time::sleep(turn.clamp(COALESCING, MOST_COALESCING)).await;
-                    return;
+                    return Ok(());
                 }
                 () = self.deliverer.memory.come() => {
                     tokio::time::sleep(turn.clamp(COALESCING, MOST_COALESCING)).await;
                     if let Some(pending) = &mut self.undelivered {
                         pending.again = Some(Instant::now());
                     }
-                    return;
+                    return Ok(());
                 }
                 () = self.unread.come() => {
                     tokio::time::sleep(COALESCING).await;
-                    return;
+                    return Ok(());
                 }
                 () = self.gone.come() => {
                     tokio::time::sleep(COALESCING).await;
-                    return;
+                    return Ok(());
                 }
                 () = drift.notified() => {
                     // Whoever changed one object may be changing more.
                     tokio::time::sleep(COALESCING).await;
                     self.undelivered = None;
-                    return;
+                    return Ok(());
                 }
                 () = tokio::time::sleep_until(wake.into()) => {
                     if wake < pulse {
-                        return;
+                        return Ok(());
                     }
                     self.pulse.turn();
                 }
@@ -212,7 +212,7 @@ impl Reconciler {
         };
         self.deliver(&configs, &report, &mut retry).await;
         self.release_gone(&mut retry).await;
-        self.write_brokers(&configs, &mut retry).await;
+        self.write_brokers(&configs, &report, &mut retry).await;
         self.tell(&configs, &report, &mut retry).await;
         self.finish(&deleted, undeletable.as_deref(), &report, &mut retry).await;
         if configs.listing == Listing::Unsettled {

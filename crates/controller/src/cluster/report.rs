@@ -173,7 +173,7 @@ impl Reporter {
             let turned = before.as_ref().is_none_or(|before| before.ready != after.ready);
             let other = before.as_ref().is_none_or(|before| before.reason != after.reason);
             let is_news = turned || (!after.ready && other) || (after.ready && changed);
-            if is_news && after.reason != conditions::UNDER_WAY {
+            if is_news && !conditions::is_under_way(&after.reason) {
                 self.events.on_config(object, !after.ready, &after.reason, &after.message).await;
             }
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use multinic_core::NodeName;
 
+use super::lease::Leadership;
 use super::placement::{Location, Target};
 use crate::errands::{Errands, TURN};
 use crate::sinks::{Delivery, KubernetesSink, Ledger, NodeWish, SinkError, ViolaSink};
@@ -207,6 +208,7 @@ impl Rounds {
         sink: &Sink,
         wishes: &[Arc<NodeWish>],
         held: &BTreeSet<NodeName>,
+        leadership: &Leadership,
     ) -> Vec<Arc<NodeWish>> {
         let now = Instant::now();
         let mut sent = Vec::new();
@@ -222,7 +224,8 @@ impl Rounds {
             if !wishes.is_empty() {
                 sent.extend(wishes.iter().cloned());
                 let (sink, place) = (sink.clone(), place.clone());
-                self.errands.begin(key.clone(), key, async move { sink.deliver(&place, wishes).await });
+                let delivery = async move { sink.deliver(&place, wishes).await };
+                self.errands.begin(key.clone(), key, leadership.guard(delivery));
             }
         }
         sent

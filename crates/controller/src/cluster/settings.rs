@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use multinic_api::openstack_config::Sink;
 
 use super::triggers::{Mode, Times, TriggerError, Triggers};
@@ -31,7 +32,7 @@ pub struct ClusterArgs {
     #[arg(long, env = "POD_NAME")]
     pub pod_name: Option<String>,
     /// Work only while holding the Lease, so that several controllers may run.
-    #[arg(long, env = "LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub leader_elect: bool,
     /// Name of the Lease.
     #[arg(long, env = "LEASE_NAME", default_value = "multinic-controller")]
@@ -40,7 +41,7 @@ pub struct ClusterArgs {
     #[arg(long, env = "LEASE_DURATION", value_parser = lease_duration, default_value = "15s")]
     pub lease_duration: Duration,
     /// Lead with a ledger in a file of one's own although the Lease names another ledger.
-    #[arg(long, env = "LEDGER_TAKEOVER", default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, env = "LEDGER_TAKEOVER", default_value_t = false, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub ledger_takeover: bool,
     /// When configurations are carried out: immediate, scheduled, manual or webhook.
     #[arg(long, env = "RECONCILE_MODE", default_value = "immediate")]
@@ -55,7 +56,7 @@ pub struct ClusterArgs {
     #[arg(long, env = "RECONCILE_TIMEZONE", default_value = "UTC")]
     pub reconcile_timezone: String,
     /// Carry a changed configuration out at once in every mode.
-    #[arg(long, env = "RECONCILE_IMMEDIATE_ON_CR_CHANGE", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "RECONCILE_IMMEDIATE_ON_CR_CHANGE", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub reconcile_immediate_on_cr_change: bool,
     /// Address of POST /v1/reconcile/{namespace}/{name}.
     #[arg(long, env = "RECONCILE_ADDR", default_value = "0.0.0.0")]
@@ -67,7 +68,7 @@ pub struct ClusterArgs {
     #[arg(long, env = "RECONCILE_TOKEN_FILE")]
     pub reconcile_token_file: Option<PathBuf>,
     /// Accept tokens of ServiceAccounts and users that may patch the OpenstackConfig (TokenReview, SubjectAccessReview).
-    #[arg(long, env = "RECONCILE_TOKEN_REVIEW", default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, env = "RECONCILE_TOKEN_REVIEW", default_value_t = false, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub reconcile_token_review: bool,
     /// Audiences of which such a token must have one, by commas. [default: the API server's own]
     #[arg(long, env = "RECONCILE_TOKEN_AUDIENCES", value_delimiter = ',')]

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -17,13 +18,23 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use multinic_api::{OpenstackConfig, RECONCILE_AT_ANNOTATION};
+use multinic_telemetry::connections::{self, Limits};
 use multinic_telemetry::shutdown::Shutdown;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 use crate::inventory::access::user_of;
+use crate::sinks::kubernetes::object::is_object_name;
 use multinic_core::brief::short;
+
+/// What callers may take.
+const LIMITS: Limits = Limits {
+    connections: 64,
+    head: Duration::from_secs(5),
+    stall: Some(Duration::from_secs(30)),
+    farewell: Duration::from_secs(5),
+};
 
 /// Who may ask.
 #[derive(Debug, Clone)]
@@ -90,12 +101,10 @@ impl Webhook {
     }
 
     /// Answers until a stop is requested.
-    pub async fn serve(self, mut shutdown: Shutdown) {
+    pub async fn serve(self, shutdown: Shutdown) {
         let router =
             Router::new().route("/v1/reconcile/{namespace}/{name}", post(ask)).with_state(self.asked);
-        let stop = async move { shutdown.requested().await };
-        // `axum::serve` retries failed accepts by itself and returns no other errors.
-        let _ = axum::serve(self.listener, router).with_graceful_shutdown(stop).await;
+        connections::serve("reconciliations", self.listener, router, None, LIMITS, shutdown).await;
     }
 }
 
@@ -123,7 +132,9 @@ impl Asked {
     async fn handle(&self, namespace: &str, name: &str, headers: &HeaderMap) -> Result<String, Refusal> {
         self.authorize(namespace, name, headers).await?;
         let unknown = || (StatusCode::NOT_FOUND, format!("there is no OpenstackConfig {namespace}/{name}"));
-        if self.namespace.as_deref().is_some_and(|served| served != namespace) {
+        // A text that is no name would be another path.
+        let is_served = self.namespace.as_deref().is_none_or(|served| served == namespace);
+        if !is_served || !is_object_name(namespace) || !is_object_name(name) {
             return Err(unknown());
         }
         let at = Timestamp::now().to_string();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use tokio::net::TcpListener;
 
 /// The older programs' port.
@@ -16,7 +17,7 @@ const PORT: u16 = 18081;
 #[command(next_help_heading = "Inventory")]
 pub struct InventoryArgs {
     /// Keep and serve the inventory.
-    #[arg(long, env = "INVENTORY_ENABLED", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "INVENTORY_ENABLED", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub inventory_enabled: bool,
     /// Where it listens, as HOST:PORT or :PORT. [default: :18081 with a token or token review, else 127.0.0.1:18081]
     #[arg(long, env = "INVENTORY_ADDR")]
@@ -28,7 +29,7 @@ pub struct InventoryArgs {
     #[arg(long, env = "INVENTORY_TOKEN_FILE")]
     pub inventory_token_file: Option<PathBuf>,
     /// Let Kubernetes judge readers' tokens (TokenReview, SubjectAccessReview on the path).
-    #[arg(long, env = "INVENTORY_TOKEN_REVIEW", default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, env = "INVENTORY_TOKEN_REVIEW", default_value_t = false, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub inventory_token_review: bool,
     /// Audiences of which a token must have one, by commas. [default: the API server's own]
     #[arg(long, env = "INVENTORY_TOKEN_AUDIENCES", value_delimiter = ',')]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use multinic_api::OptionsSpec;
-use multinic_core::{Interface, InterfaceOptions, NodeConfig, Slot};
+use multinic_core::{Addresses, Interface, InterfaceOptions, NodeConfig, Slot};
 use multinic_store::inventory::{go_json, node_hash};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -92,6 +92,21 @@ impl NodePayload {
         Ok(node_hash(&serde_json::to_string(self)?))
     }
 
+    /// The same without lists of addresses that say no more than `address` and `cidr` do: the older programs know no such
+    /// list.
+    #[must_use]
+    pub fn without_what_follows(mut self) -> Self {
+        for nic in &mut self.interfaces {
+            let pair = Addresses::reconcile(None, nic.address.as_deref(), nic.cidr.as_deref()).ok();
+            let list =
+                nic.addresses.iter().map(|list| Addresses::parse(list.iter().map(String::as_str)).ok());
+            if list.eq([pair]) {
+                nic.addresses = None;
+            }
+        }
+        self
+    }
+
     /// The node as compact JSON, byte for byte as Go's encoder writes it.
     pub fn canonical(&self) -> Result<String, serde_json::Error> {
         Ok(go_json(&serde_json::to_string(self)?))
@@ -159,6 +174,26 @@ mod tests {
     }
 
     #[test]
+    fn what_an_older_program_does_not_know_is_left_out_where_it_says_no_more() {
+        let mut nic = serde_json::json!({
+            "mac": "FA:16:3E:00:00:01", "port": "port-a", "network": "net-a", "subnet": "sub-a", "device": "server-a",
+            "addresses": ["10.0.0.10/24"], "cidr": "10.0.0.0/24", "mtu": 1450
+        });
+        let keys = |nic: &serde_json::Value| {
+            let config =
+                serde_json::json!({"node": "worker-1", "instance": "server-a", "interfaces": {"0": nic}});
+            let config = serde_json::from_value(config).unwrap();
+            let wish = NodeWish { provider: None, config, owners: BTreeMap::new(), options: BTreeMap::new() };
+            let payload = serde_json::to_value(NodePayload::from(&wish).without_what_follows()).unwrap();
+            let keys: Vec<String> = payload["interfaces"][0].as_object().unwrap().keys().cloned().collect();
+            keys.join(" ")
+        };
+        assert_eq!(keys(&nic), "address cidr deviceId id macAddress mtu name networkId portId subnetId");
+        nic["addresses"] = serde_json::json!([]);
+        assert_eq!(keys(&nic), "deviceId id macAddress mtu name networkId portId subnetId");
+    }
+
+    #[test]
     fn what_go_escapes_is_escaped() {
         let node = NodePayload {
             node_name: "a&b<c>\u{2028}".to_owned(),
@@ -185,6 +220,8 @@ mod tests {
         }]});
         let mut wish = NodeWish { provider: None, config, owners: BTreeMap::new(), options: BTreeMap::new() };
         assert_eq!(serde_json::to_value(NodePayload::from(&wish)).unwrap(), expected);
+        // Two addresses are more than a pair can say.
+        assert_eq!(serde_json::to_value(NodePayload::from(&wish).without_what_follows()).unwrap(), expected);
         let options = r#"{"strictArp": false, "routes": [{"to": "10.8.0.0/16", "via": "10.0.0.1"}]}"#;
         wish.options.insert("port-a".into(), serde_json::from_str(options).unwrap());
         let payload = serde_json::to_value(NodePayload::from(&wish)).unwrap();

@@ -36,8 +36,7 @@ pub fn openapi_yaml() -> Result<String, serde_saphyr::ser::Error> {
 }
 
 static YAML: Yaml = Yaml::new(|| openapi_yaml().map_err(|error| error.to_string()));
-// Relative, so that it holds behind a proxy with a prefix of its own.
-static PAGE: Page = Page::new(|| page::page_of("openapi.json"));
+static PAGE: Page = Page::new(page::page);
 
 pub(super) async fn yaml() -> Response {
     page::yaml(&YAML)
@@ -47,19 +46,14 @@ pub(super) async fn json() -> Response {
     axum::Json(openapi()).into_response()
 }
 
-/// The page is at `/docs`, as in the older program, and what it loads below.
 pub(super) async fn page() -> Response {
-    file("", |page| {
-        let page = String::from_utf8_lossy(&page).replace("=\"./", "=\"docs/");
-        page.replace("=\"index.css", "=\"docs/index.css").into_bytes()
-    })
+    or_not_found(page::start(&PAGE))
 }
 
 pub(super) async fn part(Path(name): Path<String>) -> Response {
-    file(&name, identity)
+    or_not_found(page::file(&PAGE, &name, identity))
 }
 
-fn file(name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Response {
-    let found = page::file(&PAGE, name, change);
+fn or_not_found(found: Option<Response>) -> Response {
     found.unwrap_or_else(|| (StatusCode::NOT_FOUND, "404 page not found\n").into_response())
 }

@@ -16,6 +16,10 @@ use crate::sinks::{InterfacePayload, NodePayload};
 const MOST_INTERFACES: usize = Slot::MAX as usize + 1;
 /// What a node without a name is told.
 const BLANK: &str = "is blank";
+/// How many characters a text has at most, as in the definition of the resource.
+const LONGEST: usize = 255;
+/// How many addresses a NIC has at most, likewise.
+const MOST_ADDRESSES: usize = 64;
 /// How many mistakes an answer names.
 const MOST_MISTAKES: usize = 50;
 
@@ -109,6 +113,9 @@ pub fn orders(
         } else if !names.insert(node_name.clone()) {
             mistakes.push((place, format!("{node_name:?} is there twice")));
         }
+        if instance_id.chars().count() > LONGEST {
+            mistakes.push((format!("[{at}].instanceId"), too_long(&instance_id)));
+        }
         let interfaces = check_all(at, interfaces, &mut mistakes);
         let instance = Some(instance_id.trim()).filter(|id| !id.is_empty());
         let object = (!interfaces.is_empty()).then(|| {
@@ -174,6 +181,16 @@ fn check_all(node: usize, interfaces: Vec<InterfacePayload>, mistakes: &mut Mist
         {
             wrong(field, format!("{} is there twice", slot.interface()));
         }
+        for (field, text) in [
+            ("portId", &nic.port_id),
+            ("deviceId", &nic.device_id),
+            ("networkId", &nic.network_id),
+            ("subnetId", &nic.subnet_id),
+        ] {
+            if let Some(text) = text.as_ref().filter(|text| text.chars().count() > LONGEST) {
+                wrong(field, too_long(text));
+            }
+        }
         check_addresses(&nic, &mut wrong);
         if let Some(Err(error)) = nic.options.as_ref().map(InterfaceOptions::try_from) {
             wrong(&error.field, error.problem);
@@ -188,7 +205,15 @@ fn check_all(node: usize, interfaces: Vec<InterfacePayload>, mistakes: &mut Mist
     specs
 }
 
+fn too_long(text: &str) -> String {
+    format!("has {} characters, and {LONGEST} are the most", text.chars().count())
+}
+
 fn check_addresses(nic: &InterfacePayload, wrong: &mut impl FnMut(&str, String)) {
+    let count = nic.addresses.as_ref().map_or(0, Vec::len);
+    if count > MOST_ADDRESSES {
+        wrong("addresses", format!("{count} are more than the {MOST_ADDRESSES} that a NIC can have"));
+    }
     let list = nic.addresses.as_ref().map(|list| Addresses::parse(list.iter().map(String::as_str)));
     let addresses = match list.transpose() {
         Ok(list) => match Addresses::reconcile(list, nic.address.as_deref(), nic.cidr.as_deref()) {
@@ -296,6 +321,31 @@ mod tests {
                 "[2].interfaces[4].options.routes[0].to",
             ]
         );
+    }
+
+    #[test]
+    fn what_the_definition_would_not_take_is_a_mistake_too() {
+        let long = "x".repeat(LONGEST + 1);
+        let nic = |more: &str| node(&format!(r#"{{"macAddress":"fa:16:3e:00:00:01",{more}}}"#));
+        let addresses = (0..=MOST_ADDRESSES).map(|at| format!(r#""10.0.{at}.1/24""#)).collect::<Vec<_>>();
+        let routes = vec![r#"{"to":"10.0.0.0/8"}"#; 65];
+        for (json, place) in [
+            (nic(&format!(r#""portId":"{long}""#)), "interfaces[0].portId"),
+            (nic(&format!(r#""deviceId":"{long}""#)), "interfaces[0].deviceId"),
+            (nic(&format!(r#""networkId":"{long}""#)), "interfaces[0].networkId"),
+            (nic(&format!(r#""subnetId":"{long}""#)), "interfaces[0].subnetId"),
+            (nic(&format!(r#""addresses":[{}]"#, addresses.join(","))), "interfaces[0].addresses"),
+            (
+                nic(&format!(r#""options":{{"routes":[{}]}}"#, routes.join(","))),
+                "interfaces[0].options.routes",
+            ),
+            (nic(r#""options":{"routes":[{"to":"10.0.0.0/8","metric":0}]}"#), "options.routes[0].metric"),
+            (nic(r#""options":{"sourceRouting":{"tableBase":20001}}"#), "options.sourceRouting.tableBase"),
+            (format!(r#"[{{"nodeName":"a","instanceId":"{long}","interfaces":[]}}]"#), "[0].instanceId"),
+        ] {
+            let error = checked(&json).unwrap_err();
+            assert!(error.contains(place), "{place}: {error}");
+        }
     }
 
     #[test]

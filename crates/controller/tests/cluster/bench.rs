@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::{Args as _, Command, FromArgMatches as _};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config, CustomResourceExt as _, ResourceExt as _};
 use multinic_api::{OpenstackConfig, OpenstackConfigStatus};
 use multinic_controller::cluster::metrics::ClusterMetrics;
@@ -114,8 +114,11 @@ impl Bench {
         let command = ViolaArgs::augment_args(ClusterArgs::augment_args(Command::new("controller")));
         let namespace = format!("--watch-namespace={}", self.namespace);
         let own = format!("--pod-namespace={}", self.namespace);
-        let args = ["controller", &namespace, &own, "--reconcile-addr=127.0.0.1", "--reconcile-port=0"];
-        command.try_get_matches_from(args.iter().chain(more)).unwrap()
+        let args = ["controller", &own, "--reconcile-addr=127.0.0.1", "--reconcile-port=0"];
+        // Its own, unless something else is said.
+        let is_said = more.iter().any(|arg| arg.starts_with("--watch-namespace"));
+        let watched = (!is_said).then_some(namespace.as_str());
+        command.try_get_matches_from(args.iter().copied().chain(watched).chain(more.iter().copied())).unwrap()
     }
 
     pub fn args(&self, more: &[&str]) -> ClusterArgs {
@@ -183,6 +186,14 @@ impl Bench {
         server
     }
 
+    /// A Node of this name, which is in no namespace.
+    pub async fn make_node(&self, name: &str) -> Api<Node> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        nodes.create(&PostParams::default(), &Node { metadata, ..Node::default() }).await.unwrap();
+        nodes
+    }
+
     pub fn spec(&self, vms: &[&ServerId]) -> Value {
         let vms: Vec<&str> = vms.iter().map(|id| id.as_str()).collect();
         json!({
@@ -236,7 +247,7 @@ impl Bench {
 
     pub async fn write_secret(&self, name: &str, data: &[(&str, &str)]) {
         let secret = Secret {
-            metadata: kube::api::ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
             string_data: Some(
                 data.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             ),

@@ -1,5 +1,8 @@
 //! What configurations say, and what becomes of it.
 
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use multinic_testbed::cloud_simulator::{Provider, encrypt};
 use serde_json::json;
 
@@ -193,6 +196,47 @@ async fn the_state_of_down_ports_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn a_node_is_told_of_what_is_published_for_it_and_only_of_changes() {
+    let Some(bench) = Bench::new().await else { return };
+    let name = format!("of-{}", bench.namespace);
+    bench.make_node(&name).await;
+    let server = bench.add_node(&name);
+    bench.apply("a", bench.spec(&[&server])).await;
+    let controller = bench.start().await;
+    let events: Api<Event> = Api::namespaced(bench.client.clone(), "default");
+    let told = async || {
+        let all = events.list(&ListParams::default()).await.unwrap().items;
+        let about = |event: &Event| {
+            let regarding = event.regarding.as_ref()?;
+            let is_meant =
+                regarding.kind.as_deref() == Some("Node") && regarding.name.as_ref() == Some(&name);
+            is_meant.then(|| (event.reason.clone().unwrap(), event.type_.clone().unwrap()))
+        };
+        all.iter().filter_map(about).collect::<Vec<_>>()
+    };
+    until("it is told", async || !told().await.is_empty()).await;
+    let reads = bench.cloud.count("/v2.0/ports");
+    until("passes were made", async || bench.cloud.count("/v2.0/ports") > reads + 4).await;
+    assert_eq!(told().await, [("InterfacesPublished".to_owned(), "Normal".to_owned())]);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn configurations_of_one_project_share_a_token() {
+    let Some(bench) = Bench::new().await else { return };
+    for name in ["a", "b", "c"] {
+        let server = bench.add_node(&format!("worker-{name}"));
+        bench.apply(name, bench.spec(&[&server])).await;
+    }
+    let controller = bench.start().await;
+    for name in ["a", "b", "c"] {
+        bench.until_ready(name).await;
+    }
+    assert_eq!(bench.cloud.count("/v3/auth/tokens"), 1);
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn a_provider_of_contrabass_needs_its_key_and_leaves_a_secret_with_its_broker() {
     let Some(bench) = Bench::new().await else { return };
     let server = bench.add_node("worker-1");
@@ -223,8 +267,8 @@ async fn a_provider_of_contrabass_needs_its_key_and_leaves_a_secret_with_its_bro
     bench.write_secret("contrabass-encrypt-key", &[("CONTRABASS_ENCRYPT_KEY", "0123456789abcdef\n")]).await;
     bench.annotate("a", multinic_api::RECONCILE_AT_ANNOTATION, "now").await;
     bench.until_ready("a").await;
-    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> =
-        kube::Api::namespaced(bench.client.clone(), &bench.namespace);
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> =
+        Api::namespaced(bench.client.clone(), &bench.namespace);
     until("the broker's Secret is there", async || secrets.get_opt("rabbitmq-a").await.unwrap().is_some())
         .await;
     let secret = secrets.get("rabbitmq-a").await.unwrap();
@@ -240,5 +284,20 @@ async fn a_provider_of_contrabass_needs_its_key_and_leaves_a_secret_with_its_bro
         (owner.kind.as_str(), owner.name.as_str(), owner.controller),
         ("OpenstackConfig", "a", Some(true))
     );
+    // It comes back, whatever somebody made of it.
+    secrets.delete("rabbitmq-a", &DeleteParams::default()).await.unwrap();
+    until("it is back", async || secrets.get_opt("rabbitmq-a").await.unwrap().is_some()).await;
+    let user = async || secrets.get("rabbitmq-a").await.unwrap().data.unwrap()["RABBITMQ_USER"].0.clone();
+    let edited = Patch::Merge(json!({"stringData": {"RABBITMQ_USER": "somebody"}}));
+    secrets.patch("rabbitmq-a", &PatchParams::default(), &edited).await.unwrap();
+    until("it is what it was", async || user().await == b"openstack").await;
+    controller.stop().await;
+    // One of somebody else stays what it is.
+    bench.delete_secret("rabbitmq-a").await;
+    bench.write_secret("rabbitmq-a", &[("RABBITMQ_USER", "somebody-else")]).await;
+    let controller = bench.start().await;
+    let reads = bench.cloud.count("/v2.0/ports");
+    until("passes were made", async || bench.cloud.count("/v2.0/ports") > reads + 4).await;
+    assert_eq!(user().await, b"somebody-else");
     controller.stop().await;
 }

@@ -1,8 +1,7 @@
 //! Nodes that are gone and will never clean up.
 
-use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use multinic_api::{CLEANUP_FINALIZER, MultiNicNodeConfig};
 use multinic_core::ServerId;
 use multinic_testbed::cloud_simulator::Fault;
@@ -36,6 +35,14 @@ async fn until_deleted(bench: &Bench, node: &str) {
     .await;
 }
 
+/// Deletes the configuration `a` of a node whose agent has configured something.
+async fn delete_while_held(bench: &Bench, node: &str) {
+    hold(bench, node).await;
+    bench.until_ready("a").await;
+    bench.delete("a").await;
+    until_deleted(bench, node).await;
+}
+
 /// Waits until the nodes that may be gone were looked at a few times more.
 async fn until_looked(bench: &Bench, server: &str) {
     let path = format!("/v2.1/servers/{server}");
@@ -46,11 +53,8 @@ async fn until_looked(bench: &Bench, server: &str) {
 #[tokio::test]
 async fn an_object_is_let_go_once_nova_and_kubernetes_both_say_that_its_node_is_gone() {
     let Some(bench) = Bench::new().await else { return };
-    // Nodes are in no namespace.
     let name = format!("{}-1", bench.namespace);
-    let nodes: Api<Node> = Api::all(bench.client.clone());
-    let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
-    nodes.create(&PostParams::default(), &Node { metadata, ..Node::default() }).await.unwrap();
+    let nodes = bench.make_node(&name).await;
     let server = bench.add_node(&name);
     bench.apply("a", bench.spec(&[&server])).await;
     let controller = bench.start().await;
@@ -88,10 +92,7 @@ async fn a_node_whose_server_is_there_is_kept_and_its_deleted_configuration_wait
     let name = "worker-without-node-object";
     bench.apply("a", bench.spec(&[&server])).await;
     let controller = bench.start().await;
-    hold(&bench, name).await;
-    bench.until_ready("a").await;
-    bench.delete("a").await;
-    until_deleted(&bench, name).await;
+    delete_while_held(&bench, name).await;
     until("it is said for what it waits", async || {
         let (is, reason, message) = condition(&bench.status("a").await, "RemovalNotPropagated");
         is == "True" && reason == "NodeGone" && message.contains("Nova still has its server")
@@ -111,10 +112,7 @@ async fn nobody_waits_while_nova_does_not_say_whether_a_server_is_gone() {
     let [server, other] = [name, "worker-1"].map(|name| bench.add_node(name));
     bench.apply("a", bench.spec(&[&server])).await;
     let controller = bench.start().await;
-    hold(&bench, name).await;
-    bench.until_ready("a").await;
-    bench.delete("a").await;
-    until_deleted(&bench, name).await;
+    delete_while_held(&bench, name).await;
     let until_said = async |what: &str| {
         until(&format!("it is said: {what}"), async || {
             condition(&bench.status("a").await, "RemovalNotPropagated").2.contains(what)

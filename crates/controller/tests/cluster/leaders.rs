@@ -6,6 +6,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
 
 use multinic_store::{DatabaseSettings, Store};
+use multinic_testbed::kubernetes::{ControlPlane, FaultProxy};
 use multinic_testbed::publication::one_nic;
 use tokio::sync::oneshot;
 
@@ -79,6 +80,30 @@ async fn whoever_is_at_work_for_longer_than_the_lease_lasts_keeps_it() {
     assert_eq!(second.metric("multinic_controller_elections_total"), "0");
     first.stop().await;
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_renewal_that_gets_no_answer_does_not_lose_the_lease() {
+    let Some(bench) = Bench::new().await else { return };
+    let control_plane = ControlPlane::shared().unwrap();
+    let proxy = FaultProxy::start(control_plane).unwrap();
+    let (mut setup, registry) = bench.setup(&["--lease-duration=12s", "--pod-name=first"]);
+    setup.config = proxy.access(control_plane.admin()).config().unwrap();
+    let controller = run(setup, registry).await;
+    let renewed = async || lease(&bench).await.and_then(|lease| lease.renew_time).map(|time| time.0);
+    until("it leads", async || controller.metric("multinic_controller_leader") == "1").await;
+    let before = renewed().await;
+    proxy.silence("get", "leases");
+    // It lasts longer than one attempt, and less than the term.
+    tokio::time::sleep(Duration::from_millis(6500)).await;
+    proxy.heal();
+    until("it was renewed", async || renewed().await > before).await;
+    until("and renewed again", async || {
+        renewed().await.is_some_and(|now| now.duration_since(before.unwrap()).as_secs() > 12)
+    })
+    .await;
+    assert_eq!(controller.metric("multinic_controller_elections_total"), "1");
+    controller.stop().await;
 }
 
 #[tokio::test]

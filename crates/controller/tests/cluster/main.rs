@@ -8,6 +8,7 @@ mod farewells;
 mod faults;
 mod gone;
 mod leaders;
+mod manifests;
 mod moves;
 mod removals;
 mod restoring;

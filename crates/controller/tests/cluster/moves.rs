@@ -250,6 +250,46 @@ async fn a_node_of_which_another_configuration_stays_keeps_its_nics() {
 }
 
 #[tokio::test]
+async fn a_viola_that_one_of_two_leaves_keeps_the_nics_of_both_until_the_node_stands_elsewhere() {
+    let Some(scene) = Scene::new().await else { return };
+    let bench = &scene.bench;
+    let (viola, url) = Viola::start().await;
+    let (server, green) = scene.one_for_two();
+    bench.apply("a", scene.by_viola(&server, &bench.subnet)).await;
+    bench.apply("b", scene.by_viola(&server, &green)).await;
+    let args = ["--leader-elect=false", "--viola-endpoint", &url];
+    let controller = bench.start_with(&args).await;
+    let key = ("provider-1".to_owned(), "worker-1".to_owned());
+    until("it has both NICs", async || viola.has().get(&key) == Some(&2)).await;
+    scene.write_kubeconfig(false).await;
+    let moved = || {
+        let mut spec = scene.by_viola(&server, &bench.subnet);
+        spec["sinks"] = json!(["kubernetes"]);
+        scene.by_secret(spec, &scene.other)
+    };
+    bench.apply("a", moved()).await;
+    bench.until_reason("a", &["KubernetesApplyError"]).await;
+    scene.until_passed().await;
+    assert_eq!(viola.has()[&key], 2, "not before it stands elsewhere");
+    let neighbour = bench.status("b").await;
+    assert_ne!(condition(&neighbour, "Degraded").0, "True", "it is at no fault: {neighbour:?}");
+    assert_eq!(neighbour.last_error, None);
+    // Another process tells a Viola everything once, but for that.
+    controller.stop().await;
+    let controller = bench.start_with(&args).await;
+    bench.until_reason("a", &["KubernetesApplyError"]).await;
+    scene.until_passed().await;
+    assert_eq!(viola.has()[&key], 2, "not before it stands elsewhere");
+    scene.write_kubeconfig(true).await;
+    scene.until_counts("worker-1", (None, Some(1))).await;
+    until("the other's NIC alone is there", async || viola.has()[&key] == 1).await;
+    bench.until_ready("a").await;
+    bench.until_ready("b").await;
+    until("it has left", async || bench.store.places().await.unwrap().len() == 2).await;
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn whoever_is_deleted_stays_while_its_node_waits_for_one_that_moves() {
     let Some(scene) = Scene::new().await else { return };
     let bench = &scene.bench;

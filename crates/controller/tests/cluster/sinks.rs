@@ -233,6 +233,12 @@ async fn viola_is_sent_what_changes_once_and_what_it_refuses_again() {
     let reads = bench.cloud.count("/v2.0/ports");
     until("passes were made", async || bench.cloud.count("/v2.0/ports") > reads + 6).await;
     assert_eq!(viola.requests.lock().unwrap().len(), sent, "{:?}", viola.has());
+    // Somebody who knows that a node was lost there asks.
+    viola.requests.lock().unwrap().clear();
+    bench.annotate("a", multinic_api::RECONCILE_AT_ANNOTATION, "now").await;
+    until("its node is sent again", async || viola.has().get(&key) == Some(&1)).await;
+    bench.until_ready("a").await;
+    assert_eq!(viola.has().len(), 1, "nothing of the others is");
     // It is told of the last NIC's end, and the configuration waits until it has been.
     *viola.refuses.lock().unwrap() = Some("worker-1");
     bench.delete("a").await;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use multinic_api::RECONCILE_AT_ANNOTATION;
+use multinic_controller::sinks::kubernetes::kubeconfig::choose_cryptography;
+use multinic_testbed::kubernetes::ControlPlane;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -151,6 +153,39 @@ async fn a_failed_read_is_tried_again_in_every_mode() {
 }
 
 #[tokio::test]
+async fn what_is_asked_for_is_done_in_every_namespace_that_is_served() {
+    if !ControlPlane::installed() {
+        return;
+    }
+    choose_cryptography();
+    // Its own: nobody else's configurations are in it.
+    let control_plane = ControlPlane::start().unwrap();
+    let mut bench = Bench::on(&control_plane).await;
+    let other = control_plane.new_namespace("other").await.unwrap();
+    let namespaces = [bench.namespace.clone(), other];
+    let servers = ["worker-1", "worker-2"].map(|name| bench.add_node(name));
+    for (namespace, server) in namespaces.iter().zip(&servers) {
+        bench.namespace.clone_from(namespace);
+        bench.apply("a", bench.spec(&[server])).await;
+    }
+    let args = ["--leader-elect=false", "--reconcile-mode=manual", "--watch-namespace="];
+    let controller = bench.start_with(&args).await;
+    for namespace in &namespaces {
+        bench.namespace.clone_from(namespace);
+        bench.until_ready("a").await;
+    }
+    servers.iter().for_each(|server| bench.cloud.attach(server, &[&bench.subnet]).map(drop).unwrap());
+    a_while().await;
+    assert_eq!(bench.count().await, 2);
+    for (namespace, count) in namespaces.iter().zip([3, 4]) {
+        bench.namespace.clone_from(namespace);
+        bench.annotate("a", RECONCILE_AT_ANNOTATION, "now").await;
+        bench.until_count(count).await;
+    }
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn a_webhook_asks_for_one_configuration_and_lets_in_whoever_has_the_token() {
     let Some(bench) = Bench::new().await else { return };
     let server = bench.add_node("worker-1");
@@ -168,6 +203,9 @@ async fn a_webhook_asks_for_one_configuration_and_lets_in_whoever_has_the_token(
         ("GET", &path, Some("the-token"), 405),
         ("POST", "/v1/reconcile/nowhere/a", Some("the-token"), 404),
         ("POST", &format!("{path}-not"), Some("the-token"), 404),
+        // These would be other requests of the API server.
+        ("POST", &format!("{path}%2Fstatus"), Some("the-token"), 404),
+        ("POST", &format!("{path}%3FdryRun=All%26x="), Some("the-token"), 404),
         ("POST", "/v1/other", Some("the-token"), 404),
     ] {
         assert_eq!(post(&controller, method, path, token).await, expected, "{method} {path} {token:?}");
@@ -186,7 +224,7 @@ async fn a_webhook_asks_for_one_configuration_and_lets_in_whoever_has_the_token(
 #[tokio::test]
 async fn a_webhook_may_ask_the_api_server_who_somebody_is() {
     let Some(bench) = Bench::new().await else { return };
-    let control_plane = multinic_testbed::kubernetes::ControlPlane::shared().unwrap();
+    let control_plane = ControlPlane::shared().unwrap();
     let server = bench.add_node("worker-1");
     bench.apply("a", bench.spec(&[&server])).await;
     let controller = bench.start_with(&["--leader-elect=false", "--reconcile-token-review=true"]).await;

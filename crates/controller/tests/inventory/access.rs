@@ -47,7 +47,7 @@ async fn only_who_shows_the_token_reads() {
         assert_eq!(bench.get(path).await.status(), 401);
     }
     // Whoever looks after the process has no token, and the description holds no data.
-    for path in ["/healthz", "/openapi.yaml", "/openapi.json", "/docs/"] {
+    for path in ["/healthz", "/openapi.yaml", "/openapi.json", "/docs"] {
         assert_eq!(bench.get(path).await.status(), 200, "{path}");
     }
 }

@@ -210,6 +210,8 @@ pub struct Defaults {
     pub openstack_insecure: bool,
     /// `OPENSTACK_CA_FILE`.
     pub openstack_ca_file: Option<PathBuf>,
+    /// Keystone's URL (`OPENSTACK_AUTH_URL`).
+    pub auth_url: Option<Url>,
     /// `OPENSTACK_NEUTRON_ENDPOINT`.
     pub neutron_endpoint: Option<Url>,
     /// `OPENSTACK_NOVA_ENDPOINT`.

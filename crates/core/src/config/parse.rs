@@ -117,7 +117,7 @@ impl Fields {
         self.0.push(FieldError { field: field.to_owned(), problem: problem.into() });
     }
 
-    fn require(&mut self, field: &str, value: Option<String>, what: &str) -> Option<String> {
+    fn require<T>(&mut self, field: &str, value: Option<T>, what: &str) -> Option<T> {
         if value.is_none() {
             self.wrong(field, format!("is required: {what}"));
         }
@@ -314,9 +314,14 @@ fn credentials(fields: &mut Fields, spec: &Spec, defaults: &Defaults) -> Option<
     if let Some(provider_id) = provider {
         return contrabass(fields, spec, defaults, provider_id);
     }
-    let auth_url =
-        fields.require("spec.credentials.authURL", text(given.auth_url.as_ref()), "Keystone's URL");
-    let auth_url = fields.url("spec.credentials.authURL", auth_url);
+    let auth_url = match text(given.auth_url.as_ref()) {
+        Some(url) => fields.url("spec.credentials.authURL", Some(url)),
+        None => fields.require(
+            "spec.credentials.authURL",
+            defaults.auth_url.clone(),
+            "Keystone's URL (or set OPENSTACK_AUTH_URL)",
+        ),
+    };
     if let Some(id) = credential_id {
         let secret = fields.require(
             "spec.credentials.applicationCredentialSecret",

@@ -8,8 +8,8 @@ use super::changes::{Change, ChangeKind};
 use super::observed::{Found, Link};
 use super::plan::Planner;
 use super::target::{Drift, Step, drift};
-use crate::MacAddr;
 use crate::desired::DesiredNic;
+use crate::{MacAddr, Vlan};
 
 /// What the NICs that wait for their names are waiting for, by their links.
 type Wants<'a> = BTreeMap<u32, (&'a Link, MacAddr, String)>;
@@ -31,8 +31,10 @@ impl<'a> Planner<'a> {
         let (name, _) = self.choose_name(nic, link, slots).ok()?;
         let text = name.to_string();
         let may_change = link.mac == Some(mac) && self.obstacles(mac, link).is_empty();
+        let vlan = nic.options.resolve(name.slot()).vlan.map(|id| Vlan { interface: name, id });
         let may_have = self.file_is_free(name, mac).is_ok()
-            && !observed.links.iter().any(|other| other.altnames.contains(&text));
+            && !observed.links.iter().any(|other| other.altnames.contains(&text))
+            && vlan.is_none_or(|vlan| self.vlan_is_free(vlan, link, &self.former(mac)).is_ok());
         (may_change && may_have && link.name != text).then_some((link.index, (link, mac, text)))
     }
 

@@ -1,6 +1,6 @@
 //! What the kernel and the disk show: one look at the node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -26,6 +26,9 @@ pub struct Observed {
     pub default_settings: Settings,
     /// What the files on disk say whose names are ours (`9N-multinicN.yaml` and others), by us or by an older program.
     pub files: Vec<NicFile>,
+    /// What we made of NICs since the node booted, and unmade again. It comes back by itself: networkd sets what it read when
+    /// it started whenever the link has a carrier again.
+    pub earlier: BTreeMap<MacAddr, Vec<NicTarget>>,
     /// What must not be cut.
     pub lifelines: Lifelines,
 }

@@ -10,7 +10,7 @@ use super::preflight::{self, Obstacle};
 use super::routing::RuleTarget;
 use super::target::{Drift, Former, NicTarget, Owned, Step, drift, link_drift};
 use crate::desired::DesiredNic;
-use crate::{InterfaceName, MacAddr, Slot, Vlan};
+use crate::{InterfaceName, InterfaceOptions, MacAddr, Slot, Vlan};
 
 /// Plans a whole node. `releases` are the NICs that may be taken away (see [`super::absence`]); of these, the desired
 /// ones are ignored. `slots` is how many slots a node may use where the source leaves the choice to it.
@@ -95,10 +95,9 @@ impl<'a> Planner<'a> {
     pub(super) fn obstacles(&self, mac: MacAddr, link: &Link) -> Vec<Obstacle> {
         if self.is_ours(mac) {
             let mut found = preflight::lifelines(self.observed, link, &self.stripped);
-            let vlan = self.former(mac).vlan().and_then(|vlan| self.observed.by_name(&vlan.to_string()));
-            for obstacle in
-                vlan.into_iter().flat_map(|vlan| preflight::lifelines(self.observed, vlan, &self.stripped))
-            {
+            let vlans = self.former(mac).vlans().into_iter();
+            let vlans = vlans.filter_map(|vlan| self.observed.by_name(&vlan.to_string()));
+            for obstacle in vlans.flat_map(|vlan| preflight::lifelines(self.observed, vlan, &self.stripped)) {
                 if !found.contains(&obstacle) {
                     found.push(obstacle);
                 }
@@ -131,11 +130,12 @@ impl<'a> Planner<'a> {
 
     /// What we, or an older program by its files, gave this NIC.
     pub(super) fn former(&self, mac: MacAddr) -> Former {
+        let earlier = self.earlier(mac);
         if let Some(nic) = self.owned.get(&mac) {
             let addresses = nic.target.addresses.iter().collect();
-            return Former { addresses, target: Some(nic.target.clone()) };
+            return Former { addresses, target: Some(nic.target.clone()), earlier };
         }
-        let mut former = Former::default();
+        let mut former = Former { earlier, ..Former::default() };
         for file in self.files_of(mac) {
             match &file.content {
                 NicFileContent::Exact(target) => {
@@ -146,6 +146,19 @@ impl<'a> Planner<'a> {
             }
         }
         former
+    }
+
+    /// What we made of it before that. A table that is another NIC's by now, is that one's alone.
+    fn earlier(&self, mac: MacAddr) -> Vec<NicTarget> {
+        let others = self.owned.iter().filter(|(other, _)| **other != mac);
+        let taken: BTreeSet<u32> = others.filter_map(|(_, nic)| nic.target.table()).collect();
+        let mut earlier = self.observed.earlier.get(&mac).cloned().unwrap_or_default();
+        for target in &mut earlier {
+            if target.table().is_some_and(|table| taken.contains(&table)) {
+                (target.options.source_routing, target.options.routes) = (None, Vec::new());
+            }
+        }
+        earlier
     }
 
     /// An error is that its name is not free (yet).
@@ -245,7 +258,8 @@ impl<'a> Planner<'a> {
             self.former(mac)
         } else {
             let present = self.observed.addresses_of(link.index).filter(|present| !present.link_local);
-            Former { addresses: present.map(|present| present.net).collect(), target: None }
+            let addresses = present.map(|present| present.net).collect();
+            Former { addresses, target: None, earlier: self.earlier(mac) }
         };
         if let Some(vlan) = target.vlan()
             && let Err(reason) = self.vlan_is_free(vlan, link, &former)
@@ -264,8 +278,12 @@ impl<'a> Planner<'a> {
         let steps = self.steps(link, &target, &former, &drift);
         if ours {
             let mut obstacles = self.obstacles(mac, link);
-            // What was verified once is put back without that question, and an older program's NIC is taken up.
-            let is_new = owned.is_some_and(|nic| nic.target != target);
+            // What was verified, or written by us, is put back without that question; an older program's NIC is taken up, with what
+            // every NIC has that nobody asked anything for.
+            let is_new = match &former.target {
+                Some(before) => *before != target,
+                None => target.options != InterfaceOptions::default().resolve(target.name.slot()),
+            };
             if !steps.iter().any(|step| step.is_disruptive() || (is_new && step.redirects())) {
                 // Whoever enslaved it may have taken its addresses elsewhere: even adding them would be a dispute.
                 obstacles.retain(|obstacle| *obstacle == Obstacle::Enslaved);
@@ -302,7 +320,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A VLAN that somebody else made is theirs, whether it has the name of ours or its number.
-    fn vlan_is_free(&self, vlan: Vlan, nic: &Link, former: &Former) -> Result<(), RefusalReason> {
+    pub(super) fn vlan_is_free(&self, vlan: Vlan, nic: &Link, former: &Former) -> Result<(), RefusalReason> {
         let name = vlan.to_string();
         let conflict = |holder: &Link| {
             let what = holder.vlan.map_or_else(String::new, |id| {
@@ -312,16 +330,16 @@ impl<'a> Planner<'a> {
             });
             Err(RefusalReason::VlanConflict { vlan, holder: format!("{}{what}", holder.name) })
         };
-        let before = former.vlan();
+        let before = former.vlans();
         for link in &self.observed.links {
             let named = link.name == name || link.altnames.contains(&name);
             // One that was ours is made anew where it was replaced by another VLAN, and by nothing else.
-            let was_ours = before == Some(vlan) && link.name == name && link.vlan.is_some();
+            let was_ours = before.contains(&vlan) && link.name == name && link.vlan.is_some();
             if named && !was_ours {
                 return conflict(link);
             }
             let numbered = link.is_vlan(nic.index, vlan.id);
-            let ours = before.is_some_and(|before| link.name == before.to_string());
+            let ours = before.iter().any(|before| link.name == before.to_string());
             if numbered && !ours {
                 return conflict(link);
             }

@@ -53,9 +53,10 @@ impl Planner<'_> {
 
     fn unconfigure(&self, link: &Link, change: &Change) -> Vec<Step> {
         let mut steps = Vec::new();
-        let vlan = change.former.vlan();
-        let of_vlan = vlan.and_then(|vlan| Some((vlan, self.observed.vlan(vlan, link)?.index)));
-        steps.extend(of_vlan.map(|(vlan, link)| Step::RemoveVlan { vlan, link }));
+        for vlan in change.former.vlans() {
+            let found = self.observed.vlan(vlan, link);
+            steps.extend(found.map(|link| Step::RemoveVlan { vlan, link: link.index }));
+        }
         let former = change.former.of_nic();
         if link.up {
             // Its routes go with that.
@@ -63,7 +64,7 @@ impl Planner<'_> {
         }
         let gone = self.observed.addresses_of(link.index).filter(|present| {
             // IPv6 addresses went with the link; a lease of the guest's own manager is worthless on a link that is down.
-            (present.dynamic && !present.link_local) || former.addresses.contains(&present.net)
+            (present.dynamic && !present.link_local) || former.has(present.net)
         });
         steps.extend(gone.map(|present| Step::RemoveAddress(present.net)));
         if link.name != change.original_name {

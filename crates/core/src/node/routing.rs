@@ -104,7 +104,8 @@ impl NicTarget {
         self.addresses.iter().map(rule).collect()
     }
 
-    fn table(&self) -> Option<u32> {
+    /// The table that is its own.
+    pub(super) fn table(&self) -> Option<u32> {
         self.options.source_routing.map(|own| own.table)
     }
 }
@@ -117,9 +118,8 @@ pub fn surplus_routes<'a>(
     former: &Former,
 ) -> Vec<&'a Route> {
     let wanted = target.map(NicTarget::routes).unwrap_or_default();
-    let before = former.target.as_ref();
-    let tables: Vec<u32> = target.into_iter().chain(before).filter_map(NicTarget::table).collect();
-    let set_before = before.map(NicTarget::routes).unwrap_or_default();
+    let tables: Vec<u32> = target.into_iter().chain(former.targets()).filter_map(NicTarget::table).collect();
+    let set_before: Vec<RouteTarget> = former.targets().flat_map(NicTarget::routes).collect();
     let ours_before =
         |route: &Route| route.origin == RouteOrigin::Static && set_before.iter().any(|ours| ours.is(route));
     // Routing daemons have protocols of their own, but none has business in a table of ours.
@@ -137,7 +137,7 @@ pub fn surplus_rules<'a>(
     former: &Former,
 ) -> Vec<&'a Rule> {
     let wanted = target.map(NicTarget::rules).unwrap_or_default();
-    let owns = target.into_iter().chain(former.target.as_ref()).filter_map(|nic| nic.options.source_routing);
+    let owns = target.into_iter().chain(former.targets()).filter_map(|nic| nic.options.source_routing);
     let owns: Vec<_> = owns.collect();
     let ours = |rule: &&Rule| {
         let of_one_address = rule.from.is_some_and(|from| from.prefix_len() == from.max_prefix_len());

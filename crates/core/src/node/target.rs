@@ -35,6 +35,8 @@ pub struct Former {
     pub addresses: BTreeSet<IpNet>,
     /// All that we made of it, as far as that is known: its routes, rules and settings follow from it.
     pub target: Option<NicTarget>,
+    /// What we made of it before that, since the node booted (see [`Observed::earlier`]).
+    pub earlier: Vec<NicTarget>,
 }
 
 impl Former {
@@ -43,7 +45,10 @@ impl Former {
         match &self.target {
             Some(target) if target.vlan().is_some() => {
                 let target = Some(target.of_nic().into_owned());
-                Cow::Owned(Self { addresses: BTreeSet::new(), target })
+                Cow::Owned(Self { addresses: BTreeSet::new(), target, earlier: self.earlier_of(None) })
+            }
+            _ if self.earlier.iter().any(|earlier| earlier.vlan().is_some()) => {
+                Cow::Owned(Self { earlier: self.earlier_of(None), ..self.clone() })
             }
             _ => Cow::Borrowed(self),
         }
@@ -51,7 +56,31 @@ impl Former {
 
     /// What this VLAN has of that.
     pub fn of_vlan(&self, vlan: Vlan) -> Cow<'_, Self> {
-        if self.vlan() == Some(vlan) { Cow::Borrowed(self) } else { Cow::Owned(Self::default()) }
+        let earlier = self.earlier_of(Some(vlan));
+        if self.vlan() == Some(vlan) {
+            Cow::Owned(Self { earlier, ..self.clone() })
+        } else {
+            Cow::Owned(Self { earlier, ..Self::default() })
+        }
+    }
+
+    fn earlier_of(&self, vlan: Option<Vlan>) -> Vec<NicTarget> {
+        self.earlier.iter().filter(|earlier| earlier.vlan() == vlan).cloned().collect()
+    }
+
+    /// All that we made of it, one after another or before that, as far as that is known.
+    pub fn targets(&self) -> impl Iterator<Item = &NicTarget> {
+        self.target.iter().chain(&self.earlier)
+    }
+
+    /// Whether this is an address of ours.
+    pub fn has(&self, net: IpNet) -> bool {
+        self.addresses.contains(&net) || self.earlier.iter().any(|earlier| earlier.addresses.contains(net))
+    }
+
+    /// Every VLAN that we made.
+    pub fn vlans(&self) -> BTreeSet<Vlan> {
+        self.targets().filter_map(NicTarget::vlan).collect()
     }
 
     /// The VLAN that we made.
@@ -293,12 +322,12 @@ pub fn drift(observed: &Observed, link: &Link, target: &NicTarget, former: &Form
 
 /// How the VLAN of a NIC differs from what it is to be, and what is left of the one of before.
 fn vlan_drift(observed: &Observed, nic: &Link, target: &NicTarget, former: &Former) -> Vec<Drift> {
-    let (wanted, before) = (target.vlan(), former.vlan());
+    let wanted = target.vlan();
     let mut found = Vec::new();
-    if let Some(vlan) = before.filter(|before| Some(*before) != wanted)
-        && let Some(link) = observed.vlan(vlan, nic)
-    {
-        found.push(Drift::SurplusVlan { vlan, link: link.index });
+    for vlan in former.vlans().into_iter().filter(|before| Some(*before) != wanted) {
+        if let Some(link) = observed.vlan(vlan, nic) {
+            found.push(Drift::SurplusVlan { vlan, link: link.index });
+        }
     }
     let Some(vlan) = wanted else { return found };
     if let Some(link) = observed.vlan(vlan, nic) {
@@ -326,7 +355,7 @@ pub(super) fn link_drift(
         found.push(Drift::Mtu(link.mtu));
     }
     for present in observed.addresses_of(link.index) {
-        let ours = former.addresses.contains(&present.net)
+        let ours = former.has(present.net)
             // With another prefix it is the same address, set wrong; IPv6 does not take it a second time.
             || target.addresses.iter().any(|net| net.addr() == present.net.addr());
         let leased = present.dynamic && !present.link_local;

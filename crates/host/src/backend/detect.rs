@@ -73,8 +73,15 @@ fn decide(signs: &Signs) -> Detected {
     // netplan would make a profile of our file with the next boot only. With one of our own NetworkManager has the NIC as it is
     // to be at once, and after the boot, too: netplan leaves profiles alone that it did not make.
     if let Some(path) = over_network_manager {
-        let why = format!("/{} has NetworkManager do the work for netplan", path.display());
-        return found(Backend::NetworkManager, &why);
+        let said = format!("/{} has NetworkManager do the work for netplan", path.display());
+        if *network_manager || !*networkd {
+            return found(Backend::NetworkManager, &said);
+        }
+        // Nobody would read a profile, nor what netplan makes of our file.
+        return found(
+            Backend::Networkd,
+            &format!("{said}, but systemd-networkd runs and NetworkManager does not"),
+        );
     }
     if *netplan {
         return found(Backend::Netplan, "there are files in /etc/netplan");
@@ -183,7 +190,9 @@ mod tests {
             (ubuntu, &["netplan", "networkd"][..], Backend::Netplan),
             (ubuntu, &["netplan", "NetworkManager"], Backend::Netplan),
             (ubuntu, &["netplan", "renderer", "NetworkManager"], Backend::NetworkManager),
-            (ubuntu, &["netplan", "renderer", "networkd"], Backend::NetworkManager),
+            (ubuntu, &["netplan", "renderer", "NetworkManager", "networkd"], Backend::NetworkManager),
+            (ubuntu, &["netplan", "renderer", "networkd"], Backend::Networkd),
+            (ubuntu, &["netplan", "renderer"], Backend::NetworkManager),
             (ubuntu, &[], Backend::Netplan),
             (debian, &["netplan", "networkd"], Backend::Netplan),
             (debian, &["networkd"], Backend::Networkd),
@@ -221,9 +230,12 @@ mod tests {
         assert_eq!(detect(&root).why, "there are files in /etc/netplan");
         std::fs::write(folder.path().join("etc/netplan/01-all.yaml"), "network: {renderer: NetworkManager}")
             .unwrap();
+        let said = "/etc/netplan/01-all.yaml has NetworkManager do the work for netplan";
+        let but = "systemd-networkd runs and NetworkManager does not";
+        assert_eq!(detect(&root).why, format!("{said}, but {but}"));
+        std::fs::create_dir_all(folder.path().join("run/NetworkManager")).unwrap();
         let found = detect(&root);
-        assert_eq!(found.backend, Backend::NetworkManager);
-        assert_eq!(found.why, "/etc/netplan/01-all.yaml has NetworkManager do the work for netplan");
+        assert_eq!((found.backend, found.why.as_str()), (Backend::NetworkManager, said));
     }
 
     proptest! {

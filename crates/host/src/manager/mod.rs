@@ -1,7 +1,9 @@
 //! What the network manager that runs on a node is told of a change, so that it agrees with what is there and keeps its
 //! hands off it. Never more than about the one NIC.
 //!
-//! * netplan: nothing. Its generator reads the files at the next boot; `netplan apply` is an act on the whole node.
+//! * netplan: nothing, but that networkd [lets go](networkd) of a NIC that somebody's file for every NIC gave it. Its generator
+//!   reads the files at the next boot; `netplan apply` is an act on the whole node. What
+//!   networkd has of the last one meanwhile is [said](crate::Host::untold).
 //! * networkd: to read its files again, where that takes nothing away that others set (see [`networkd`]).
 //! * NetworkManager, for keyfiles and ifcfg files: to let go of the NIC while we work, to read its profile, and to
 //!   activate that (see [`network_manager`]).
@@ -14,6 +16,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use multinic_core::MacAddr;
 use multinic_core::node::NicTarget;
 
 use crate::backend::Backend;
@@ -128,6 +131,21 @@ pub(crate) async fn another_hand(root: &HostRoot, index: u32, target: &NicTarget
     Some(format!("NetworkManager, by its profile {profile}"))
 }
 
+/// How the manager has NICs of ours, by the indices of their links, otherwise than what was written says, and is not told
+/// while it runs.
+pub(crate) fn untold<'a>(
+    backend: Backend,
+    root: &HostRoot,
+    nics: impl Iterator<Item = (u32, &'a NicTarget)>,
+) -> Vec<String> {
+    match backend {
+        Backend::Netplan | Backend::Networkd => {
+            nics.filter_map(|(index, target)| networkd::untold(root, index, target)).collect()
+        }
+        Backend::NetworkManager | Backend::Ifcfg | Backend::Wicked => Vec::new(),
+    }
+}
+
 /// Makes the manager let go of a link.
 pub(crate) async fn take_from(backend: Backend, root: &HostRoot, link: &str) -> Result<(), ManagerError> {
     match backend {
@@ -136,20 +154,22 @@ pub(crate) async fn take_from(backend: Backend, root: &HostRoot, link: &str) -> 
     }
 }
 
-/// Tells the manager of a NIC that is as it is to be, in the kernel and on disk.
+/// Tells the manager of a NIC that is as it is to be, in the kernel and on disk. `names`: all that its link has. Says whether
+/// the manager may have touched it.
 pub(crate) async fn adopt(
     backend: Backend,
     root: &HostRoot,
-    index: u32,
+    (index, names): (u32, &[&str]),
     target: &NicTarget,
     told: Told<'_>,
-) -> Result<(), ManagerError> {
+) -> Result<bool, ManagerError> {
     match backend {
-        Backend::Netplan => Ok(()),
-        Backend::Networkd => networkd::adopt(root, index, target.name, told).await,
-        Backend::NetworkManager | Backend::Ifcfg => network_manager::adopt(root, target, told).await,
-        Backend::Wicked => wicked::adopt(root, target).await,
+        Backend::Netplan => return networkd::let_go(root, index, names).await,
+        Backend::Networkd => networkd::adopt(root, index, target.name, told).await?,
+        Backend::NetworkManager | Backend::Ifcfg => network_manager::adopt(root, target, told).await?,
+        Backend::Wicked => wicked::adopt(root, target).await?,
     }
+    Ok(true)
 }
 
 /// Tells the manager of files that are gone, with the NIC that they were about.
@@ -165,11 +185,12 @@ pub(crate) async fn forget(backend: Backend, root: &HostRoot, told: Told<'_>) ->
 pub(crate) async fn give_back(
     backend: Backend,
     root: &HostRoot,
+    nic: MacAddr,
     links: &[LinkRef],
     told: Told<'_>,
 ) -> Result<bool, ManagerError> {
     match backend {
-        Backend::NetworkManager | Backend::Ifcfg => network_manager::give_back(root, links, told).await,
+        Backend::NetworkManager | Backend::Ifcfg => network_manager::give_back(root, nic, links, told).await,
         Backend::Networkd => networkd::give_back(root, links, told).await,
         Backend::Netplan | Backend::Wicked => Ok(false),
     }

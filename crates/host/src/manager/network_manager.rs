@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use multinic_core::MacAddr;
 use multinic_core::node::NicTarget;
 use tokio::time::Instant;
 use zbus::{ObjectPath, OwnedObjectPath, Variant};
@@ -141,8 +142,8 @@ impl NetworkManager {
             let path = told.files.iter().find(|path| is_profile(path)).cloned().unwrap_or_default();
             return Err(ManagerError::Refused { manager: SERVICE, path: on_node(&path).into() });
         };
-        let Some(device) = self.await_device(&link).await? else {
-            let found = "it does not know the link".to_owned();
+        let Some(device) = self.await_device(&link, target.mac).await? else {
+            let found = "it does not know the link as this NIC's".to_owned();
             return Err(ManagerError::Disagrees { manager: SERVICE, interface: link, found });
         };
         if told.held {
@@ -184,6 +185,7 @@ pub(crate) async fn forget(root: &HostRoot, told: Told<'_>) -> Result<(), Manage
 /// back that it had let go of, as the first of the links.
 pub(crate) async fn give_back(
     root: &HostRoot,
+    nic: MacAddr,
     links: &[LinkRef],
     told: Told<'_>,
 ) -> Result<bool, ManagerError> {
@@ -194,7 +196,7 @@ pub(crate) async fn give_back(
     for link in links {
         if std::mem::take(&mut held) {
             // It may not have noticed yet that the link has its name again.
-            if let Some(device) = manager.await_device(&link.name).await? {
+            if let Some(device) = manager.await_device(&link.name, nic).await? {
                 manager.set_managed(&device, true).await?;
             }
             continue;
@@ -247,16 +249,35 @@ impl NetworkManager {
         }
     }
 
-    /// The device, which may be so new, or newly named, that it is not known yet.
-    async fn await_device(&self, link: &str) -> Result<Option<OwnedObjectPath>, BusError> {
+    /// The device of a NIC, which may be so new, or newly named, that it is not known yet, or that another NIC that had the name
+    /// before is still known by it.
+    async fn await_device(&self, link: &str, nic: MacAddr) -> Result<Option<OwnedObjectPath>, BusError> {
         let deadline = Instant::now() + LONGEST;
         loop {
-            let device = self.device(link).await?;
-            if device.is_some() || Instant::now() > deadline {
-                return Ok(device);
+            if let Some(device) = self.device(link).await?
+                && self.is_of(&device, nic).await
+            {
+                return Ok(Some(device));
+            }
+            if Instant::now() > deadline {
+                return Ok(None);
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Whether a device is that of a NIC, as far as it says.
+    async fn is_of(&self, device: &OwnedObjectPath, nic: MacAddr) -> bool {
+        let wired =
+            Object { interface: "org.freedesktop.NetworkManager.Device.Wired", ..self.of_device(device) };
+        for property in ["HwAddress", "PermHwAddress"] {
+            // It may have gone since.
+            let address = self.0.get::<String>(wired, property).await;
+            if address.is_ok_and(|address| address.parse() == Ok(nic)) {
+                return true;
+            }
+        }
+        false
     }
 
     async fn standing(&self, device: &OwnedObjectPath) -> Result<Standing, BusError> {

@@ -6,17 +6,25 @@
 use std::path::{Path, PathBuf};
 
 use multinic_core::InterfaceName;
+use multinic_core::node::NicTarget;
 use multinic_core::node::doctor::{Networkd, Setting};
 use tokio::time::Instant;
 
-use super::bus::{Bus, Object};
+use super::bus::{self, Bus, Object};
 use super::{LONGEST, ManagerError, PAUSE, Told};
+use crate::backend::netplan::output;
 use crate::backend::places::Kind;
 use crate::files::HostRoot;
 use crate::netlink::LinkRef;
 use crate::survey;
 
 const SERVICE: &str = "org.freedesktop.network1";
+
+const MANAGER: Object<'static> = Object {
+    service: SERVICE,
+    path: "/org/freedesktop/network1",
+    interface: "org.freedesktop.network1.Manager",
+};
 
 /// What networkd says of a link, in `/run/systemd/netif/links`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,14 +97,42 @@ pub(crate) async fn give_back(
     Ok(made_anew)
 }
 
+/// Has it look once more at a link that it took up by somebody's file before the link had its name, where no file is about any
+/// of its names by now: it lets go of the link, and of its attempts at DHCP there. Since it configures nothing with that, it drops
+/// nothing of others. Says whether it was told to; one that keeps the link all the same is no reason to undo the NIC.
+pub(crate) async fn let_go(root: &HostRoot, index: u32, names: &[&str]) -> Result<bool, ManagerError> {
+    let holds = || {
+        let LinkState { admin, file } = link_state(root, index);
+        file.filter(|_| admin != "unmanaged")
+    };
+    if holds().is_none() || survey::networkd_may_have(root, names) {
+        return Ok(false);
+    }
+    let Some(bus) = Bus::connect(root).await? else { return Ok(false) };
+    let Ok(number) = i32::try_from(index) else { return Ok(false) };
+    if !bus.has_owner(SERVICE).await? {
+        return Ok(false);
+    }
+    let _: () = bus.call(MANAGER, "ReconfigureLink", &number).await?;
+    let deadline = Instant::now() + LONGEST;
+    while let Some(file) = holds() {
+        if Instant::now() > deadline {
+            // What the kernel has is right, and is looked after; a condition says that networkd has the link too.
+            tracing::warn!(interface = names.last(), file = %file.display(), "networkd does not let go of the link");
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(true)
+}
+
 /// Makes it read all its files again. Says whether it was told to.
 async fn reload(root: &HostRoot, file: &Path) -> Result<bool, ManagerError> {
     let Some(bus) = Bus::connect(root).await? else { return Ok(false) };
     if !bus.has_owner(SERVICE).await? {
         return Ok(false);
     }
-    let Networkd { keeps_routes, keeps_rules } = survey::networkd(root);
-    if (keeps_routes, keeps_rules) != (Setting::InEffect, Setting::InEffect) {
+    if !keeps_what_others_set(root) {
         tracing::warn!(
             path = %file.display(),
             "systemd-networkd manages an interface of ours by another file or an earlier text, and is not told before the \
@@ -104,13 +140,44 @@ async fn reload(root: &HostRoot, file: &Path) -> Result<bool, ManagerError> {
         );
         return Ok(false);
     }
-    let manager = Object {
-        service: SERVICE,
-        path: "/org/freedesktop/network1",
-        interface: "org.freedesktop.network1.Manager",
-    };
-    let _: () = bus.call(manager, "Reload", &()).await?;
+    let _: () = bus.call(MANAGER, "Reload", &()).await?;
     Ok(true)
+}
+
+/// How it has a NIC of ours otherwise than our files say now; none where it has it so, or leaves it alone. It is not told before
+/// its next start on networkd's own nodes, and before the next boot with netplan.
+pub(crate) fn untold(root: &HostRoot, index: u32, target: &NicTarget) -> Option<String> {
+    let LinkState { admin, file } = link_state(root, index);
+    let file = file.filter(|_| admin != "unmanaged")?;
+    let by = |what: &str| Some(format!("it has {} by {}{what}", target.name, file.display()));
+    let on_node = file.strip_prefix("/").unwrap_or(&file);
+    let ours = Kind::Network.path(target.name);
+    if on_node == ours {
+        let is_newer = survey::is_newer_than_networkd(root, &ours);
+        return if is_newer && !may_be_told(root) { by(" as that was before") } else { None };
+    }
+    if on_node != output::path(&target.name.to_string()) {
+        return by("");
+    }
+    if root.path().join(&ours).exists() {
+        return by(&format!(" and not by /{}", ours.display()));
+    }
+    let copy = root.read(on_node).ok().flatten();
+    let Some(text) = copy.and_then(|copy| String::from_utf8(copy.bytes).ok()) else {
+        return by(", which cannot be read");
+    };
+    by(&format!(", which {}", output::difference(&text, &target.of_nic())?))
+}
+
+/// Whether it takes nothing away that others set when it reads its files again, and can be told to.
+fn may_be_told(root: &HostRoot) -> bool {
+    keeps_what_others_set(root) && root.path().join(bus::SOCKET).exists()
+}
+
+/// Whether it leaves rules and routes of others alone, as it runs.
+fn keeps_what_others_set(root: &HostRoot) -> bool {
+    let Networkd { keeps_routes, keeps_rules } = survey::networkd(root);
+    (keeps_routes, keeps_rules) == (Setting::InEffect, Setting::InEffect)
 }
 
 /// The file by which it has a link, if that is not ours.
@@ -118,8 +185,8 @@ pub(crate) fn other_file(root: &HostRoot, index: u32, name: InterfaceName) -> Op
     let LinkState { admin, file } = link_state(root, index);
     let ours = Path::new("/").join(Kind::Network.path(name));
     // netplan's output says what its YAML says, which is ours.
-    let netplans = format!("10-netplan-{name}.network");
-    let others = |file: &PathBuf| *file != ours && !file.ends_with(&netplans);
+    let netplans = Path::new("/").join(output::path(&name.to_string()));
+    let others = |file: &PathBuf| *file != ours && *file != netplans;
     file.filter(|file| admin != "unmanaged" && others(file))
 }
 
@@ -141,6 +208,8 @@ fn parse(text: &str) -> LinkState {
 
 #[cfg(test)]
 mod tests {
+    use multinic_core::{Addresses, Mtu, NicOptions};
+
     use super::*;
 
     #[test]
@@ -162,6 +231,53 @@ mod tests {
             assert_eq!(found, other.then(|| PathBuf::from(file)), "{admin} {file}");
         }
         assert_eq!(other_file(&root, 8, "multinic0".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_it_is_not_told_of_before_the_next_boot_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = HostRoot::open(folder.path()).unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let target = NicTarget {
+            mac: "fa:16:3e:00:00:01".parse().unwrap(),
+            name: "multinic0".parse().unwrap(),
+            addresses: Addresses::parse(["192.0.2.10/24"]).unwrap(),
+            mtu: Mtu::new(1450).unwrap(),
+            options: NicOptions::default(),
+        };
+        let said = |admin: &str, file: &str| {
+            write("run/systemd/netif/links/7", &format!("ADMIN_STATE={admin}\nNETWORK_FILE={file}\n"));
+            untold(&root, 7, &target)
+        };
+        let ours = "/etc/systemd/network/10-multinic0.network";
+        let netplans = "/run/systemd/network/10-netplan-multinic0.network";
+        assert_eq!(said("unmanaged", ""), None);
+        let other = said("configured", "/etc/systemd/network/80-dhcp.network").unwrap();
+        assert_eq!(other, "it has multinic0 by /etc/systemd/network/80-dhcp.network");
+        write(&netplans[1..], "[Network]\nAddress=192.0.2.10/24\n");
+        assert_eq!(said("configured", netplans), None);
+        write(&netplans[1..], "[Network]\nAddress=192.0.2.9/24\n");
+        assert!(said("configured", netplans).unwrap().ends_with(", which lacks 192.0.2.10/24"));
+        // What is there when it starts, it has read.
+        write(&ours[1..], "[Network]\nAddress=192.0.2.10/24\n");
+        assert!(
+            said("configured", netplans)
+                .unwrap()
+                .ends_with("and not by /etc/systemd/network/10-multinic0.network")
+        );
+        write("run/systemd/units/invocation:systemd-networkd.service", "");
+        assert_eq!(said("configured", ours), None);
+        loop {
+            write(&ours[1..], "[Network]\nAddress=192.0.2.10/24\n");
+            if said("configured", ours).is_some() {
+                break;
+            }
+        }
+        assert!(said("configured", ours).unwrap().ends_with("as that was before"));
     }
 
     #[test]

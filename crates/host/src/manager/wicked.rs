@@ -2,7 +2,7 @@
 //! it at the files, which the next boot reads. The program exits with 0 for addresses that it could not read, and waits
 //! half a minute for a NIC that is not there; what it made is seen by looking at the kernel afterwards.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -16,12 +16,29 @@ const PROGRAM: &str = "/usr/sbin/wicked";
 /// Longer than it waits for a NIC by itself.
 const LONGEST: Duration = Duration::from_secs(45);
 
+fn runs(root: &HostRoot) -> bool {
+    root.path().join("run/wicked").exists()
+}
+
+/// Why it cannot be told, where it runs.
+pub fn untold(root: &HostRoot) -> Option<&'static str> {
+    if !runs(root) {
+        None
+    } else if !root.is_own() {
+        Some("the node's wicked cannot be told from within a container, and reads the files at the next boot")
+    } else if !Path::new(PROGRAM).exists() {
+        Some("wicked runs, and its program is not installed; it reads the files at the next boot")
+    } else {
+        None
+    }
+}
+
 /// Makes it take up a NIC of ours, with its VLAN.
 pub async fn adopt(root: &HostRoot, target: &NicTarget) -> Result<(), ManagerError> {
-    let program = PathBuf::from(PROGRAM);
-    if !root.is_own() || !program.exists() || !root.path().join("run/wicked").exists() {
+    if !runs(root) || untold(root).is_some() {
         return Ok(());
     }
+    let program = PathBuf::from(PROGRAM);
     let mut command = tokio::process::Command::new(&program);
     command.arg("ifup").arg(target.name.to_string());
     command.args(target.vlan().map(|vlan| vlan.to_string())).env_clear();

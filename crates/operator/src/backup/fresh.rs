@@ -6,13 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use multinic_api::operator::{BackupSpec, LastBackup};
 
+use super::place::{CONTAINER, Place};
 use super::report::Report;
 use crate::desired::given;
 
 /// How long a backup may take, and its Job may wait for a node: half an hour each.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
-/// The container that makes it.
-const CONTAINER: &str = "backup";
 
 /// What pods of backups said in their end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,11 +22,11 @@ pub struct Ends {
     pub failed: Option<(Timestamp, String)>,
 }
 
-/// Reads the ends of pods that make backups on this claim.
-pub fn ends(pods: &[Pod], claim: &str) -> Ends {
+/// Reads the ends of pods that make backups in this place.
+pub fn ends(pods: &[Pod], place: &Place) -> Ends {
     let mut ends = Ends::default();
     let mut made_at = Timestamp::UNIX_EPOCH;
-    for pod in pods.iter().filter(|pod| claims(pod).any(|it| it == claim)) {
+    for pod in pods.iter().filter(|pod| place.is_of(pod)) {
         let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
         let ended = statuses.filter(|status| status.name == CONTAINER);
         let ended = ended.filter_map(|status| status.state.as_ref()?.terminated.as_ref());
@@ -37,14 +36,15 @@ pub fn ends(pods: &[Pod], claim: &str) -> Ends {
             let error = match serde_json::from_str(text) {
                 Ok(Report::BackedUp { time, file, size, rows }) => {
                     let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
-                    let made = LastBackup {
+                    let made = place.note(LastBackup {
                         time: time.to_string(),
                         file,
                         size_bytes: number(size),
                         rows: number(rows),
                         verified: true,
-                        claim_name: Some(claim.to_owned()),
-                    };
+                        claim_name: None,
+                        location: None,
+                    });
                     made_at = made_at.max(at);
                     if ends.made.as_ref().is_none_or(|other| parsed(&other.time) < Some(time)) {
                         ends.made = Some(made);
@@ -69,20 +69,13 @@ pub fn ends(pods: &[Pod], claim: &str) -> Ends {
     ends
 }
 
-/// The claims that a pod mounts.
-fn claims(pod: &Pod) -> impl Iterator<Item = &str> {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
-}
-
 fn parsed(time: &str) -> Option<Timestamp> {
     time.parse().ok()
 }
 
-/// The newest one on a claim, of what was known before and what a pod says. Where an earlier version did not say on which claim
-/// one is, it is on this one.
-pub fn newest(known: Option<LastBackup>, made: Option<LastBackup>, claim: &str) -> Option<LastBackup> {
-    let known = known.filter(|known| known.claim_name.as_deref().is_none_or(|it| it == claim));
+/// The newest one in a place, of what was known before and what a pod says.
+pub fn newest(known: Option<LastBackup>, made: Option<LastBackup>, place: &Place) -> Option<LastBackup> {
+    let known = known.filter(|known| place.has(known));
     [known, made].into_iter().flatten().max_by_key(|backup| parsed(&backup.time))
 }
 
@@ -162,7 +155,12 @@ mod tests {
             rows: 2,
             verified: true,
             claim_name: None,
+            location: None,
         }
+    }
+
+    fn mine() -> Place {
+        Place::Claim("mine".to_owned())
     }
 
     #[test]
@@ -192,9 +190,14 @@ mod tests {
             Some(LastBackup { claim_name: claim.map(str::to_owned), ..backup })
         };
         let made = Some(backup("2026-11-01T00:00:00Z"));
-        assert_eq!(newest(on(Some("mine")), made.clone(), "mine"), on(Some("mine")));
-        assert_eq!(newest(on(None), None, "mine"), on(None));
-        assert_eq!(newest(on(Some("another")), made.clone(), "mine"), made);
+        assert_eq!(newest(on(Some("mine")), made.clone(), &mine()), on(Some("mine")));
+        assert_eq!(newest(on(None), None, &mine()), on(None));
+        assert_eq!(newest(on(Some("another")), made.clone(), &mine()), made);
+        let bucket = Place::Bucket { location: "https://s3.example/b/".to_owned(), arguments: Vec::new() };
+        let there = Some(bucket.note(backup("2026-11-20T00:00:00Z")));
+        assert_eq!(newest(there.clone(), None, &mine()), None);
+        assert_eq!(newest(there.clone(), None, &bucket), there);
+        assert_eq!(newest(on(None), None, &bucket), None);
     }
 
     #[test]
@@ -218,8 +221,8 @@ mod tests {
             pod("2026-11-21T00:01:00Z", 1, r#"{"failed":{"error":"no space"}}"#),
             pod("2026-11-19T00:01:00Z", 137, "Killed"),
         ];
-        let ends = |pods: &[Pod]| ends(pods, "mine");
-        assert_eq!(super::ends(&pods, "another"), Ends::default());
+        let ends = |pods: &[Pod]| ends(pods, &mine());
+        assert_eq!(super::ends(&pods, &Place::Claim("another".to_owned())), Ends::default());
         let busy = [pod("2026-11-23T00:01:00Z", 1, r#""busy""#)];
         assert_eq!(ends(&busy), Ends::default());
         let all = ends(&pods);

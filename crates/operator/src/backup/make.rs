@@ -35,25 +35,22 @@ pub struct Source {
     pub authority: Option<PathBuf>,
 }
 
-/// Makes a backup in `folder`. `work` is an empty folder with place for the database twice over.
+/// Makes a backup. `work` is an empty folder with place for the database twice over, and once more where the archive is elsewhere.
 ///
 /// # Errors
 /// Where anything of it fails. The backups that there are stay as they are then.
 pub fn make(
     source: &Source,
-    folder: &Path,
+    archive: &dyn Archive,
     work: &Path,
     retention: Retention,
 ) -> Result<Record, BackupError> {
-    let archive = Archive::new(folder);
-    let _lock = archive.lock()?;
-    // What an interrupted one left may be what there is no place for.
-    archive.sweep()?;
+    let _turn = archive.begin()?;
     let login = Login::new(work, source)?;
     let time = whole_second(Timestamp::now());
     let file = Record::name(time);
-    let partial = archive.path(&format!("{file}.partial"));
-    let made = dump(&login, &partial).and_then(|Dump { tables, size, sha256 }| {
+    let draft = archive.draft(&file, work);
+    let made = dump(&login, &draft).and_then(|Dump { tables, size, sha256 }| {
         if content(&tables) == 0 {
             // Of a database that was lost, every dump is right, and after some of them there would be no other.
             let others = archive.records()?.into_iter().filter(|other| other.database == source.database);
@@ -61,14 +58,13 @@ pub fn make(
                 return Err(BackupError::Emptied { rows: other.rows(), file: other.file });
             }
         }
-        verify(&partial, &source.database, &tables, work)?;
+        verify(&draft, &source.database, &tables, work)?;
         let record = Record { file, time, database: source.database.clone(), size, sha256, tables };
-        archive.keep(&partial, &record)?;
+        archive.keep(&draft, &record)?;
         Ok(record)
     });
-    if made.is_err() {
-        let _ = fs::remove_file(&partial);
-    }
+    // Where it is a backup now it has another name, or is elsewhere.
+    let _ = fs::remove_file(&draft);
     let record = made?;
     let removed = archive.tidy(&record, retention, Timestamp::now())?;
     tracing::info!(
@@ -198,9 +194,13 @@ impl Tally {
         if !is_complete {
             return Err(BackupError::Incomplete { path: path.to_owned() });
         }
-        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Dump { tables, size, sha256 })
+        Ok(Dump { tables, size, sha256: hex(&hash.finalize()) })
     }
+}
+
+/// A checksum as people compare it.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads a dump: its tables and their rows, and whether it is complete.

@@ -1,17 +1,20 @@
 //! Backups of the database: a dump that was restored into a scratch server and counted before anybody relies on it, and its
 //! way back into an empty server.
 //!
-//! * [`archive`]: the folder with the backups, what is kept of it and what goes.
+//! * [`archive`]: where backups are, what is kept of them and what goes. [`folder`]: a folder. [`bucket`]: one of S3.
 //! * [`programs`]: MariaDB's own programs, which do the work.
 //! * [`make`](mod@make): a backup is made. [`restore`](mod@restore): a server is filled from one.
 //! * [`report`]: what a container says in its end, for the operator to read.
-//! * [`fresh`]: whether the newest backup is as new as its schedule says. [`restoration`]: what came of a restoration.
+//! * [`place`]: where the backups of a spec are. [`fresh`]: whether the newest backup is as new as its schedule says. [`restoration`]: what came of a restoration.
 //!
-//! All but the last two runs where the database's image is, as a program of its own: the operator never logs in anywhere.
+//! All but the last three runs where the database's image is, as a program of its own: the operator never logs in anywhere.
 
 pub mod archive;
+pub mod bucket;
+pub mod folder;
 pub mod fresh;
 pub mod make;
+pub mod place;
 pub mod programs;
 pub mod report;
 pub mod restoration;
@@ -20,6 +23,7 @@ pub mod restore;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bucket::{S3Error, SettingsError};
 pub use make::{Source, make};
 pub use restore::{Restored, Restoring, restore};
 
@@ -40,6 +44,12 @@ pub enum BackupError {
         /// The folder.
         folder: PathBuf,
     },
+    /// The bucket cannot be used as it is given.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A request to the bucket.
+    #[error(transparent)]
+    S3(Box<S3Error>),
     /// A program is not there, or cannot be started.
     #[error(
         "cannot run {program}: {source}; it is part of MariaDB's image, or of Debian's mariadb-server-core and mariadb-client"
@@ -114,21 +124,30 @@ pub enum BackupError {
         rows: u64,
     },
     /// There is no such backup.
-    #[error("there is no backup {from} in {}; there are: {names}", folder.display())]
+    #[error("there is no backup {from} in {place}; there are: {names}")]
     NotFound {
         /// What was asked for.
         from: String,
-        /// Where.
-        folder: PathBuf,
+        /// Where: a folder, or the URL of a bucket.
+        place: String,
         /// The names of those that there are.
         names: String,
     },
     /// A backup's file is not as it was.
-    #[error("{} is not as it was when it was verified: its checksum is another", path.display())]
+    #[error("{file} in {place} is not as it was when it was verified: its checksum is another")]
     Damaged {
-        /// The dump.
-        path: PathBuf,
+        /// The dump's name.
+        file: String,
+        /// Where: a folder, or the URL of a bucket.
+        place: String,
     },
+}
+
+/// Rare, and larger than the others.
+impl From<S3Error> for BackupError {
+    fn from(error: S3Error) -> Self {
+        Self::S3(Box::new(error))
+    }
 }
 
 /// An error about this file or folder.

@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::archive::{Archive, content, put, write};
+use super::archive::{Archive, content};
+use super::folder::{put, write};
 use super::make::{compare, read};
 use super::programs::Server;
 use super::{BackupError, at};
 
 /// What is wanted.
-#[derive(Debug, Clone)]
-pub struct Restoring {
-    /// The folder with the backups.
-    pub folder: PathBuf,
+pub struct Restoring<'a> {
+    /// Where the backups are.
+    pub archive: &'a dyn Archive,
     /// The name of one, or [`LATEST`](super::archive::LATEST).
     pub from: String,
     /// The database.
     pub database: String,
     /// The server's data, with its system tables. No server runs on them.
     pub data: PathBuf,
-    /// An empty folder.
+    /// An empty folder, with place for a dump where the archive is elsewhere.
     pub work: PathBuf,
 }
 
@@ -63,8 +63,8 @@ struct Note {
 /// # Errors
 /// Where there is no such backup, or it cannot be restored: the server is then not to be started, since it would be taken for
 /// a new one.
-pub fn restore(wanted: &Restoring) -> Result<Restored, BackupError> {
-    let Restoring { folder, from, database, data, work } = wanted;
+pub fn restore(wanted: &Restoring<'_>) -> Result<Restored, BackupError> {
+    let Restoring { archive, from, database, data, work } = wanted;
     let path = data.join(NOTE);
     let server = Server::start(data, work, true)?;
     let rows = content(&server.counts(database)?);
@@ -75,14 +75,16 @@ pub fn restore(wanted: &Restoring) -> Result<Restored, BackupError> {
             None => Restored::NotEmpty { rows },
         });
     }
-    let archive = Archive::new(folder);
     let record = archive.find(from, database, Timestamp::now())?;
-    let dump = archive.path(&record.file);
+    let dump = archive.fetch(&record, work)?;
     if read(&dump)?.sha256 != record.sha256 {
-        return Err(BackupError::Damaged { path: dump });
+        return Err(BackupError::Damaged { file: record.file, place: archive.to_string() });
     }
     let (file, rows) = (record.file.clone(), record.rows());
     server.fill(database, &dump)?;
+    if dump.starts_with(work) {
+        let _ = fs::remove_file(&dump);
+    }
     compare(&record.tables, &server.counts(database)?)?;
     write_note(&path, &Note { from: from.clone(), file: file.clone(), rows })?;
     server.is_filled()?;

@@ -3,33 +3,32 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, PodSpec, VolumeMount,
+    Container, EnvVar, KeyToPath, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, PodSpec,
+    ProjectedVolumeSource, SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
-use multinic_api::operator::BackupSpec;
+use multinic_api::SecretKeyRef;
+use multinic_api::operator::{BackupSpec, S3Target};
 
 use super::container::named;
 use super::database::{Connection, sized};
 use super::given;
+use crate::backup::place::{CONTAINER, Place};
 
 /// The name of the CronJob and the label of its pods.
 pub const BACKUP: &str = "multinic-backup";
-/// The container that makes a backup.
-const CONTAINER: &str = "backup";
 /// The container that copies our program to where MariaDB's programs are.
 const PROGRAM: &str = "program";
 /// The container that fills the server.
 pub(crate) const RESTORE: &str = "restore";
 /// The volume with the backups.
 const BACKUPS: &str = "backups";
-/// The claim that the operator makes for them.
-const CLAIM: &str = "multinic-backups";
+/// The option that says where that is.
+const FOLDER: &str = "--folder=";
+/// The volume with the keys of a bucket, and where it is.
+const KEYS: &str = "s3";
+const KEYS_FOLDER: &str = "/etc/multinic/s3";
 /// How many backups are kept where nothing is said.
 const KEPT: i32 = 14;
-
-/// The claim that backups are on.
-pub(crate) fn claim(spec: &BackupSpec) -> &str {
-    given(spec.claim_name.as_ref()).unwrap_or(CLAIM)
-}
 
 /// What the objects are made of.
 pub(super) struct Parts<'a> {
@@ -42,15 +41,15 @@ pub(super) struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// The claim, unless the spec names one.
+    /// The claim, unless the spec names another place.
     pub(super) fn volume(&self, manifest: &PersistentVolumeClaim) -> Option<PersistentVolumeClaim> {
-        let is_ours = given(self.spec.claim_name.as_ref()).is_none();
+        let is_ours = self.spec.s3.is_none() && given(self.spec.claim_name.as_ref()).is_none();
         is_ours.then(|| sized(manifest.clone(), self.spec.storage_size.as_ref()))
     }
 
     /// The CronJob.
     pub(super) fn job(&self, connection: &Connection) -> CronJob {
-        let BackupSpec { schedule, timezone, retention, claim_name: _, storage_size: _ } = self.spec;
+        let BackupSpec { schedule, timezone, retention, claim_name: _, storage_size: _, s3: _ } = self.spec;
         let mut job = self.manifest.clone();
         let Some(wanted) = &mut job.spec else { return job };
         schedule.trim().clone_into(&mut wanted.schedule);
@@ -115,20 +114,66 @@ impl Parts<'_> {
         there.extend(volumes.into_iter().flatten().filter(|volume| !names.contains(&volume.name)));
     }
 
-    /// Images and the claim.
+    /// Images, and the place.
     fn fill_in(&self, pod: &mut PodSpec) {
         for container in pod.init_containers.iter_mut().flatten().chain(&mut pod.containers) {
             let is_ours = container.name == PROGRAM;
             container.image = Some(if is_ours { self.program } else { self.image }.to_owned());
         }
-        if let Some(name) = given(self.spec.claim_name.as_ref()) {
-            let volumes = pod.volumes.iter_mut().flatten().filter(|volume| volume.name == BACKUPS);
-            volumes.for_each(|volume| {
-                volume.persistent_volume_claim = Some(PersistentVolumeClaimVolumeSource {
-                    claim_name: name.to_owned(),
-                    ..PersistentVolumeClaimVolumeSource::default()
+        match (Place::of(self.spec), &self.spec.s3) {
+            (Place::Bucket { arguments, .. }, Some(target)) => point_to_bucket(pod, arguments, target),
+            (Place::Claim(claim_name), _) => {
+                let volumes = pod.volumes.iter_mut().flatten().filter(|volume| volume.name == BACKUPS);
+                volumes.for_each(|volume| {
+                    volume.persistent_volume_claim = Some(PersistentVolumeClaimVolumeSource {
+                        claim_name: claim_name.clone(),
+                        ..PersistentVolumeClaimVolumeSource::default()
+                    });
                 });
-            });
+            }
+            (Place::Bucket { .. }, None) => {}
         }
     }
+}
+
+/// Lets a pod have its backups in a bucket, and not on a volume. Its keys are files: whoever may read a pod does not read them.
+fn point_to_bucket(pod: &mut PodSpec, places: Vec<String>, target: &S3Target) {
+    let S3Target { access_key_id_secret_ref, secret_access_key_secret_ref, ca_secret_ref, .. } = target;
+    let keys = [
+        ("--s3-access-key-id-file", "access-key-id", Some(access_key_id_secret_ref)),
+        ("--s3-secret-access-key-file", "secret-access-key", Some(secret_access_key_secret_ref)),
+        ("--s3-ca", "ca.crt", ca_secret_ref.as_ref()),
+    ];
+    let keys = keys.iter().filter_map(|(option, file, reference)| Some((option, file, (*reference)?)));
+    let source = |(_, file, reference): (_, &&str, &SecretKeyRef)| VolumeProjection {
+        secret: Some(SecretProjection {
+            name: reference.name.trim().to_owned(),
+            items: Some(vec![KeyToPath { key: reference.key.clone(), path: (*file).to_owned(), mode: None }]),
+            optional: None,
+        }),
+        ..VolumeProjection::default()
+    };
+    let sources = keys.clone().map(source).collect();
+    // It is for the node that has the claim.
+    pod.affinity = None;
+    let volumes = pod.volumes.get_or_insert_default();
+    volumes.retain(|volume| volume.name != BACKUPS);
+    volumes.push(Volume {
+        name: KEYS.to_owned(),
+        projected: Some(ProjectedVolumeSource { sources: Some(sources), default_mode: None }),
+        ..Volume::default()
+    });
+    let Some(container) = named(pod, CONTAINER) else { return };
+    let mounts = container.volume_mounts.get_or_insert_default();
+    mounts.retain(|mount| mount.name != BACKUPS);
+    mounts.push(VolumeMount {
+        name: KEYS.to_owned(),
+        mount_path: KEYS_FOLDER.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    });
+    let arguments = container.args.get_or_insert_default();
+    arguments.retain(|argument| !argument.starts_with(FOLDER));
+    arguments.extend(places);
+    arguments.extend(keys.map(|(option, file, _)| format!("{option}={KEYS_FOLDER}/{file}")));
 }

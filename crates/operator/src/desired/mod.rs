@@ -18,7 +18,7 @@ use crate::tls::Tls;
 pub use agent::AGENT;
 pub(crate) use agent::RESERVED as RESERVED_OF_AGENT;
 pub use backup::BACKUP;
-pub(crate) use backup::{RESTORE, claim};
+pub(crate) use backup::RESTORE;
 pub use controller::CONTROLLER;
 pub use database::DATABASE;
 pub(crate) use database::{AUTHORITIES_VOLUME, CERTIFICATE_VOLUME};

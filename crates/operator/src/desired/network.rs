@@ -11,13 +11,17 @@ use serde_json::{Value, json};
 use super::given;
 use crate::object::{Object, Owner};
 
-/// What stands in the manifest for nodes, for OpenStack, and for API servers.
+/// What stands in the manifest for nodes, for OpenStack, for API servers, and for the server that has backups.
 const NODES: &str = "192.0.2.0/24";
 const OPENSTACK: &str = "198.51.100.0/24";
 const API_SERVERS: &str = "203.0.113.0/24";
+const BACKUPS: &str = "233.252.0.0/24";
 /// Those that are for a database that the operator runs, and the one for agents that read it.
 const OF_DATABASE: [&str; 3] = ["multinic-to-database", "multinic-database", OF_AGENTS];
 const OF_AGENTS: &str = "multinic-database-of-agents";
+/// The one for backups in a bucket, and the one for a database that is restored from there.
+const OF_BACKUPS: &str = "multinic-backups-elsewhere";
+const OF_RESTORATION: &str = "multinic-restored-from-elsewhere";
 
 /// Whether a spec wants policies.
 pub(crate) fn is_wanted(spec: &MultiNicOperatorSpec) -> bool {
@@ -50,7 +54,15 @@ pub(super) fn objects(
 
 fn is_for(spec: &MultiNicOperatorSpec, name: Option<&str>) -> bool {
     let reads = spec.agent.as_ref().is_some_and(|agent| given(agent.data_source.as_ref()) == Some("db"));
+    let is_elsewhere = || {
+        let has_addresses = spec.network_policy.as_ref().and_then(|policy| policy.backup_cidrs.as_ref());
+        spec.database.enabled
+            && spec.database.backup.as_ref().is_some_and(|backup| backup.s3.is_some())
+            && has_addresses.is_some_and(|cidrs| !cidrs.is_empty())
+    };
     match name {
+        Some(OF_BACKUPS) => is_elsewhere(),
+        Some(OF_RESTORATION) => is_elsewhere() && given(spec.database.restore_from.as_ref()).is_some(),
         Some(OF_AGENTS) => spec.database.enabled && reads,
         Some(name) if OF_DATABASE.contains(&name) => spec.database.enabled,
         _ => true,
@@ -61,15 +73,18 @@ fn is_for(spec: &MultiNicOperatorSpec, name: Option<&str>) -> bool {
 struct Blocks {
     nodes: Vec<IpNet>,
     openstack: Vec<IpNet>,
+    backups: Vec<IpNet>,
     api_servers: Vec<IpNet>,
     /// The same by the port at which they listen.
     listeners: BTreeMap<u16, Vec<IpNet>>,
 }
 
 fn blocks(spec: &MultiNicOperatorSpec, addresses: &Addresses) -> Blocks {
-    let (node_cidrs, openstack_cidrs) = match &spec.network_policy {
-        Some(NetworkPolicySpec { enabled: _, node_cidrs, openstack_cidrs }) => (node_cidrs, openstack_cidrs),
-        None => (&None, &None),
+    let (node_cidrs, openstack_cidrs, backup_cidrs) = match &spec.network_policy {
+        Some(NetworkPolicySpec { enabled: _, node_cidrs, openstack_cidrs, backup_cidrs }) => {
+            (node_cidrs, openstack_cidrs, backup_cidrs)
+        }
+        None => (&None, &None, &None),
     };
     // The definition takes nothing else than these.
     let parsed = |cidrs: &Option<Vec<String>>| -> Vec<IpNet> {
@@ -91,6 +106,7 @@ fn blocks(spec: &MultiNicOperatorSpec, addresses: &Addresses) -> Blocks {
     Blocks {
         nodes: IpNet::aggregate(&all),
         openstack: IpNet::aggregate(&parsed(openstack_cidrs)),
+        backups: IpNet::aggregate(&parsed(backup_cidrs)),
         api_servers: IpNet::aggregate(&api_servers),
         listeners,
     }
@@ -131,6 +147,7 @@ fn replaced(peer: &Value, blocks: &Blocks) -> Vec<Value> {
     let list = match peer.pointer("/ipBlock/cidr").and_then(Value::as_str) {
         Some(NODES) => &blocks.nodes,
         Some(OPENSTACK) => &blocks.openstack,
+        Some(BACKUPS) => &blocks.backups,
         Some(API_SERVERS) => &blocks.api_servers,
         _ => return vec![peer.clone()],
     };
@@ -265,23 +282,18 @@ mod tests {
                 enabled: Some(true),
                 node_cidrs: None,
                 openstack_cidrs: Some(vec!["10.20.0.0/16".to_owned()]),
+                backup_cidrs: None,
             }),
             ..MultiNicOperatorSpec::default()
         }
     }
 
     fn policies(spec: &MultiNicOperatorSpec, nodes: &[&str]) -> Vec<Object> {
-        let owner = Owner {
-            name: "multinic".to_owned(),
-            uid: "1".to_owned(),
-            namespace: "here".to_owned(),
-            namespace_uid: "2".to_owned(),
-        };
         let addresses = Addresses {
             nodes: nodes.iter().map(|node| node.parse().unwrap()).collect(),
             api_servers: [format!("{API_SERVER}:16443").parse().unwrap()].into(),
         };
-        objects(&owner, spec, &Manifests::of("here").unwrap().network, &addresses)
+        objects(&Owner::of_tests(), spec, &Manifests::of("here").unwrap().network, &addresses)
     }
 
     #[test]
@@ -359,7 +371,28 @@ mod tests {
                 assert!(text.contains(&format!("\"port\":\"{name}\"")), "{program}: {name}");
             }
         }
-        assert!(![NODES, OPENSTACK, API_SERVERS].iter().any(|it| text.contains(it)), "{text}");
+        assert!(![NODES, OPENSTACK, API_SERVERS, BACKUPS].iter().any(|it| text.contains(it)), "{text}");
+    }
+
+    #[test]
+    fn backups_reach_a_bucket_elsewhere_and_the_database_only_to_be_restored_from_it() {
+        let (backup, database, bucket) =
+            (ours("multinic-backup"), ours("mariadb"), Who::Address("10.21.0.7"));
+        let reference = json!({"name": "a", "key": "b"});
+        let s3 =
+            json!({"bucket": "b", "accessKeyIdSecretRef": reference, "secretAccessKeySecretRef": reference});
+        let wanted = |s3: &Value, from: Option<&str>| {
+            let mut spec = spec(true, "nodecr");
+            spec.network_policy.as_mut().unwrap().backup_cidrs = Some(vec!["10.21.0.7/32".to_owned()]);
+            spec.database.backup =
+                serde_json::from_value(json!({"schedule": "0 3 * * *", "s3": s3.clone()})).unwrap();
+            spec.database.restore_from = from.map(str::to_owned);
+            let policies = policies(&spec, &[NODE]);
+            [&backup, &database].map(|who| may(&policies, who, &bucket, 9000, &BTreeMap::new()))
+        };
+        assert_eq!(wanted(&s3, None), [true, false]);
+        assert_eq!(wanted(&s3, Some("latest")), [true, true]);
+        assert_eq!(wanted(&Value::Null, Some("latest")), [false, false]);
     }
 
     #[test]

@@ -109,6 +109,91 @@ async fn backups_are_made_by_the_clock_and_what_came_of_them_is_told() {
         .await;
 }
 
+/// A bucket, with a key in two Secrets.
+fn bucket() -> Value {
+    json!({"endpoint": "https://minio.example:9000", "bucket": "backups", "prefix": "clusters/one",
+        "accessKeyIdSecretRef": {"name": "id", "key": "user"},
+        "secretAccessKeySecretRef": {"name": "multinic-s3", "key": "password"},
+        "caSecretRef": {"name": "multinic-s3", "key": "ca"}})
+}
+
+#[tokio::test]
+async fn backups_go_to_a_bucket_with_keys_that_no_pod_shows() {
+    let Some(bench) = Bench::start().await else { return };
+    let backup = json!({"schedule": "0 3 * * *", "s3": bucket()});
+    bench.want("multinic", spec(&json!({"backup": backup, "restoreFrom": "latest"}))).await;
+    bench.until_running("multinic").await;
+    let job = bench.get("batch", "CronJob", "multinic-backup").await.unwrap()["spec"].clone();
+    let job = &job["jobTemplate"]["spec"]["template"]["spec"];
+    let server = bench.get("apps", "StatefulSet", "mariadb").await.unwrap();
+    let server = &server["spec"]["template"]["spec"];
+    assert_eq!(bench.get("", "PersistentVolumeClaim", "multinic-backups").await, None, "nobody needs it");
+    for (pod, container) in [(job, &job["containers"][0]), (server, &server["initContainers"][2])] {
+        let arguments: Vec<&str> =
+            container["args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        for argument in [
+            "--s3-endpoint=https://minio.example:9000",
+            "--s3-bucket=backups",
+            "--s3-prefix=clusters/one",
+            "--s3-access-key-id-file=/etc/multinic/s3/access-key-id",
+            "--s3-secret-access-key-file=/etc/multinic/s3/secret-access-key",
+            "--s3-ca=/etc/multinic/s3/ca.crt",
+        ] {
+            assert!(arguments.contains(&argument), "{argument} is not in {arguments:?}");
+        }
+        assert!(!arguments.iter().any(|it| it.starts_with("--folder")), "{arguments:?}");
+        let volumes = pod["volumes"].as_array().unwrap();
+        assert!(!volumes.iter().any(|volume| volume["name"] == json!("backups")), "{volumes:?}");
+        let keys = volumes.iter().find(|volume| volume["name"] == json!("s3")).unwrap();
+        let sources: Vec<_> = keys["projected"]["sources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|source| {
+                let item = &source["secret"]["items"][0];
+                [&source["secret"]["name"], &item["key"], &item["path"]].map(|it| it.as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(
+            sources,
+            [
+                ["id", "user", "access-key-id"],
+                ["multinic-s3", "password", "secret-access-key"],
+                ["multinic-s3", "ca", "ca.crt"]
+            ]
+        );
+        let mount = json!({"name": "s3", "mountPath": "/etc/multinic/s3", "readOnly": true});
+        assert!(container["volumeMounts"].as_array().unwrap().contains(&mount), "{container}");
+    }
+
+    let begun = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60);
+    let time = begun.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let made = json!({"backedUp": {"time": time, "file": "multinic-1.sql", "size": 7, "rows": 3}});
+    backup_ends(&bench, "first", 0, &made).await;
+    assert_eq!(until_told(&bench, "BackupFresh", "Fresh").await.0, "True");
+    let last = bench.status("multinic").await.last_backup.unwrap();
+    let location = "https://minio.example:9000/backups/clusters/one/";
+    assert_eq!((last.location.as_deref(), last.claim_name), (Some(location), None));
+    // What is elsewhere does not count, and counts again where it is.
+    let claim = json!({"schedule": "0 3 * * *"});
+    bench.want("multinic", spec(&json!({"backup": claim}))).await;
+    until_told(&bench, "BackupFresh", "NoBackupYet").await;
+    bench.want("multinic", spec(&json!({"backup": backup}))).await;
+    until_told(&bench, "BackupFresh", "Fresh").await;
+    let mut policies = spec(&json!({"backup": backup, "restoreFrom": "latest"}));
+    policies["networkPolicy"] =
+        json!({"enabled": true, "openstackCIDRs": ["10.20.0.0/16"], "backupCIDRs": ["10.21.0.7/32"]});
+    bench.want("multinic", policies).await;
+    bench.until_running("multinic").await;
+    for name in ["multinic-backups-elsewhere", "multinic-restored-from-elsewhere"] {
+        let policy = bench.get("networking.k8s.io", "NetworkPolicy", name).await.unwrap();
+        assert_eq!(policy["spec"]["egress"], json!([{"to": [{"ipBlock": {"cidr": "10.21.0.7/32"}}]}]));
+    }
+    let both = json!({"schedule": "0 3 * * *", "s3": bucket(), "claimName": "mine"});
+    let refused = bench.try_want("multinic", spec(&json!({"backup": both}))).await.unwrap_err().to_string();
+    assert!(refused.contains("spec.database.backup.s3") && refused.contains("take claimName"), "{refused}");
+}
+
 #[tokio::test]
 async fn a_server_is_filled_before_it_starts_and_the_pod_says_what_came_of_it() {
     let Some(bench) = Bench::start().await else { return };

@@ -160,14 +160,16 @@ impl Bench {
 
     /// Says what is wanted, as a user's `kubectl apply` does.
     pub async fn want(&self, name: &str, spec: Value) {
+        self.try_want(name, spec).await.unwrap();
+    }
+
+    /// The same, where the API server may refuse it.
+    pub async fn try_want(&self, name: &str, spec: Value) -> kube::Result<MultiNicOperator> {
         let object = json!({
             "apiVersion": "multinic.example.com/v1alpha1", "kind": "MultiNicOperator",
             "metadata": {"name": name}, "spec": spec,
         });
-        self.operators()
-            .patch(name, &PatchParams::apply("user").force(), &Patch::Apply(object))
-            .await
-            .unwrap();
+        self.operators().patch(name, &PatchParams::apply("user").force(), &Patch::Apply(object)).await
     }
 
     pub async fn status(&self, name: &str) -> MultiNicOperatorStatus {

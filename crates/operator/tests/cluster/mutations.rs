@@ -53,6 +53,14 @@ pub fn base(path: &str) -> Value {
     if path.starts_with("database.backup") || path == "database.restoreFrom" {
         spec["database"]["backup"] = json!({"schedule": "0 3 * * *"});
     }
+    if path.starts_with("database.backup.s3") || path == "networkPolicy.backupCIDRs" {
+        let reference = json!({"name": "multinic-s3", "key": "key"});
+        spec["database"]["backup"] = json!({"schedule": "0 3 * * *", "s3": {"bucket": "backups",
+            "accessKeyIdSecretRef": reference, "secretAccessKeySecretRef": reference}});
+        if path.starts_with("database.backup.s3.caSecretRef") {
+            spec["database"]["backup"]["s3"]["caSecretRef"] = reference;
+        }
+    }
     if path.starts_with("networkPolicy") {
         spec["networkPolicy"] = json!({"openstackCIDRs": ["10.20.0.0/16"]});
         if path != "networkPolicy.enabled" {
@@ -69,8 +77,14 @@ pub fn another(path: &str, schema: &JSONSchemaProps) -> Value {
         ("reconcileTrigger.mode", _) => return json!("manual"),
         ("database.external.tls", _) => return json!("insecure"),
         ("agent.dataSource", _) => return json!("db"),
-        ("networkPolicy.enabled", _) => return json!(true),
-        (_, "nodeCIDRs" | "openstackCIDRs") => return json!(["10.30.0.0/16"]),
+        (
+            "networkPolicy.enabled" | "database.backup.s3.allowHttp" | "database.backup.s3.forcePathStyle",
+            _,
+        ) => {
+            return json!(true);
+        }
+        ("database.backup.s3.endpoint", _) => return json!("https://minio.example:9000"),
+        (_, "nodeCIDRs" | "openstackCIDRs" | "backupCIDRs") => return json!(["10.30.0.0/16"]),
         ("database.service.type", _) => return json!("NodePort"),
         ("database.deletionPolicy", _) => return json!("Delete"),
         (_, "interval" | "maxAge") => return json!("7m"),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use multinic_operator::backup::archive::{Archive, LATEST, Record, Retention};
+use multinic_operator::backup::archive::{Archive as _, LATEST, Record, Retention};
+use multinic_operator::backup::folder::Folder;
 use multinic_operator::backup::report::Report;
 use multinic_operator::backup::{BackupError, Restored, Restoring, Source, make, restore};
 use multinic_operator::credentials::{BACKUP_USER, Credentials, Progress, credentials};
@@ -18,7 +19,7 @@ use sqlx::{Connection as _, MySqlConnection};
 
 use crate::server::{Server, does, fresh, spec};
 
-const KEEP_ALL: Retention = Retention { count: None, age: None };
+pub const KEEP_ALL: Retention = Retention { count: None, age: None };
 
 /// Whether the server and the client's programs are there; where `mariadb-dump` is not, says so.
 fn installed() -> bool {
@@ -35,14 +36,14 @@ fn installed() -> bool {
 }
 
 /// A server with a ledger that has one NIC in it.
-struct Scene {
+pub struct Scene {
     server: Server,
     accounts: Credentials,
     folder: tempfile::TempDir,
 }
 
 impl Scene {
-    async fn new() -> Option<Self> {
+    pub async fn new() -> Option<Self> {
         if !installed() {
             return None;
         }
@@ -61,7 +62,7 @@ impl Scene {
         Some(scene)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -84,7 +85,7 @@ impl Scene {
         store
     }
 
-    fn source(&self) -> Source {
+    pub fn source(&self) -> Source {
         Source {
             host: "127.0.0.1".to_owned(),
             port: self.server.port,
@@ -96,7 +97,7 @@ impl Scene {
     }
 
     fn make(&self, retention: Retention) -> Result<Record, BackupError> {
-        make(&self.source(), &self.path("backups"), &self.path("work"), retention)
+        make(&self.source(), &self.archive(), &self.path("work"), retention)
     }
 
     /// The tables are there, and nothing is in them.
@@ -112,16 +113,30 @@ impl Scene {
     }
 
     /// Everything is lost, and there is an empty server.
-    fn destroy(&mut self) {
+    pub fn destroy(&mut self) {
         self.server.stop();
         fs::remove_dir_all(self.server.data()).unwrap();
         fs::create_dir(self.server.data()).unwrap();
         self.server.prepare();
     }
 
+    /// The server's data.
+    pub fn data(&self) -> PathBuf {
+        self.server.data()
+    }
+
+    /// The rows of a table, once the server runs again.
+    pub async fn count(&mut self, table: &str) -> u64 {
+        self.server.start(&self.accounts);
+        self.sql("SELECT 1").await;
+        let count = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+        let count: (i64,) = sqlx::query_as(count).fetch_one(&mut self.login().await).await.unwrap();
+        u64::try_from(count.0).unwrap()
+    }
+
     fn restore(&self, from: &str) -> Result<Restored, BackupError> {
         restore(&Restoring {
-            folder: self.path("backups"),
+            archive: &self.archive(),
             from: from.to_owned(),
             database: "multinic".to_owned(),
             data: self.server.data(),
@@ -129,8 +144,8 @@ impl Scene {
         })
     }
 
-    fn archive(&self) -> Archive {
-        Archive::new(&self.path("backups"))
+    fn archive(&self) -> Folder {
+        Folder::new(&self.path("backups"))
     }
 }
 
@@ -235,7 +250,7 @@ async fn what_cannot_be_verified_is_no_backup_and_takes_none_away() {
     let Some(mut scene) = Scene::new().await else { return };
     let good = scene.make(KEEP_ALL).unwrap();
     let wrong = Source { password: "wrong".into(), ..scene.source() };
-    let failed = make(&wrong, &scene.path("backups"), &scene.path("work"), KEEP_ALL).unwrap_err();
+    let failed = make(&wrong, &scene.archive(), &scene.path("work"), KEEP_ALL).unwrap_err();
     assert!(failed.to_string().contains("denied"), "{failed}");
     assert!(!failed.to_string().contains("wrong"), "{failed}");
     // Rows that no server takes again.
@@ -295,7 +310,7 @@ async fn a_backup_of_a_ledger_that_is_written_all_the_while_is_one_moment_of_it(
             }
         }
     });
-    let (source, backups, work) = (scene.source(), scene.path("backups"), scene.path("work"));
+    let (source, backups, work) = (scene.source(), scene.archive(), scene.path("work"));
     let record = tokio::task::spawn_blocking(move || make(&source, &backups, &work, KEEP_ALL)).await.unwrap();
     writing.abort();
     let record = record.unwrap();
@@ -388,7 +403,7 @@ async fn over_tls_the_server_has_to_be_the_one_that_its_authority_knows() {
     };
     let work = folder.path().join("work");
     fs::create_dir(&work).unwrap();
-    let make = |authority| make(&source(authority), folder.path(), &work, KEEP_ALL);
+    let make = |authority| make(&source(authority), &Folder::new(folder.path()), &work, KEEP_ALL);
     let refused = make(other.ca_file()).unwrap_err().to_string();
     assert!(refused.contains("SSL") || refused.contains("certificate"), "{refused}");
     assert_eq!(make(server.ca_file()).unwrap().tables["notes"], 1);

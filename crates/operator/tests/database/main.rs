@@ -4,5 +4,6 @@
 
 mod accounts;
 mod backup;
+mod bucket;
 mod server;
 mod tls;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use multinic_operator::backup::archive::Retention;
+use multinic_operator::backup::folder::Folder;
 use multinic_operator::backup::{Source, make};
 use multinic_operator::credentials::{BACKUP_USER, Credentials, Progress, credentials};
 use multinic_operator::tls::{Keys, keys};
@@ -113,7 +114,7 @@ impl Scene {
         };
         let work = tempfile::tempdir().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let made = make(&source, folder.path(), work.path(), Retention::default());
+        let made = make(&source, &Folder::new(folder.path()), work.path(), Retention::default());
         made.map(|record| record.rows()).map_err(|error| error.to_string())
     }
 }

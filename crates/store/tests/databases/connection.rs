@@ -70,6 +70,8 @@ async fn tls_that_the_server_does_not_offer_is_an_error_and_not_plain_text() {
         let error = Store::open(&settings).await.unwrap_err();
         assert!(matches!(error, StoreError::Tls { .. }), "{error}");
     }
+    let plain = Store::open(&database.settings()).await.unwrap();
+    assert_eq!(plain.certificate_end().await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -84,6 +86,7 @@ async fn tls_is_verified_unless_it_is_turned_off_by_name() {
 
     let store = Store::open(&with(Tls::Verified { ca_file: Some(server.ca_file()) })).await.unwrap();
     store.publish(&publication([nic("node-a", 0, 1)])).await.unwrap();
+    assert!(store.certificate_end().await.unwrap().unwrap() > jiff::Timestamp::now());
     Store::open(&with(Tls::Unverified)).await.unwrap();
 
     let error = error_of(&with(Tls::Verified { ca_file: None }), server.password()).await;

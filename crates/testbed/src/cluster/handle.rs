@@ -215,6 +215,14 @@ impl Cluster {
         kubelet::import(self.guest(node)?, archive)
     }
 
+    /// Makes an image that a node has known to it under another name with tag too, as another version of the same content.
+    ///
+    /// # Errors
+    /// Where there is no such node, or it does not have the image.
+    pub fn tag_image(&self, node: usize, reference: &str, other: &str) -> Result<(), ClusterError> {
+        kubelet::tag(self.guest(node)?, reference, other)
+    }
+
     /// What the containers of a pod wrote on a node, container after container, each line as kubelet keeps it.
     ///
     /// # Errors

@@ -82,14 +82,23 @@ pub(super) fn start(guest: &Guest, number: u8) -> Result<(), ClusterError> {
     Ok(())
 }
 
+/// Where a guest has containerd's client.
+const CTR: &str = "/opt/kubernetes/ctr";
+
 /// Makes an image known to a node.
 pub(super) fn import(guest: &Guest, archive: &Path) -> Result<(), ClusterError> {
-    let mut command = guest.command("/opt/kubernetes/ctr")?;
+    let mut command = guest.command(CTR)?;
     let archive: PathBuf = archive.canonicalize().map_err(super::error::file(archive))?;
     // The standard input is the one file of this machine that the guest can read.
     let input = std::fs::File::open(&archive).map_err(super::error::file(&archive))?;
     command.args(["--namespace", "k8s.io", "images", "import", "--no-unpack=false", "-"]);
     crate::guest::succeed_with(command, input.into())?;
+    Ok(())
+}
+
+/// Makes an image of a node known under another name too.
+pub(super) fn tag(guest: &Guest, reference: &str, other: &str) -> Result<(), ClusterError> {
+    guest.run(CTR, &["--namespace", "k8s.io", "images", "tag", reference, other])?;
     Ok(())
 }
 

@@ -56,9 +56,27 @@ impl Guest {
                     && (!booted || is(address, "ConfigSource", &json!("static")))
             })
         };
-        // Before a boot it may be at work by somebody's file for every link, if it got there before the agent.
-        let agrees = !by_others && addresses.iter().all(has) && (ours || !booted);
+        let agrees = !by_others && addresses.iter().all(has) && (ours || (!booted && state == "unmanaged"));
         if agrees { Ok(()) } else { Err(format!("networkd: {state} by {file:?}, {listed:?}")) }
+    }
+
+    /// What the guest's network manager is still to do with a link that was given a carrier, or lost it; none if it is done.
+    pub fn unsettled(&self, name: InterfaceName, carrier: bool) -> Option<String> {
+        let name = name.to_string();
+        let ask = |program: &str, arguments: &[&str]| {
+            self.run(program, arguments).unwrap_or_else(|error| error.to_string())
+        };
+        if self.rootfs().network().has_network_manager() {
+            let said = ask("nmcli", &["--get-values", "GENERAL.STATE", "device", "show", &name]);
+            // 100: connected; 20: unavailable, as without a carrier, where it waits some seconds for one first.
+            return (carrier && !said.starts_with("100 ")).then_some(said);
+        }
+        let text = ask("networkctl", &["--json=short", "status", &name]);
+        let link: Value = serde_json::from_str(&text).unwrap_or_default();
+        let of = |key: &str| link.get(key).and_then(Value::as_str).unwrap_or_default();
+        let seen = of("CarrierState") == if carrier { "carrier" } else { "no-carrier" };
+        let done = !carrier || ["configured", "unmanaged"].contains(&of("AdministrativeState"));
+        (!seen || !done).then(|| format!("networkd: {} {}", of("CarrierState"), of("AdministrativeState")))
     }
 
     fn ask_network_manager(

@@ -87,6 +87,19 @@ impl Switch {
         index.map_err(netlink(act))
     }
 
+    /// Gives a NIC its carrier, or takes it away.
+    ///
+    /// # Errors
+    /// Where there is none with this MAC, or the kernel refuses.
+    pub fn set_carrier(&self, mac: MacAddr, carrier: bool) -> Result<(), NodeError> {
+        let port = *self.plugged().ports.get(&mac).ok_or(NodeError::NotPlugged(mac))?;
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(port);
+        let message = if carrier { message.up() } else { message.down() };
+        let set =
+            self.namespace.netlink(async |handle| handle.link().set(message.build()).execute().await)?;
+        set.map_err(netlink(format!("give the NIC with MAC {mac} a carrier, or take it: {carrier}")))
+    }
+
     /// Pulls a NIC out of its node.
     pub fn unplug(&self, mac: MacAddr) -> Result<(), NodeError> {
         let port = self.plugged().ports.remove(&mac).ok_or(NodeError::NotPlugged(mac))?;

@@ -16,12 +16,23 @@ fn texts(value: &Value) -> BTreeSet<String> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+/// The list, or the pair of the older programs where there is none.
+fn addresses(entry: &Value) -> BTreeSet<String> {
+    match (&entry["addresses"], entry["address"].as_str(), entry["cidr"].as_str()) {
+        (Value::Null, Some(address), Some(cidr)) => {
+            let prefix = cidr.split('/').nth(1).unwrap_or_default();
+            BTreeSet::from([format!("{address}/{prefix}")])
+        }
+        (list, ..) => texts(list),
+    }
+}
+
 fn told(list: &Value, mac: &str, with_mtu: bool) -> Told {
     let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
     let entries = list.as_array().into_iter().flatten();
     let entries = entries.map(|entry| {
         let mtu = if with_mtu { entry["mtu"].as_u64() } else { None };
-        (text(entry, "name"), text(entry, mac), texts(&entry["addresses"]), mtu)
+        (text(entry, "name"), text(entry, mac), addresses(entry), mtu)
     });
     entries.collect()
 }

@@ -123,6 +123,12 @@ impl Node {
         Self { name: name.to_owned(), net, folder, namespace: site.namespace.clone(), agent: None, starts: 0 }
     }
 
+    /// What its agent shows the API server.
+    pub fn token(&self) -> String {
+        let kubeconfig = fs::read_to_string(self.folder.path().join("kubeconfig")).unwrap();
+        kubeconfig.split("token: ").nth(1).unwrap().lines().next().unwrap().to_owned()
+    }
+
     fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }

@@ -219,6 +219,9 @@ fn no_secret_of_a_run_is_in_anything_that_the_run_emits() {
         Secret::new("the next password", NEXT_PASSWORD),
         Secret::new("the application credential's secret", APPLICATION_SECRET),
         Secret::new("Contrabass' key", CONTRABASS_KEY),
+        Secret::new("Contrabass' other key", &CONTRABASS_KEY.to_uppercase()),
+        // All of them begin so.
+        Secret::new("a token of Keystone's", "gAAAAAB"),
         Secret::new("Contrabass' password", CONTRABASS_PASSWORD),
         Secret::new("Contrabass' password as it is handed out", &provider.encrypted_password),
         Secret::new("the broker's password", BROKER_PASSWORD),
@@ -231,6 +234,8 @@ fn no_secret_of_a_run_is_in_anything_that_the_run_emits() {
     for (name, access) in [("the target's token", &to_target), ("Viola's cluster's token", &to_behind)] {
         secrets.push(Secret::new(name, access.token().unwrap().expose_secret()));
     }
+
+    secrets.extend(nodes.iter().map(|(node, _)| Secret::new("an agent's token", &node.token())));
 
     let mut emitted = files(deployment.folder.path(), &[".log", ".db"]);
     emitted.extend(files(folder.path(), &[".log"]));

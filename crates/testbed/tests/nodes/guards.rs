@@ -93,7 +93,7 @@ fn restore_image(node: &Node) {
     node.guest.run("umount", &[AGENT]).unwrap();
 }
 
-fn until_undone(node: &Node) {
+pub fn until_undone(node: &Node) {
     node.until("the node to go back by itself", || {
         let left = std::fs::read_dir(node.guest.path(JOURNAL)).unwrap().count();
         (left != 0).then(|| {

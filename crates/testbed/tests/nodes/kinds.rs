@@ -9,19 +9,24 @@ use multinic_testbed::guest::{NetworkManagement, Release};
 pub struct Kind {
     pub release: Release,
     pub network: NetworkManagement,
+    /// Whether networkd, where it runs, is as it is shipped: it drops routes and rules of others when it configures a link, and
+    /// so is told nothing while it runs. Else an administrator has set that it does not.
+    pub as_shipped: bool,
 }
 
-pub const BOOKWORM_NETPLAN: Kind = Kind { release: Release::Bookworm, network: NetworkManagement::Netplan };
-pub const TRIXIE_NETPLAN: Kind = Kind { release: Release::Trixie, network: NetworkManagement::Netplan };
-pub const TRIXIE_NETWORKD: Kind = Kind { release: Release::Trixie, network: NetworkManagement::Networkd };
-pub const TRIXIE_NETWORK_MANAGER: Kind =
-    Kind { release: Release::Trixie, network: NetworkManagement::NetworkManager };
+pub const BOOKWORM_NETPLAN: Kind = Kind::new(Release::Bookworm, NetworkManagement::Netplan);
+pub const TRIXIE_NETPLAN: Kind = Kind::new(Release::Trixie, NetworkManagement::Netplan);
+pub const TRIXIE_NETWORKD: Kind = Kind::new(Release::Trixie, NetworkManagement::Networkd);
+pub const TRIXIE_NETWORK_MANAGER: Kind = Kind::new(Release::Trixie, NetworkManagement::NetworkManager);
 /// systemd and NetworkManager of about the age of those of RHEL 8 and 9.
-pub const BOOKWORM_IFCFG: Kind = Kind { release: Release::Bookworm, network: NetworkManagement::Ifcfg };
+pub const BOOKWORM_IFCFG: Kind = Kind::new(Release::Bookworm, NetworkManagement::Ifcfg);
 
 /// As Ubuntu's desktops have it.
 pub const BOOKWORM_NETPLAN_NETWORK_MANAGER: Kind =
-    Kind { release: Release::Bookworm, network: NetworkManagement::NetplanOverNetworkManager };
+    Kind::new(Release::Bookworm, NetworkManagement::NetplanOverNetworkManager);
+
+pub const BOOKWORM_NETPLAN_AS_SHIPPED: Kind = Kind { as_shipped: true, ..BOOKWORM_NETPLAN };
+pub const TRIXIE_NETWORKD_AS_SHIPPED: Kind = Kind { as_shipped: true, ..TRIXIE_NETWORKD };
 
 /// A file of a node.
 pub struct NodeFile {
@@ -37,6 +42,21 @@ impl NodeFile {
 }
 
 impl Kind {
+    const fn new(release: Release, network: NetworkManagement) -> Self {
+        Self { release, network, as_shipped: false }
+    }
+
+    /// Whether networkd has a NIC of before a boot as it was at that, whatever becomes of it afterwards.
+    pub fn is_not_told(&self) -> bool {
+        match self.network {
+            NetworkManagement::Netplan => true,
+            NetworkManagement::Networkd => self.as_shipped,
+            NetworkManagement::NetworkManager
+            | NetworkManagement::NetplanOverNetworkManager
+            | NetworkManagement::Ifcfg => false,
+        }
+    }
+
     /// The files that the agent is to write for a NIC.
     pub fn files(&self, slot: Slot) -> Vec<String> {
         let name = slot.interface();
@@ -113,7 +133,7 @@ impl Kind {
     /// What an administrator sets who does not want networkd to remove the routes and rules of others (of a CNI plugin, for
     /// instance) whenever it restarts.
     pub fn settings(&self) -> Option<NodeFile> {
-        (!self.network.has_network_manager()).then(|| {
+        (!self.network.has_network_manager() && !self.as_shipped).then(|| {
             let content =
                 "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n".to_owned();
             NodeFile::new("/etc/systemd/networkd.conf.d/10-foreign.conf", 0o644, content)

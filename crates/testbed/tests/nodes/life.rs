@@ -94,8 +94,14 @@ fn spoil_and_see_it_repaired(node: &Node, wanted: &Wanted) {
     }
 }
 
-/// While no agent looks: one that did would take away the name that is on its way.
 fn swap_names_and_see_each_get_its_own(node: &Node, nics: [&Wanted; 2]) {
+    swap_names(node, nics);
+    node.start_agent();
+    nics.iter().for_each(|wanted| node.until_configured(wanted));
+}
+
+/// While no agent looks: one that did would take away the name that is on its way.
+pub fn swap_names(node: &Node, nics: [&Wanted; 2]) {
     node.stop_agent();
     let [first, second] = nics.map(|wanted| wanted.name().to_string());
     for (from, to) in [(first.as_str(), "aside0"), (&second, &first), ("aside0", &second)] {
@@ -103,6 +109,4 @@ fn swap_names_and_see_each_get_its_own(node: &Node, nics: [&Wanted; 2]) {
         node.guest.run("ip", &["link", "set", from, "name", to]).unwrap();
     }
     eprintln!("{}: spoilt: names swapped", node.name());
-    node.start_agent();
-    nics.iter().for_each(|wanted| node.until_configured(wanted));
 }

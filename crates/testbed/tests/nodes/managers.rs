@@ -35,7 +35,6 @@ pub fn a_nic_with_a_lease_becomes_ours_and_the_nodes_own_never_does(kind: &'stat
     let catch_all: Vec<_> = kind.catch_all().into_iter().collect();
     let mut node = Node::boot_with(kind, &catch_all);
     let router = Router::start(&node);
-    let before = node.foreign();
     let nics = [Wanted::new(0, 10), Wanted::new(9, 19)];
     let [leased, plugged_later] = &nics;
     node.plug(leased);
@@ -46,6 +45,8 @@ pub fn a_nic_with_a_lease_becomes_ours_and_the_nodes_own_never_does(kind: &'stat
         (!has_lease).then(|| format!("{shown:?}\n{}", router.tell()))
     });
     node.publish(leased);
+    node.set_again_what_others_lost();
+    let before = node.foreign();
     // With two default routes either may be the node's own, and nobody has said which: no guess is made.
     node.start_agent();
     node.until_in_use(leased.mac);
@@ -54,8 +55,10 @@ pub fn a_nic_with_a_lease_becomes_ours_and_the_nodes_own_never_does(kind: &'stat
     // As its DaemonSet says it.
     node.start_agent_with(&format!("NODE_IP={}", node.own_address()));
     node.until_configured(leased);
+    before.assert_same(&node.foreign());
     node.attach(plugged_later);
     node.until_configured(plugged_later);
+    node.set_again_what_others_lost();
 
     // Whoever publishes the node's own NIC by mistake.
     let own = Wanted { mac: node.own_mac(), ..Wanted::new(3, 33) };
@@ -66,9 +69,9 @@ pub fn a_nic_with_a_lease_becomes_ours_and_the_nodes_own_never_does(kind: &'stat
 
     let before = node.lasting();
     node.guest.reboot().unwrap();
-    node.add_what_others_have();
     for wanted in &nics {
         node.until_booted_with(wanted);
     }
+    node.add_what_others_have();
     before.assert_same(&node.lasting());
 }

@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// A routing daemon. What an administrator sets by hand looks to networkd like what it set itself and forgot.
 const BIRD: u8 = 12;
 const OWN: &str = "eth0";
+const RULE_OF_OTHERS: &str = "rule add from 203.0.113.7 table 100 priority 5000";
 pub const AGENT: &str = "/usr/local/bin/multinic-agent";
 const SOURCE: &str = "/mnt/source";
 const LOG: &str = "/var/log/multinic-agent.log";
@@ -150,7 +151,16 @@ impl Node {
                 NewRoute { link: OWN, to, gateway: Some(gateway), protocol: BIRD.into(), table, metric: 0 };
             net.add_route(route).unwrap();
         }
-        run("rule add from 203.0.113.7 table 100 priority 5000");
+        run(RULE_OF_OTHERS);
+    }
+
+    /// networkd as it is shipped drops rules of others whenever it takes up a NIC by somebody's file for every NIC. That is its own
+    /// doing, with an agent or without; they set them again.
+    pub fn set_again_what_others_lost(&self) {
+        let rules = self.guest.run("ip", &["rule", "show"]).unwrap();
+        if self.kind.as_shipped && !rules.contains("203.0.113.7") {
+            self.guest.run("ip", &RULE_OF_OTHERS.split(' ').collect::<Vec<_>>()).unwrap();
+        }
     }
 
     /// Everything that is not ours. NICs that were plugged so far are.
@@ -286,6 +296,27 @@ impl Node {
         (shown.as_ref() != Some(&asked)).then(|| format!("{shown:?} is not {asked:?}"))
     }
 
+    /// What a NIC lacks that waits for its name: it has all that it is to have but that, and no manager has a hand on it.
+    pub fn fault_aside(&self, wanted: &Wanted) -> Option<String> {
+        let Some(shown) = self.shown(wanted) else { return Some("it is not there".to_owned()) };
+        let mut addresses: Vec<String> = wanted.addresses.iter().map(ToString::to_string).collect();
+        addresses.sort();
+        let asked = Shown { name: shown.name.clone(), mtu: wanted.mtu.into(), up: true, addresses };
+        if shown != asked || !shown.name.starts_with("nic") {
+            return Some(format!("{shown:?}"));
+        }
+        let state = self.state_with_network_manager(&shown.name)?;
+        // 10: unmanaged.
+        (!state.starts_with("10 ")).then_some(state)
+    }
+
+    /// How a link stands with NetworkManager, where that is the node's.
+    fn state_with_network_manager(&self, link: &str) -> Option<String> {
+        let ask = ["--get-values", "GENERAL.STATE", "device", "show", link];
+        let state = || self.guest.run("nmcli", &ask).unwrap_or_else(|error| error.to_string());
+        self.kind.network.has_network_manager().then(state)
+    }
+
     /// What the files lack of it.
     pub fn file_fault(&self, wanted: &Wanted) -> Option<String> {
         let mut all = String::new();
@@ -317,6 +348,11 @@ impl Node {
         });
     }
 
+    /// Waits until the network manager has seen that a NIC has a carrier, or none, and has done what it does then.
+    pub fn until_carrier(&self, wanted: &Wanted, carrier: bool) {
+        self.until("what follows on a carrier", || self.guest.unsettled(wanted.name(), carrier));
+    }
+
     /// Waits until a node that has booted has a NIC as its files say, with no agent.
     pub fn until_booted_with(&self, wanted: &Wanted) {
         self.until("a NIC without any agent", || {
@@ -327,8 +363,7 @@ impl Node {
     /// Waits until NetworkManager does with a NIC as with any other that no profile is for.
     pub fn until_managed(&self, wanted: &Wanted) {
         self.until("NetworkManager to have a NIC", || {
-            let ask = ["--get-values", "GENERAL.STATE", "device", "show", &wanted.first_name];
-            let state = self.guest.run("nmcli", &ask).unwrap_or_else(|error| error.to_string());
+            let state = self.state_with_network_manager(&wanted.first_name)?;
             // 30: disconnected; less: unmanaged, or not there.
             (!["30 ", "40 ", "50 ", "60 ", "70 ", "80 ", "90 ", "120 "]
                 .iter()

@@ -89,6 +89,17 @@ impl Feed {
         }
     }
 
+    /// Gives each of the three nodes its first NIC, and waits until that works and is reported.
+    pub async fn one_for_each(&mut self, scene: &mut Scene) -> [Wanted; 3] {
+        let nics = [self.attach(scene, 0).await, self.attach(scene, 1).await, self.attach(scene, 2).await];
+        for (node, nic) in nics.iter().enumerate() {
+            scene.plug(node, nic, "ens4");
+            scene.wait_configured(node, "multinic0", nic).await;
+            scene.wait_reported(node, &[nic]).await;
+        }
+        nics
+    }
+
     /// Detaches it. The NIC stays, as where a hypervisor is late.
     pub async fn detach(&mut self, scene: &Scene, node: usize, wanted: &Wanted) {
         match self {

@@ -1,6 +1,8 @@
 //! A cluster with the images and manifests that the project ships.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use multinic_testbed::cluster::{Cluster, NodeSpec, image};
 use multinic_testbed::guest::{NetworkManagement, Nic, Release};
 use multinic_testbed::kubernetes::ControlPlane;
 use multinic_testbed::mariadb::MariaDb;
+use multinic_testbed::node::NetNs;
 use multinic_testbed::program::find;
 use serde_json::{Value, json};
 
@@ -77,8 +80,8 @@ impl Without {
 /// The label that all keys of ours on a `Node` share.
 const KEY: &str = "multinic.io/interfaces";
 const AGENTS: &str = "app.kubernetes.io/name=multinic-agent";
-/// A pod takes ten seconds while the machine compiles something else.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A pod takes ten seconds while the machine compiles something else, and a new database a minute while it does more.
+const PATIENCE: Duration = Duration::from_secs(240);
 pub const NODES: [NodeSpec; 3] = [
     NodeSpec { release: Release::Bookworm, network: NetworkManagement::Netplan },
     NodeSpec { release: Release::Trixie, network: NetworkManagement::Networkd },
@@ -125,7 +128,7 @@ pub struct Scene {
     pub database: Option<MariaDb>,
 }
 
-const DATABASE: &str = "multinic";
+pub const DATABASE: &str = "multinic";
 
 impl Scene {
     /// Nodes with three network managers, and the definitions.
@@ -133,13 +136,13 @@ impl Scene {
         let cluster = Cluster::start(&NODES).unwrap();
         let deployed = Deployed { what, agent_tag: "1", source: Source::Object, without: None };
         let scene = Self { client: cluster.client().unwrap(), cluster, deployed, database: None };
-        let images = [("multinic", "1"), ("multinic", "2"), ("multinic-agent", "1"), ("multinic-agent", "2")];
-        for (program, tag) in images {
+        for program in ["multinic", "multinic-agent"] {
             let archive = scene.cluster.folder().join("image.tar");
-            let reference = format!("localhost/{program}:{tag}");
-            image::pack_program(&find(program).unwrap(), &reference, &archive).unwrap();
+            let [first, second] = ["1", "2"].map(|tag| format!("localhost/{program}:{tag}"));
+            image::pack_program(&find(program).unwrap(), &first, &archive).unwrap();
             scene.cluster.import_image(&archive).unwrap();
             fs::remove_file(archive).unwrap();
+            (0..NODES.len()).for_each(|node| scene.cluster.tag_image(node, &first, &second).unwrap());
         }
         for folder in ["crds", "namespace"] {
             scene.kubectl(&["apply", "--server-side", "--kustomize", &deploy(folder)]);
@@ -330,13 +333,21 @@ impl Scene {
         .await;
     }
 
-    /// Waits until the agent of a node says something in its log.
-    pub async fn wait_logged(&self, node: usize, words: &str) {
-        self.until(words, async || {
-            let logs = self.cluster.logs(node, NAMESPACE, "multinic-agent").unwrap();
-            (!logs.contains(words)).then(|| "not yet".to_owned())
-        })
-        .await;
+    /// Waits until the agents of a node have said something in their logs more often than so.
+    pub async fn wait_logged(&self, node: usize, words: &str, before: usize) {
+        self.until(words, async || (self.logged(node, words) <= before).then(|| "not yet".to_owned())).await;
+    }
+
+    /// How often they have.
+    pub fn logged(&self, node: usize, words: &str) -> usize {
+        self.cluster.logs(node, NAMESPACE, "multinic-agent").unwrap().matches(words).count()
+    }
+
+    /// Waits until the agent of a node has gone through that many more passes.
+    pub async fn wait_passes(&self, node: usize, count: f64) {
+        let passes = || metric(self.cluster.guest(node).unwrap().net(), "multinic_polling_cycles_total ");
+        let before = passes();
+        self.until("more passes", async || (passes() < before + count).then(|| passes().to_string())).await;
     }
 
     /// The MACs, where all is as the object asks.
@@ -362,7 +373,7 @@ impl Scene {
         );
         let rows = match &self.database {
             Some(database) => database.sql(DATABASE, &sql).map_err(|error| error.to_string())?,
-            None => operated::sql(self, DATABASE, &sql)?,
+            None => operated::sql(self, &operated::Login::root(self), DATABASE, &sql)?,
         };
         Ok(rows.lines().map(str::to_owned).collect())
     }
@@ -411,6 +422,20 @@ pub async fn kill_agent(scene: &Scene, node: usize, how: Kill) {
                 .await;
         }
     }
+}
+
+/// What the agent on a node says of itself on the node's loopback.
+fn metric(node: &NetNs, name: &str) -> f64 {
+    let ask = || {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 18080)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
+    };
+    let page = node.run(ask).unwrap();
+    let value = page.lines().find_map(|line| line.strip_prefix(name));
+    value.unwrap_or_else(|| panic!("{page}")).parse().unwrap()
 }
 
 pub fn is_ready(pod: &Pod) -> bool {

@@ -40,7 +40,7 @@ pub fn openapi_yaml() -> Result<String, serde_saphyr::ser::Error> {
 }
 
 static YAML: Yaml = Yaml::new(|| openapi_yaml().map_err(|error| error.to_string()));
-static PAGE: Page = Page::new(|| page::page_of("/openapi.json"));
+static PAGE: Page = Page::new(page::page);
 
 pub(super) async fn yaml() -> Response {
     page::yaml(&YAML)
@@ -50,12 +50,14 @@ pub(super) async fn json() -> Response {
     axum::Json(openapi()).into_response()
 }
 
-pub(super) async fn to_docs() -> Redirect {
-    // Relative, so that it holds behind a proxy with a prefix of its own.
-    Redirect::permanent("docs/")
+pub(super) async fn docs() -> Response {
+    page::start(&PAGE).unwrap_or_else(|| Refusal::NotFound.into_response())
 }
 
-pub(super) async fn docs(file: Option<Path<String>>) -> Response {
-    let name = file.map(|Path(file)| file).unwrap_or_default();
+pub(super) async fn to_docs() -> Redirect {
+    Redirect::permanent("../docs")
+}
+
+pub(super) async fn part(Path(name): Path<String>) -> Response {
     page::file(&PAGE, &name, identity).unwrap_or_else(|| Refusal::NotFound.into_response())
 }

@@ -74,9 +74,9 @@ pub(super) fn router(inventory: &Inventory, shutdown: Shutdown) -> Router {
     let open = Router::new()
         .route("/openapi.yaml", any(document::yaml))
         .route("/openapi.json", any(document::json))
-        .route("/docs", any(document::to_docs))
-        .route("/docs/", any(document::docs))
-        .route("/docs/{*file}", any(document::docs))
+        .route("/docs", any(document::docs))
+        .route("/docs/", any(document::to_docs))
+        .route("/docs/{*file}", any(document::part))
         .route_layer(middleware::from_fn(only_get));
     Router::new()
         .route("/healthz", any(async || "ok"))

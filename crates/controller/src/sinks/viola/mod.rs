@@ -69,7 +69,7 @@ impl ViolaSink {
         let mut tombstones = Vec::new();
         for wish in wishes.iter().map(Borrow::borrow) {
             let node = &wish.config.node;
-            match serde_json::to_string(&NodePayload::from(wish)) {
+            match serde_json::to_string(&NodePayload::from(wish).without_what_follows()) {
                 Ok(json) if wish.is_tombstone() => tombstones.push(Item { node, json }),
                 Ok(json) => items.push(Item { node, json }),
                 Err(error) => {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use secrecy::SecretString;
 use url::Url;
 
@@ -58,7 +59,7 @@ pub struct ViolaArgs {
     #[arg(long, env = "VIOLA_TIMEOUT", value_parser = duration::parse_positive, default_value = "30s")]
     pub viola_timeout: Duration,
     /// Do not verify Viola's certificate.
-    #[arg(long, env = "VIOLA_INSECURE_TLS", default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, env = "VIOLA_INSECURE_TLS", default_value_t = false, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub viola_insecure_tls: bool,
     /// PEM file of certification authorities to trust beside the system's.
     #[arg(long, env = "VIOLA_CA_FILE")]

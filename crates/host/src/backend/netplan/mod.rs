@@ -1,6 +1,7 @@
 //! netplan(5). The files are never applied by netplan while the node runs.
 
 pub mod check;
+pub mod output;
 mod read;
 mod render;
 mod renderer;

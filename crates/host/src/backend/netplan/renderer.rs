@@ -24,7 +24,7 @@ pub fn renderer(root: &HostRoot) -> Option<(String, PathBuf)> {
     }
     let others = by_name.into_values().filter(|path| places::known(path).is_none());
     let mut said = others.filter_map(|path| {
-        let copy = root.read(&path).ok()??;
+        let copy = root.read_of_others(&path).ok()??;
         Some((read(&String::from_utf8_lossy(&copy.bytes))?, path))
     });
     said.next_back()
@@ -75,5 +75,9 @@ mod tests {
         write("etc/netplan/00-manager.yaml", "network: {renderer: sriov}");
         write("run/netplan/02-run.yaml", "network: {renderer: NetworkManager}");
         assert_eq!(said().unwrap(), "NetworkManager by run/netplan/02-run.yaml");
+        write("usr/share/server.yaml", "network: {renderer: networkd}");
+        std::os::unix::fs::symlink("/usr/share/server.yaml", folder.path().join("etc/netplan/03-link.yaml"))
+            .unwrap();
+        assert_eq!(said().unwrap(), "networkd by etc/netplan/03-link.yaml", "netplan follows it");
     }
 }

@@ -92,6 +92,8 @@ fn start(folder: &Path) -> anyhow::Result<Bench> {
         "--host-root",
     ]);
     command.arg(&root).env("DATABASE_URL", format!("sqlite://{}", database.display()));
+    // As deploy/agent has it.
+    command.env("MALLOC_ARENA_MAX", "1");
     let log = folder.join("agent.log");
     let agent = node.run(|| Program::start("multinic-agent", command, log))??;
     let mut bench = Bench { node, switch, root, agent, mac, net };

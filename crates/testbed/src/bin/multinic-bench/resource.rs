@@ -83,6 +83,8 @@ fn start(node: &NetNs, folder: &Path, kubeconfig: &Path, namespace: &str) -> any
     command.env("DATA_SOURCE", "nodecr").env("KUBECONFIG", kubeconfig).env("NODE_CR_NAMESPACE", namespace);
     // This machine has firmware too, which knows nothing of the node.
     command.env("PRODUCT_UUID_FILE", "/nowhere");
+    // As deploy/agent has it.
+    command.env("MALLOC_ARENA_MAX", "1");
     let log = folder.join("agent.log");
     Ok(node.run(|| Program::start("multinic-agent", command, log))??)
 }
