@@ -103,6 +103,7 @@ fn a_file_that_is_edited_opened_to_all_or_removed_is_put_right_when_it_happens()
     for (act, done) in acts.iter().zip(1..) {
         act();
         wait_until(|| agent.log(), || is_right() && repairs() >= f64::from(done));
+        world.wait_configured(&nic);
     }
     // What it wrote itself, and what it read, woke it for no other repair.
     let number = fs::metadata(world.file(0)).unwrap().ino();

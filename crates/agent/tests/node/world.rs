@@ -1,6 +1,6 @@
 //! A node of a test's own: a namespace with an uplink, a root folder, a switch to plug NICs with, and a database.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -102,18 +102,24 @@ impl World {
         }) && !self.file(nic.slot).exists()
     }
 
+    /// Waits until the NIC is as desired and the change that made it so has ended: what a test does in the middle of it would
+    /// make it fail, rightly.
     #[track_caller]
     pub fn wait_configured(&self, nic: &Nic) {
-        let what = || format!("{nic:?} is configured; it is {:?}", self.seen(nic));
-        wait_until(what, || self.is_configured(nic));
+        let what = || format!("{nic:?} is configured; it is {:?}, {:?}", self.seen(nic), self.journal());
+        wait_until(what, || self.is_configured(nic) && self.journal().is_empty());
     }
 
     /// That no change is left unfinished.
     #[track_caller]
     pub fn assert_journal_empty(&self) {
-        let journal = self.root.path().join("var/lib/multinic/journal");
-        let left: Vec<_> = fs::read_dir(journal).map(|names| names.flatten().collect()).unwrap_or_default();
+        let left = self.journal();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    fn journal(&self) -> Vec<DirEntry> {
+        let journal = self.root.path().join("var/lib/multinic/journal");
+        fs::read_dir(journal).map(|names| names.flatten().collect()).unwrap_or_default()
     }
 
     pub fn root(&self) -> &Path {
