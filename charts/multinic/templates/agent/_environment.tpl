@@ -9,6 +9,7 @@
 {{- $named := dict
       "POLL_INTERVAL" $agent.pollInterval
       "LOG_LEVEL" $agent.logLevel
+      "INSTALL_DROPIN" (ternary true "" $agent.installDropIn)
       "BACKOFF_ENABLED" $agent.backoff.enabled
       "BACKOFF_MAX_INTERVAL" $agent.backoff.maxInterval
       "BACKOFF_MULTIPLIER" $agent.backoff.multiplier

@@ -42,7 +42,7 @@ fn remove(object: &mut Value, at: &str, names: &[&str]) {
 }
 
 /// What says the same gets the same form: kubectl adds lines to folded texts, which are expressions here, and puts added
-/// volumes first.
+/// volumes and variables first.
 fn plain(value: &mut Value) {
     match value {
         Value::String(text) if text.contains('\n') => {
@@ -52,8 +52,8 @@ fn plain(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 plain(value);
-                if ["volumes", "volumeMounts"].contains(&name.as_str()) {
-                    value.as_array_mut().unwrap().sort_by_key(|volume| volume["name"].to_string());
+                if ["volumes", "volumeMounts", "env"].contains(&name.as_str()) {
+                    value.as_array_mut().unwrap().sort_by_key(|item| item["name"].to_string());
                 }
             }
         }
@@ -142,14 +142,13 @@ fn what_the_components_change_are_values_of_the_chart() {
     let Some(helm) = Helm::installed() else { return };
     // Kustomizations name their parts by relative paths.
     let folder = tempfile::tempdir_in(root().join("target")).unwrap();
-    let text = json!({
-        "resources": ["../../deploy/default"],
-        "components": ["../../deploy/components/persistence", "../../deploy/components/sysconfig"],
-    });
+    let components = ["persistence", "sysconfig", "networkd-drop-in"]
+        .map(|name| format!("../../deploy/components/{name}"));
+    let text = json!({ "resources": ["../../deploy/default"], "components": components });
     fs::write(folder.path().join("kustomization.yaml"), text.to_string()).unwrap();
     let Some(kustomization) = of_kustomization(folder.path().to_str().unwrap()) else { return };
-    let values = ["--set", "viola.enabled=true,persistence.enabled=true,agent.sysconfig=true"];
-    assert_same(of_chart(&helm, &[LATEST, values].concat()), kustomization);
+    let values = "viola.enabled=true,persistence.enabled=true,agent.sysconfig=true,agent.installDropIn=true";
+    assert_same(of_chart(&helm, &[LATEST, ["--set", values]].concat()), kustomization);
 }
 
 #[test]

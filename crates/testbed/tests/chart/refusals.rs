@@ -3,7 +3,7 @@
 use crate::helm::{CHART, Helm};
 
 /// `--set` arguments, and what the message says.
-const REFUSED: [(&str, &[&str]); 33] = [
+const REFUSED: [(&str, &[&str]); 35] = [
     ("agent.pollIntervall=30s", &["/agent", "'pollIntervall'"]),
     ("agents.enabled=true", &["'agents'"]),
     ("agent.pollInterval=30", &["/agent/pollInterval", "string"]),
@@ -12,6 +12,8 @@ const REFUSED: [(&str, &[&str]); 33] = [
     ("agent.metricsPort=70000", &["/agent/metricsPort", "65,535"]),
     ("agent.backoff.multiplier=0.5", &["/agent/backoff/multiplier"]),
     ("agent.maxConcurrentTasks=5", &["/agent", "'maxConcurrentTasks'"]),
+    ("agent.installDropIn=perhaps", &["/agent/installDropIn", "boolean"]),
+    ("agent.config.INSTALL_DROPIN=true", &["/agent/config", "INSTALL_DROPIN"]),
     ("agent.config.NODE_NAME=x", &["/agent/config", "NODE_NAME"]),
     ("operatorConfig.POLL_FAST_INTERVALL=1s", &["/operatorConfig", "POLL_FAST_INTERVALL"]),
     ("operatorConfig.SINKS=database", &["/operatorConfig", "SINKS"]),
