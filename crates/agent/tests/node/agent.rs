@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use multinic_testbed::node::NetNs;
+use multinic_testbed::program::{freeze, thaw};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -144,8 +145,19 @@ impl Agent {
         wait_until(|| self.log(), || cycles() >= enough);
     }
 
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().unwrap())
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Does something of which it sees nothing but the end.
+    pub fn unseen(&self, act: impl FnOnce()) {
+        freeze(self.pid());
+        act();
+        thaw(self.pid());
     }
 
     /// Whether it has stopped itself (`SIGSTOP`).

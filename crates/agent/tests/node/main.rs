@@ -14,6 +14,7 @@ mod commands;
 mod crash;
 mod database;
 mod doctor;
+mod drifts;
 mod harm;
 mod links;
 mod pages;

@@ -9,21 +9,22 @@ const LOOSE: (&str, &str) = ("NETWORK_SET_RP_FILTER_LOOSE", "true");
 const RULE: &str = "10100: from 10.77.0.5 lookup 100";
 
 /// What `ip` prints of the node's, or does to it.
-fn ip(world: &World, arguments: &str) -> String {
+pub fn ip(world: &World, arguments: &str) -> String {
     let output = world.node.command("ip").args(arguments.split(' ')).output().unwrap();
     assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().replace('\t', " ")
 }
 
 /// A node whose only NIC of ours has a table of its own, and whose agent does not read or look by itself.
-fn sourced() -> (World, Nic, Agent) {
+pub fn sourced() -> (World, Nic, Agent) {
     let world = World::new();
     let nic = nic(0);
     let (agent, _) = Agent::with_configured(&world, &nic, &[SELDOM, SOURCED, LOOSE]);
     (world, nic, agent)
 }
 
-fn repaired(agent: &Agent, drift_type: &str) -> f64 {
+/// How often drift of a type was repaired.
+pub fn repaired(agent: &Agent, drift_type: &str) -> f64 {
     agent.metric(&format!("multinic_configuration_drifts_total{{drift_type=\"{drift_type}\"}}"))
 }
 
