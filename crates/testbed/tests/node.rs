@@ -34,8 +34,9 @@ fn node() -> (NetNs, Switch, tempfile::TempDir) {
     }
     node.add_address("ens3", net("198.51.100.5/24"), None).unwrap();
     let root = tempfile::tempdir().unwrap();
-    fs::create_dir_all(root.path().join("etc/netplan")).unwrap();
-    fs::create_dir_all(root.path().join("var/lib/multinic")).unwrap();
+    for folder in ["etc/netplan", "etc/sysctl.d", "etc/sysconfig/network-scripts", "var/lib/multinic"] {
+        fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
     write(root.path(), "etc/netplan/50-cloud-init.yaml", "network: {}\n");
     write(root.path(), "etc/netplan/90-multinic0.yaml", OURS);
     write(root.path(), "etc/netplan/91-multinic1.yaml", FOREIGN);
@@ -67,6 +68,8 @@ fn what_is_ours_may_change() {
         node.set_up("multinic0").unwrap();
         node.add_address("multinic0", net("192.0.2.10/24"), None).unwrap();
         write(root, "etc/netplan/90-multinic0.yaml", &format!("# new\n{OURS}"));
+        write(root, "etc/sysctl.d/90-multinic0.conf", "net.ipv4.conf.multinic0.rp_filter = 2\n");
+        write(root, "etc/sysconfig/network-scripts/route-multinic0", "10.8.0.0/16 dev multinic0 metric 7\n");
         write(root, "var/lib/multinic/state.json", "{}");
     });
     assert_eq!(difference, "");
@@ -83,7 +86,7 @@ fn each_thing_that_is_not_ours_is_watched() {
         table,
         metric: 0,
     };
-    let acts: [(&str, Act); 10] = [
+    let acts: [(&str, Act); 14] = [
         ("Mtu(1400)", |node, _| node.set_mtu("ens3", 1400).unwrap()),
         ("enp0s3", |node, _| node.add_altname("ens3", "enp0s3").unwrap()),
         ("198.51.100.6", |node, _| node.add_address("ens3", net("198.51.100.6/32"), None).unwrap()),
@@ -97,6 +100,21 @@ fn each_thing_that_is_not_ours_is_watched() {
         }),
         ("91-multinic1.yaml", |_, root| {
             fs::remove_file(root.join("etc/netplan/91-multinic1.yaml")).unwrap();
+        }),
+        // Named as ours are, for NICs that are not.
+        ("90-multinic1.conf", |_, root| {
+            write(root, "etc/sysctl.d/90-multinic1.conf", "net.ipv4.conf.multinic1.rp_filter = 2\n");
+        }),
+        ("90-multinic0x.conf", |_, root| {
+            write(root, "etc/sysctl.d/90-multinic0x.conf", "net.ipv4.conf.multinic0x.rp_filter = 2\n");
+        }),
+        ("route-multinic1", |_, root| {
+            let path = "etc/sysconfig/network-scripts/route-multinic1";
+            write(root, path, "10.8.0.0/16 dev multinic1 metric 7\n");
+        }),
+        ("route6-multinic00", |_, root| {
+            let path = "etc/sysconfig/network-scripts/route6-multinic00";
+            write(root, path, "fd00::/64 dev multinic00 metric 7\n");
         }),
         (".new", |_, root| write(root, "etc/netplan/.90-multinic0.yaml.new", "x")),
     ];

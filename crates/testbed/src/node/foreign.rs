@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use multinic_core::MacAddr;
+use multinic_core::{InterfaceName, MacAddr};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
@@ -59,8 +59,9 @@ impl ForeignState {
             }
             thread::sleep(Duration::from_millis(20));
         };
+        let ours = Ours { macs: ours, interfaces: our_interfaces(root, ours) };
         for folder in folders.iter().map(|folder| root.join(folder)).filter(|folder| folder.is_dir()) {
-            files(root, &folder, ours, &mut lines).map_err(system(format!("read {}", folder.display())))?;
+            files(root, &folder, &ours, &mut lines).map_err(system(format!("read {}", folder.display())))?;
         }
         Ok(Self { lines })
     }
@@ -272,7 +273,13 @@ fn route_line(route: &RouteMessage) -> String {
     format!("route {origin:?} /{} {}", header.destination_prefix_length, parts.join(" "))
 }
 
-fn files(root: &Path, directory: &Path, ours: &[MacAddr], lines: &mut BTreeSet<String>) -> io::Result<()> {
+/// What is left out.
+struct Ours<'a> {
+    macs: &'a [MacAddr],
+    interfaces: BTreeSet<InterfaceName>,
+}
+
+fn files(root: &Path, directory: &Path, ours: &Ours<'_>, lines: &mut BTreeSet<String>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let metadata = fs::symlink_metadata(&path)?;
@@ -331,35 +338,55 @@ const OF_MANAGERS: [&str; 5] = [
     "run/systemd/network",
 ];
 
-/// A manager's file that is named for an interface of ours and names one of our MACs; or one that can name none, and says
-/// nothing of any other interface.
-fn is_our_file(path: &Path, bytes: &[u8], ours: &[MacAddr]) -> bool {
-    let text = || String::from_utf8_lossy(bytes).to_lowercase();
-    if is_about_one_interface(path, text) {
+/// The interfaces that are ours: those for which a manager's file below `root` is named that names one of our MACs.
+fn our_interfaces(root: &Path, ours: &[MacAddr]) -> BTreeSet<InterfaceName> {
+    let entries = OF_MANAGERS.iter().filter_map(|folder| fs::read_dir(root.join(folder)).ok()).flatten();
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths
+        .filter_map(|path| {
+            let name = interface_of(path.file_name()?.to_str()?)?;
+            names_one_of(&fs::read(&path).ok()?, ours).then_some(name)
+        })
+        .collect()
+}
+
+/// The interface for which a manager's file is named as ours are.
+fn interface_of(file: &str) -> Option<InterfaceName> {
+    let (before, rest) = file.split_once("-multinic")?;
+    let digits = rest.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let ending = rest.strip_prefix(digits)?;
+    let is_ours =
+        !before.starts_with('.') && ["", ".yaml", ".link", ".network", ".nmconnection"].contains(&ending);
+    is_ours.then(|| format!("multinic{digits}").parse().ok()).flatten()
+}
+
+fn names_one_of(bytes: &[u8], ours: &[MacAddr]) -> bool {
+    let text = String::from_utf8_lossy(bytes).to_lowercase();
+    ours.iter().any(|mac| text.contains(&mac.to_string()))
+}
+
+/// A manager's file that is named for an interface and names one of our MACs; or one that can name none, is named for an
+/// interface that is ours, and says nothing of any other.
+fn is_our_file(path: &Path, bytes: &[u8], ours: &Ours<'_>) -> bool {
+    if ours.interfaces.iter().any(|name| is_beside(*name, path, bytes)) {
         return true;
     }
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let is_named_as_ours = name.split_once("-multinic").is_some_and(|(before, rest)| {
-        let ending = rest.trim_start_matches(|character: char| character.is_ascii_digit());
-        !before.starts_with('.') && ["", ".yaml", ".link", ".network", ".nmconnection"].contains(&ending)
-    });
-    OF_MANAGERS.iter().any(|folder| path.parent() == Some(Path::new(folder))) && is_named_as_ours && {
-        let text = text();
-        ours.iter().any(|mac| text.contains(&mac.to_string()))
-    }
+    let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    OF_MANAGERS.iter().any(|folder| path.parent() == Some(Path::new(folder)))
+        && interface_of(file).is_some()
+        && names_one_of(bytes, ours.macs)
 }
 
 /// Settings in `etc/sysctl.d`, and routes beside an ifcfg file.
-fn is_about_one_interface(path: &Path, text: impl Fn() -> String) -> bool {
-    let path = path.to_string_lossy();
+fn is_beside(name: InterfaceName, path: &Path, bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
     let every_line =
-        |fits: &dyn Fn(&str) -> bool| text().lines().filter(|line| !line.starts_with('#')).all(fits);
-    let settings = path.strip_prefix("etc/sysctl.d/90-").and_then(|rest| rest.strip_suffix(".conf"));
-    if let Some(name) = settings.filter(|name| name.starts_with("multinic")) {
+        |fits: &dyn Fn(&str) -> bool| text.lines().filter(|line| !line.starts_with('#')).all(fits);
+    let is = |file: String| path == Path::new(&file);
+    if is(format!("etc/sysctl.d/90-{name}.conf")) {
         return every_line(&|line| line.starts_with(&format!("net.ipv4.conf.{name}.")));
     }
-    let routes = path.strip_prefix("etc/sysconfig/network-scripts/route");
-    let name = routes.and_then(|rest| rest.split_once('-')).map(|(_, name)| name);
-    name.filter(|name| name.starts_with("multinic"))
-        .is_some_and(|name| every_line(&|line| line.contains(&format!(" dev {name} "))))
+    let scripts = "etc/sysconfig/network-scripts";
+    (is(format!("{scripts}/route-{name}")) || is(format!("{scripts}/route6-{name}")))
+        && every_line(&|line| line.contains(&format!(" dev {name} ")))
 }
