@@ -9,6 +9,7 @@
 //! * [`node`]: nodes in network namespaces.
 //! * [`program`]: programs that run beside the test.
 //! * [`publication`]: a publication without a cloud.
+//! * [`real_parts`]: what becomes of tests where a part is missing.
 //! * [`relay`]: a way out of a namespace.
 //! * [`s3`]: a real S3-compatible server.
 
@@ -22,5 +23,6 @@ pub mod node;
 pub mod openstack;
 pub mod program;
 pub mod publication;
+pub mod real_parts;
 pub mod relay;
 pub mod s3;

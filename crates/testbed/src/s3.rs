@@ -1,7 +1,7 @@
 //! A private S3-compatible server on loopback: versitygw, whose buckets are folders.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::certificates;
-use crate::mariadb::REAL_PARTS;
 use crate::program::{self, Program, ProgramError};
+use crate::real_parts;
 
 /// The id of the only access key.
 pub const ACCESS_KEY_ID: &str = "AKIATESTBED";
@@ -77,18 +77,11 @@ impl S3Server {
     ///
     /// # Panics
     /// Where it was not and the environment says that real parts are required.
-    #[allow(clippy::panic, reason = "here a test may not be skipped")]
     pub fn installed() -> bool {
         if server().is_file() {
             return true;
         }
-        assert!(
-            std::env::var(REAL_PARTS).as_deref() != Ok("required"),
-            "{} is not there, and {REAL_PARTS}=required: make s3",
-            server().display()
-        );
-        // Not through the test harness, which hides what a passing test prints.
-        let _ = io::stderr().write_all(b"SKIPPED: tests on S3, because versitygw is not built (make s3)\n");
+        real_parts::skip("tests on S3", format_args!("{} is not there (make s3)", server().display()));
         false
     }
 

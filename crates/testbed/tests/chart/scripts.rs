@@ -1,11 +1,11 @@
 //! `scripts/deploy.sh` and `cleanup.sh`: nodes by ssh, a release, and its end without a trace.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
+use multinic_testbed::real_parts;
 use tempfile::TempDir;
 
 use crate::site::{NAMESPACE, Site, eventually};
@@ -36,9 +36,7 @@ impl Node {
     fn start() -> Option<Self> {
         let program = "/usr/sbin/sshd";
         if !fs::exists(program).unwrap() {
-            let required = std::env::var("MULTINIC_REAL_PARTS").as_deref() == Ok("required");
-            assert!(!required, "MULTINIC_REAL_PARTS=required, and there is no {program}");
-            let _ = std::io::stderr().write_all(b"SKIPPED: a test of scripts, because there is no sshd\n");
+            real_parts::skip("a test of scripts", format_args!("there is no {program}"));
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
