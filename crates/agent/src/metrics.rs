@@ -369,7 +369,79 @@ fn drift_label(drift: &Drift, observed: &Observed, link: Option<u32>) -> &'stati
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use multinic_core::node::doctor::Severity;
+
     use super::*;
+
+    /// What labels are called, each with the values that it can have, as far as these are told.
+    type Labels = BTreeMap<String, BTreeSet<String>>;
+
+    /// What a page of metrics shows, by metric.
+    fn shown(page: &str) -> BTreeMap<String, Labels> {
+        let mut all: BTreeMap<String, Labels> = BTreeMap::new();
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let sample = line.rsplit_once(' ').unwrap().0;
+            let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
+            let name =
+                ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            let known = all.entry(name.to_owned()).or_default();
+            let mut parts = labels.split('"');
+            while let (Some(label), Some(value)) = (parts.next(), parts.next()) {
+                let label = label.trim_matches([',', '=']);
+                if label != "le" {
+                    known.entry(label.to_owned()).or_default().insert(value.to_owned());
+                }
+            }
+        }
+        all
+    }
+
+    /// The second column of the row about a metric.
+    fn documented(name: &str) -> Option<Labels> {
+        let page = include_str!("../../../docs/operations.md");
+        let rows = page.lines().map(|row| row.split('|').collect::<Vec<_>>());
+        let row = rows
+            .into_iter()
+            .find(|row| row.get(1).is_some_and(|cell| cell.contains(&format!("`{name}`"))))?;
+        let mut labels = Labels::new();
+        let mut parts = row.get(2)?.trim().split('`').skip(1);
+        while let Some(label) = parts.next() {
+            let values = parts.next().and_then(|rest| rest.strip_prefix(" = ")).unwrap_or_default();
+            let values = values.split([',', ';']).map(str::trim).filter(|value| !value.is_empty());
+            labels.insert(label.to_owned(), values.map(str::to_owned).collect());
+        }
+        Some(labels)
+    }
+
+    #[test]
+    fn the_documentation_has_every_metric_with_its_labels_and_all_their_values() {
+        let (metrics, registry) = Metrics::new("worker-1", "ubuntu", Backend::Netplan);
+        for ending in [Ending::Success, Ending::Failed] {
+            metrics.changed("multinic0".parse().ok(), ending, Duration::from_millis(3));
+        }
+        let finding = |severity| Finding {
+            code: "CatchAll",
+            severity,
+            mac: None,
+            what: String::new(),
+            place: String::new(),
+            mend: String::new(),
+        };
+        metrics.findings(&[finding(Severity::Warn), finding(Severity::Refuse)]);
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
+        let all = shown(&page);
+        assert!(all.len() >= 16, "{all:#?}");
+        for (name, labels) in all {
+            let told = documented(&name).unwrap_or_else(|| panic!("{name} is in no row"));
+            assert_eq!(told.keys().collect::<Vec<_>>(), labels.keys().collect::<Vec<_>>(), "{name}");
+            for (label, values) in told.iter().filter(|(_, values)| !values.is_empty()) {
+                assert_eq!(labels[label], *values, "{name}, {label}");
+            }
+        }
+    }
 
     #[test]
     fn every_name_of_the_contract_is_there_before_anything_happens() {
