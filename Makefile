@@ -73,6 +73,7 @@ test-system: kubernetes-cluster ## Run the whole once: real OpenStack with OVN, 
 .PHONY: test-nodes
 test-nodes: ## Run the agent on booted nodes with their own udev and network manager (root on Debian 12)
 	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked -p multinic-host --test managers -- --ignored --test-threads 4
 	$(CARGO) test --locked -p multinic-testbed --test guest --test nodes -- --ignored --test-threads 4 --skip how_long_a_nic_takes
 	$(MAKE) times
 

@@ -10,7 +10,11 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use multinic_core::node::ChangeKind;
+use multinic_core::{InterfaceName, Slot};
 use multinic_host::backend::{Backend, places};
 use multinic_testbed::node::NewRoute;
 use support::{NIC, OTHER_NIC, World, mac, net, nic, options, pass};
@@ -305,6 +309,75 @@ fn an_older_programs_files_for_another_manager_are_taken_over() {
         assert!(world.read("etc/NetworkManager/system-connections/90-multinic0.nmconnection").is_some());
         assert_eq!(world.backups().len(), 2);
     });
+}
+
+/// What older programs wrote for a NIC in slot 3.
+fn files_of_older_programs(mac_address: &str) -> [(&'static str, String); 6] {
+    let upper = mac_address.to_uppercase();
+    let keyfile = format!("[connection]\nid=multinic3\ntype=ethernet\n[ethernet]\nmac-address={upper}\n");
+    [
+        (
+            "etc/netplan/93-multinic3.yaml",
+            format!(
+                "network:\n  ethernets:\n    multinic3:\n      match: {{macaddress: \"{mac_address}\"}}\n"
+            ),
+        ),
+        (
+            "etc/systemd/network/93-multinic3.link",
+            format!("[Match]\nMACAddress={mac_address}\n\n[Link]\nName=multinic3\n"),
+        ),
+        ("etc/NetworkManager/system-connections/93-multinic3.nmconnection", keyfile.clone()),
+        ("etc/NetworkManager/system-connections/multinic3.nmconnection", keyfile),
+        ("etc/sysconfig/network-scripts/ifcfg-multinic3", format!("DEVICE=multinic3\nHWADDR={upper}\n")),
+        ("etc/sysconfig/network/ifcfg-multinic3", format!("STARTMODE=auto\nLLADDR={upper}\n")),
+    ]
+}
+
+/// All files whose names are those of an interface, by path.
+fn files_of(world: &World, slot: i64) -> BTreeMap<PathBuf, String> {
+    let name = Slot::new(slot).unwrap().interface();
+    let read = |(_, path): (_, PathBuf)| Some((path.clone(), world.read(path.to_str()?)?));
+    places::of(name).filter_map(read).collect()
+}
+
+#[test]
+fn whatever_names_a_nic_that_is_gone_goes_in_every_slot_and_the_files_of_others_stay() {
+    for backend in Backend::ALL {
+        World::with_backend(backend, |world| {
+            world.plug(NIC, "ens5");
+            world.plug(OTHER_NIC, "ens6");
+            let other = [nic(OTHER_NIC, 1, &["198.18.0.11/24"], 1500)];
+            let own = nic(NIC, 0, &["192.0.2.10/24", "2001:db8::10/64"], 1450);
+            world.converge(&[own, other[0].clone()], &[]);
+            world.switch.unplug(mac(NIC)).unwrap();
+            // It had another slot once, and an agent that died left what it wrote for that.
+            let written = files_of(world, 0);
+            let slots = ["multinic0", "multinic7"].map(|name| name.parse::<InterfaceName>().unwrap());
+            for ((kind, from), (_, to)) in places::of(slots[0]).zip(places::of(slots[1])) {
+                if let Some(text) = written.get(&from) {
+                    world.write(to.to_str().unwrap(), &text.replace("multinic0", "multinic7"), kind.mode());
+                }
+            }
+            for (path, text) in files_of_older_programs(NIC) {
+                world.write(path, &text, 0o600);
+            }
+            let all = |world: &World| [0, 1, 3, 7].map(|slot| files_of(world, slot));
+            let before = all(world);
+            assert!(before.iter().all(|files| !files.is_empty()), "{before:#?}");
+            assert_eq!(before[2].len(), 6, "{before:#?}");
+            // That nobody asks for it is no evidence.
+            world.converge(&other, &[]);
+            assert_eq!(all(world), before, "{}", backend.name());
+
+            world.converge(&other, &[mac(NIC)]);
+            let left = all(world);
+            assert_eq!(left[1], before[1], "{}", backend.name());
+            for slot in [0, 2, 3] {
+                assert_eq!(left[slot], BTreeMap::new(), "{}", backend.name());
+            }
+            world.converge(&[], &[mac(OTHER_NIC)]);
+        });
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What the network managers of booted guests make of a change: they agree at once, they have it so at the next boot, and
 //! nothing else of the guest is touched.
 //!
-//! `cargo test -p multinic-host --test managers -- --ignored`: these need root and, the first time, some minutes. What works
-//! on the guest is this test program itself, started there with [`JOB`] set.
+//! `make test-nodes` runs these; they need root and, the first time, some minutes. What works on the guest is this test program
+//! itself, started there with [`JOB`] set.
 
 #![allow(
     clippy::unwrap_used,
@@ -435,7 +435,39 @@ fn networkd_has_a_nic_as_before_after_a_failed_update() {
     }
 }
 
-/// Routes by a gateway, in the main table and in an interface's own.
+/// All that a kernel has of a NIC of ours, without what it makes itself, and without who made what.
+fn kernel_of(node: &Node, link: &str) -> Vec<String> {
+    let run = |program: &str, words: &str| {
+        node.guest.run(program, &words.split(' ').collect::<Vec<_>>()).unwrap_or_default()
+    };
+    let both = |object: &str, rest: &str| {
+        ["-4", "-6"].map(|family| run("ip", &format!("{family} {object} show{rest}"))).concat()
+    };
+    let routes = both("route", &format!(" table all dev {link} type unicast"));
+    let routes = routes.lines().filter(|line| !line.starts_with("fe80")).map(|line| format!("route {line}"));
+    let rules = both("rule", "");
+    let rules = rules
+        .lines()
+        .filter(|line| line.contains("from 192.0.2.10 ") || line.contains("from 2001:db8::10 "))
+        .map(|line| format!("rule {}", line.replace("proto static", "")));
+    let addresses = run("ip", &format!("-brief address show {link}"));
+    // Its name, with the number of its other end, and whether it has a carrier come first.
+    let addresses = addresses.split_whitespace().skip(2).filter(|net| !net.starts_with("fe80"));
+    let addresses = addresses.map(|net| format!("address {net}"));
+    let keys = ["ipv6/accept_ra", "ipv4/arp_ignore", "ipv4/arp_announce", "ipv4/rp_filter"];
+    let settings = keys.iter().map(|key| {
+        let (family, key) = key.split_once('/').unwrap();
+        format!("{key} {}", run("sysctl", &format!("-n net.{family}.conf.{link}.{key}")))
+    });
+    let mtu = format!("mtu {}", run("cat", &format!("/sys/class/net/{link}/mtu")));
+    let lines = routes.chain(rules).chain(addresses).chain(settings).chain([mtu]);
+    let mut lines: Vec<String> =
+        lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    lines.sort();
+    lines
+}
+
+/// Routes by a gateway, in the main table and in an interface's own, and all else of the NIC.
 fn has_its_routes_so_after_a_boot(release: Release, network: NetworkManagement, own: (&str, &str)) {
     const ROUTED: &str = r#"{"routes": [{"to": "10.8.0.0/16", "via": "192.0.2.1"}, {"to": "10.9.0.0/16", "metric": 7},
         {"to": "fd00:8::/32", "via": "2001:db8::1"}]}"#;
@@ -446,25 +478,13 @@ fn has_its_routes_so_after_a_boot(release: Release, network: NetworkManagement, 
     for (options, expected) in [(ROUTED, "10.8.0.0/16 via 192.0.2.1"), (SOURCED, "default via 192.0.2.1")] {
         node.options = Some(options);
         node.converge(&format!("{NIC},0,1450,192.0.2.10/24,2001:db8::10/64"));
-        let routes = |node: &Node| {
-            let show = |family| {
-                let words = [family, "route", "show", "table", "all", "dev", "multinic0", "type", "unicast"];
-                node.guest.run("ip", &words).unwrap_or_default()
-            };
-            let text = show("-4") + &show("-6");
-            let mut lines: Vec<String> = text
-                .lines()
-                .filter(|line| !line.starts_with("fe80"))
-                .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-                .collect();
-            lines.sort();
-            lines
-        };
-        let made = routes(&node);
-        assert!(made.iter().any(|line| line.starts_with(expected)), "{made:#?}");
+        let made = kernel_of(&node, "multinic0");
+        let has = |words: &str| made.iter().any(|line| line.starts_with(words));
+        assert!(has(&format!("route {expected}")), "{made:#?}");
+        assert!(has("accept_ra 0") && has("mtu 1450") && has("address 192.0.2.10/24"), "{made:#?}");
         node.guest.reboot().unwrap();
-        node.wait("its routes after a boot", || {
-            let now = routes(&node);
+        node.wait("the same after a boot", || {
+            let now = kernel_of(&node, "multinic0");
             if now != made {
                 println!("{now:#?} is not {made:#?}");
             }
