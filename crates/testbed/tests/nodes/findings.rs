@@ -164,7 +164,7 @@ fn shows_and_stops_showing(kind: &'static Kind, faults: &[Fault]) -> Node {
         let found = found.unwrap_or_else(|| panic!("{code} about {says} is not in {findings:#?}"));
         assert_eq!(found["severity"], *severity, "{found}");
         for words in ["what", "where", "mend"] {
-            assert_ne!(found[words].as_str(), Some(""), "{found}");
+            assert!(found[words].as_str().is_some_and(|text| !text.is_empty()), "{words}: {found}");
         }
         let refused = findings.iter().any(|finding| finding["severity"] == "refuse");
         assert_eq!(exit, if refused { 2 } else { 0 }, "{findings:#?}");

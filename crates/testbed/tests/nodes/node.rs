@@ -356,7 +356,11 @@ impl Node {
     /// Waits until a node that has booted has a NIC as its files say, with no agent.
     pub fn until_booted_with(&self, wanted: &Wanted) {
         self.until("a NIC without any agent", || {
-            self.kernel_fault(wanted).or_else(|| self.disagreement(wanted, true))
+            let listens = || {
+                let heeded = self.guest.net().sysctl(&format!("ipv6/conf/{}/accept_ra", wanted.name()));
+                (heeded.as_deref().ok() != Some("0")).then(|| format!("accept_ra is {heeded:?}"))
+            };
+            self.kernel_fault(wanted).or_else(listens).or_else(|| self.disagreement(wanted, true))
         });
     }
 

@@ -81,7 +81,7 @@ fn fault(node: &Node, wanted: &Wanted, prefix_route: bool) -> Option<String> {
             return Some(format!("no {rule} in {rules:?}"));
         }
     }
-    (settings != ["1", "2", "2"]).then(|| format!("{settings:?}"))
+    (settings != ["1", "2", "2", "0"]).then(|| format!("{settings:?}"))
 }
 
 /// What the kernel has of a NIC beside its addresses.
@@ -99,10 +99,17 @@ fn state(node: &Node, wanted: &Wanted) -> State {
     State {
         routes: ["-4", "-6"].iter().flat_map(|family| routes(node, family, name)).collect(),
         rules: rules.collect(),
-        settings: ["arp_ignore", "arp_announce", "rp_filter"]
-            .iter()
-            .map(|key| node.guest.net().sysctl(&format!("ipv4/conf/{name}/{key}")).unwrap_or_default())
-            .collect(),
+        settings: [
+            ("ipv4", "arp_ignore"),
+            ("ipv4", "arp_announce"),
+            ("ipv4", "rp_filter"),
+            ("ipv6", "accept_ra"),
+        ]
+        .iter()
+        .map(|(family, key)| {
+            node.guest.net().sysctl(&format!("{family}/conf/{name}/{key}")).unwrap_or_default()
+        })
+        .collect(),
     }
 }
 
