@@ -1,6 +1,7 @@
 //! Whoever says which NICs the nodes are to have.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -11,7 +12,7 @@ use multinic_testbed::cluster::Cluster;
 use serde_json::{Value, json};
 
 use crate::nics::Wanted;
-use crate::scene::{NAMESPACE, NODES, Scene, node_name};
+use crate::scene::{NAMESPACE, Scene, node_name};
 
 const MTU: u32 = 1450;
 
@@ -40,7 +41,7 @@ impl Feed {
         let simulator = start_cloud(&scene.cluster);
         let network = simulator.add_network("tenant", Some(MTU.into()));
         let subnet = simulator.add_subnet(&network, "tenant-v4", "192.0.2.0/24".parse().unwrap()).unwrap();
-        let names: Vec<String> = (0..NODES.len()).map(node_name).collect();
+        let names: Vec<String> = (0..scene.nodes.len()).map(node_name).collect();
         let servers = names.iter().map(|name| simulator.add_server(name)).collect();
         let (username, domain, password) = USER;
         let secret = json!({
@@ -98,6 +99,19 @@ impl Feed {
             scene.wait_reported(node, &[nic]).await;
         }
         nics
+    }
+
+    /// Gives each node one more, which is plugged there under this name. Returns them with the time at which they were.
+    pub async fn one_more_for_each(&mut self, scene: &mut Scene, name: &str) -> (Vec<Wanted>, Instant) {
+        let mut nics = Vec::new();
+        for node in 0..scene.nodes.len() {
+            nics.push(self.attach(scene, node).await);
+        }
+        let begun = Instant::now();
+        for (node, nic) in nics.iter().enumerate() {
+            scene.plug(node, nic, name);
+        }
+        (nics, begun)
     }
 
     /// Detaches it. The NIC stays, as where a hypervisor is late.

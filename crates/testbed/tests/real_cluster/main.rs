@@ -12,6 +12,7 @@ mod operated;
 mod scene;
 mod system;
 
+use std::io::Write as _;
 use std::time::Instant;
 
 use multinic_testbed::cluster::Cluster;
@@ -92,22 +93,70 @@ async fn nics_outlive_pods_nodes_and_versions(scene: &mut Scene, feed: &mut Feed
     (first, second)
 }
 
-/// What the documentation says of a pod that lacks one of its rights.
-async fn a_pod_that_lacks_a_right_says_so(scene: &mut Scene, feed: &mut Feed) {
+/// What the documentation says of a pod that lacks one of its rights, on every kind of node.
+async fn pods_that_lack_a_right_say_so(scene: &mut Scene, feed: &mut Feed, first: &[Wanted]) {
     scene.deployed.without = Some(Without::NetAdmin);
     scene.deploy().await;
-    let nic = feed.attach(scene, 0).await;
-    scene.plug(0, &nic, "ens6");
-    scene.wait_status(0, "Operation not permitted").await;
-    assert!(!nic.is_addressed(scene.cluster.guest(0).unwrap()));
+    let (second, _) = feed.one_more_for_each(scene, "ens5").await;
+    for (node, nic) in second.iter().enumerate() {
+        scene.wait_status(node, "Operation not permitted").await;
+        assert!(!nic.is_addressed(scene.cluster.guest(node).unwrap()), "{}", scene::node_name(node));
+    }
 
-    // It does without the other, and without what that is for.
+    // They do without this one, and without what that is for.
     scene.deployed.without = Some(Without::Sysctls);
     scene.deploy().await;
-    let guest = scene.cluster.guest(0).unwrap();
-    scene.until("an address", async || (!nic.is_addressed(guest)).then(|| "none".to_owned())).await;
-    assert_ne!(nics::accept_ra(guest, "multinic1"), "0");
-    scene.wait_logged(0, "cannot make the link ignore router advertisements", 0).await;
+    for (node, nic) in second.iter().enumerate() {
+        let guest = scene.cluster.guest(node).unwrap();
+        scene.until("an address", async || (!nic.is_addressed(guest)).then(|| "none".to_owned())).await;
+        // NetworkManager does it itself.
+        if !scene.nodes[node].network.has_network_manager() {
+            assert_ne!(nics::accept_ra(guest, "multinic1"), "0");
+            scene.wait_logged(node, "cannot make the link ignore router advertisements", 0).await;
+        }
+    }
+
+    // Nothing is changed that nobody could undo.
+    scene.deployed.without = Some(Without::Run);
+    scene.deploy().await;
+    let (third, _) = feed.one_more_for_each(scene, "ens6").await;
+    for (node, nic) in third.iter().enumerate() {
+        scene.wait_status(node, "ALLOW_UNARMED").await;
+        assert!(!nic.is_addressed(scene.cluster.guest(node).unwrap()), "{}", scene::node_name(node));
+    }
+    scene.deployed.without = None;
+    scene.deploy().await;
+    for (node, nic) in third.iter().enumerate() {
+        scene.wait_configured(node, "multinic1", &second[node]).await;
+        scene.wait_configured(node, "multinic2", nic).await;
+        scene.wait_reported(node, &[&first[node], &second[node], nic]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and a Kubernetes of its own: make test-cluster"]
+async fn agents_do_with_their_rights_and_with_no_fewer_on_every_kind_of_node() {
+    if !Cluster::supported() {
+        return;
+    }
+    let mut scene = Scene::on(&scene::EVERY_KIND, "agent");
+    scene.deploy().await;
+    let mut feed = Feed::objects();
+    let (first, plugged) = feed.one_more_for_each(&mut scene, "ens4").await;
+    for (node, nic) in first.iter().enumerate() {
+        scene.wait_configured(node, "multinic0", nic).await;
+        scene.wait_reported(node, &[nic]).await;
+    }
+    // Not through the test harness, which hides what a passing test prints.
+    let line = format!(
+        "{} nodes, each with another network manager: every NIC verified and reported {:.1?} after it was plugged\n",
+        first.len(),
+        plugged.elapsed()
+    );
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    let mut watches: Vec<_> = first.iter().enumerate().map(|(node, nic)| scene.watch(node, &[nic])).collect();
+    pods_that_lack_a_right_say_so(&mut scene, &mut feed, &first).await;
+    watches.iter_mut().for_each(nics::Watch::assert_kept);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +169,6 @@ async fn agents_keep_the_nics_of_their_objects_over_dead_pods_reboots_and_update
     scene.deploy().await;
     let mut feed = Feed::objects();
     nics_outlive_pods_nodes_and_versions(&mut scene, &mut feed).await;
-    a_pod_that_lacks_a_right_says_so(&mut scene, &mut feed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,8 +213,16 @@ async fn nics_outlive_all_that_helm_does_and_go_when_they_are_to_go() {
     let mut feed = Feed::cloud(&scene);
     let nics = feed.one_for_each(&mut scene).await;
     let mut watches = [0, 1, 2].map(|node| scene.watch(node, &[&nics[node]]));
-    chart::helm(&scene, "upgrade", "image.tag=2,agent.pollInterval=15s").await;
+    let texts = "image.tag=2,agent.pollInterval=15s";
+    let has_drop_in = |node: usize| {
+        let path = "/etc/systemd/networkd.conf.d/10-multinic.conf";
+        scene.cluster.guest(node).unwrap().path(path).exists()
+    };
+    assert_eq!([0, 1, 2].map(has_drop_in), [false; 3]);
+    chart::helm_with(&scene, "upgrade", texts, "agent.installDropIn=true").await;
     assert_eq!(chart::images(&scene), ["localhost/multinic-agent:2", "localhost/multinic:2"]);
+    // Where networkd runs.
+    assert_eq!([0, 1, 2].map(has_drop_in), [true, true, false]);
     chart::helm(&scene, "rollback", "").await;
     assert_eq!(chart::images(&scene), ["localhost/multinic-agent:1", "localhost/multinic:1"]);
     for (node, nic) in nics.iter().enumerate() {

@@ -48,7 +48,22 @@ const AGENTS_ON_DATABASE: &str = "- patch: |-
 pub enum Without {
     NetAdmin,
     Sysctls,
+    /// The folder with the system bus.
+    Run,
 }
+
+/// For nodes of which some keep their profiles there.
+const SYSCONFIG: &str = "- patch: |-
+    apiVersion: apps/v1
+    kind: DaemonSet
+    metadata: {name: multinic-agent, namespace: multinic-system}
+    spec:
+      template:
+        spec:
+          volumes:
+          - name: sysconfig
+            hostPath: {path: /etc/sysconfig, type: DirectoryOrCreate}
+";
 
 impl Without {
     fn patch(self) -> &'static str {
@@ -73,6 +88,19 @@ impl Without {
             volumeMounts: [{mountPath: /host/proc/sys/net, $patch: delete}]
 "
             }
+            Self::Run => {
+                "- patch: |-
+    apiVersion: apps/v1
+    kind: DaemonSet
+    metadata: {name: multinic-agent, namespace: multinic-system}
+    spec:
+      template:
+        spec:
+          containers:
+          - name: agent
+            volumeMounts: [{mountPath: /host/run, $patch: delete}]
+"
+            }
         }
     }
 }
@@ -86,6 +114,14 @@ pub const NODES: [NodeSpec; 3] = [
     NodeSpec { release: Release::Bookworm, network: NetworkManagement::Netplan },
     NodeSpec { release: Release::Trixie, network: NetworkManagement::Networkd },
     NodeSpec { release: Release::Trixie, network: NetworkManagement::NetworkManager },
+];
+
+/// One of each kind that there are guests of.
+pub const EVERY_KIND: [NodeSpec; 4] = [
+    NODES[0],
+    NODES[1],
+    NODES[2],
+    NodeSpec { release: Release::Bookworm, network: NetworkManagement::Ifcfg },
 ];
 
 pub fn node_name(node: usize) -> String {
@@ -122,6 +158,7 @@ pub struct Deployed {
 
 pub struct Scene {
     pub cluster: Cluster,
+    pub nodes: &'static [NodeSpec],
     pub client: Client,
     pub deployed: Deployed,
     /// The ledger, if it is on this machine. Else the operator has it.
@@ -133,16 +170,21 @@ pub const DATABASE: &str = "multinic";
 impl Scene {
     /// Nodes with three network managers, and the definitions.
     pub fn start(what: &'static str) -> Self {
-        let cluster = Cluster::start(&NODES).unwrap();
+        Self::on(&NODES, what)
+    }
+
+    /// These nodes, and the definitions.
+    pub fn on(nodes: &'static [NodeSpec], what: &'static str) -> Self {
+        let cluster = Cluster::start(nodes).unwrap();
         let deployed = Deployed { what, agent_tag: "1", source: Source::Object, without: None };
-        let scene = Self { client: cluster.client().unwrap(), cluster, deployed, database: None };
+        let scene = Self { client: cluster.client().unwrap(), cluster, nodes, deployed, database: None };
         for program in ["multinic", "multinic-agent"] {
             let archive = scene.cluster.folder().join("image.tar");
             let [first, second] = ["1", "2"].map(|tag| format!("localhost/{program}:{tag}"));
             image::pack_program(&find(program).unwrap(), &first, &archive).unwrap();
             scene.cluster.import_image(&archive).unwrap();
             fs::remove_file(archive).unwrap();
-            (0..NODES.len()).for_each(|node| scene.cluster.tag_image(node, &first, &second).unwrap());
+            (0..nodes.len()).for_each(|node| scene.cluster.tag_image(node, &first, &second).unwrap());
         }
         for folder in ["crds", "namespace"] {
             scene.kubectl(&["apply", "--server-side", "--kustomize", &deploy(folder)]);
@@ -174,14 +216,21 @@ impl Scene {
         let Deployed { what, agent_tag, source, without } = self.deployed;
         let folder = tempfile::tempdir_in(self.cluster.folder()).unwrap();
         let way_up = "../".repeat(folder.path().canonicalize().unwrap().components().count() - 1);
-        let base = format!("{way_up}{}", deploy(what).trim_start_matches('/'));
+        let below = |folder: &str| format!("{way_up}{}", deploy(folder).trim_start_matches('/'));
+        let base = below(what);
+        let has_ifcfg = self.nodes.iter().any(|node| node.network == NetworkManagement::Ifcfg);
+        let components = if has_ifcfg { below("components/sysconfig") } else { String::new() };
         let mut kustomization = format!(
-            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{base}]\nimages:\n\
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{base}]\n\
+             components: [{components}]\nimages:\n\
              - {{name: multinic, newName: localhost/multinic, newTag: \"1\"}}\n\
              - {{name: multinic-agent, newName: localhost/multinic-agent, newTag: \"{agent_tag}\"}}\n\
              patches:\n"
         );
         kustomization += without.map_or("", Without::patch);
+        if has_ifcfg {
+            kustomization += SYSCONFIG;
+        }
         if source == Source::Database {
             kustomization += AGENTS_ON_DATABASE;
         }
@@ -217,7 +266,7 @@ impl Scene {
         let mut text =
             self.kubectl(&["get", "nodes,pods,openstackconfigs,mnnc", "--all-namespaces", "--output=wide"]);
         text += &self.kubectl(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"]);
-        for node in 0..NODES.len() {
+        for node in 0..self.nodes.len() {
             let logs = self.cluster.logs(node, NAMESPACE, "multinic").unwrap();
             let lines: Vec<&str> = logs.lines().collect();
             text += &format!("\n--- {}\n", node_name(node));
@@ -253,14 +302,15 @@ impl Scene {
             };
             let generation = set.metadata.generation;
             let status = set.status.unwrap_or_default();
-            let count = i32::try_from(NODES.len()).unwrap();
+            let count = i32::try_from(self.nodes.len()).unwrap();
             let updated = status.observed_generation == generation
                 && status.updated_number_scheduled == Some(count)
                 && status.number_ready == count;
             let listed = pods.list(&ListParams::default().labels(AGENTS)).await.unwrap().items;
             // The status may be older than the death of a pod.
             let alive = listed.iter().filter(|pod| is_ready(pod)).count();
-            (!updated || alive != NODES.len() || listed.len() != NODES.len()).then(|| format!("{status:?}"))
+            let missing = [alive, listed.len()] != [self.nodes.len(); 2];
+            (!updated || missing).then(|| format!("{status:?}"))
         })
         .await;
     }
