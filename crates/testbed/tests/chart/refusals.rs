@@ -3,7 +3,7 @@
 use crate::helm::{CHART, Helm};
 
 /// `--set` arguments, and what the message says.
-const REFUSED: [(&str, &[&str]); 35] = [
+const REFUSED: [(&str, &[&str]); 38] = [
     ("agent.pollIntervall=30s", &["/agent", "'pollIntervall'"]),
     ("agents.enabled=true", &["'agents'"]),
     ("agent.pollInterval=30", &["/agent/pollInterval", "string"]),
@@ -47,7 +47,19 @@ const REFUSED: [(&str, &[&str]); 35] = [
     ("uninstall.cleanNodes=true,agent.enabled=false", &["uninstall.cleanNodes", "agent.enabled"]),
     ("operator.spec=5", &["/operator/spec"]),
     ("operator.enabled=true,controller.enabled=false", &["controller.enabled is false"]),
-    ("operator.enabled=true,database.host=db.example,database.password=x", &["no database.host"]),
+    ("operator.enabled=true,persistence.enabled=true", &["persistence.enabled", "operator.spec.database"]),
+    (
+        "operator.enabled=true,operator.spec.database.enabled=true,database.host=db.example,database.password=x",
+        &["database.host and operator.spec.database.enabled"],
+    ),
+    (
+        "operator.enabled=true,database.host=db.example,database.existingSecret=y,database.passwordKey=pw",
+        &["database.passwordKey=pw"],
+    ),
+    (
+        "operator.enabled=true,database.host=db.example,database.existingSecret=y,database.tls.caSecret=ca",
+        &["database.tls.caSecret"],
+    ),
     (
         "operator.enabled=true,operatorConfig.RECONCILE_MODE=manual",
         &["operatorConfig.RECONCILE_MODE", "operator.spec.reconcileTrigger"],
