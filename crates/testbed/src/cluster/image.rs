@@ -106,14 +106,18 @@ pub fn pack_program(program: &Path, reference: &str, archive: &Path) -> Result<(
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     let folder = tempfile::tempdir().map_err(file(std::env::temp_dir()))?;
     lay_out(program, folder.path())?;
+    pack(folder.path(), &of_program(&name, reference), archive)
+}
+
+/// As `deploy/images/Containerfile` has it.
+fn of_program(name: &str, reference: &str) -> Image {
     let user = if name == AGENT { "0:0" } else { "65532:65532" };
-    let image = Image::new(reference, &[&format!("/usr/local/bin/{name}")])
+    Image::new(reference, &[&format!("/usr/local/bin/{name}")])
         .user(user)
-        .label("org.opencontainers.image.title", &name)
+        .label("org.opencontainers.image.title", name)
         .label("org.opencontainers.image.version", env!("CARGO_PKG_VERSION"))
         .label("org.opencontainers.image.source", env!("CARGO_PKG_REPOSITORY"))
-        .label("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE"));
-    pack(folder.path(), &image, archive)
+        .label("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE"))
 }
 
 /// Fills an empty folder with a program, the libraries that it was linked with, certificate authorities, and the users
@@ -243,5 +247,54 @@ fn architecture() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+    use super::*;
+
+    const CONTAINERFILE: &str = include_str!("../../../../deploy/images/Containerfile");
+    const MAKEFILE: &str = include_str!("../../../../Makefile");
+    const STATIC: &str = "-C target-feature=+crt-static";
+
+    /// What an instruction of the image's last stage says.
+    fn said<'a>(image: &str, instruction: &str) -> Vec<&'a str> {
+        let stages = CONTAINERFILE.split("\nFROM ").skip(1);
+        let mut stage =
+            stages.filter(|stage| stage.lines().next().unwrap().ends_with(&format!(" AS {image}")));
+        let lines = stage.next().unwrap_or_else(|| panic!("no stage {image}")).lines();
+        lines.filter_map(|line| line.strip_prefix(instruction)?.strip_prefix(' ')).collect()
+    }
+
+    #[test]
+    fn images_made_here_are_those_of_the_containerfile() {
+        for name in ["multinic", AGENT] {
+            let Image { entrypoint, user, .. } = of_program(name, "any");
+            assert_eq!(said(name, "USER"), [user.as_str()], "{name}");
+            let said_entrypoint: Vec<String> = serde_json::from_str(said(name, "ENTRYPOINT")[0]).unwrap();
+            assert_eq!(said_entrypoint, entrypoint, "{name}");
+
+            // Any program will do: what it is linked with is the base image's matter there.
+            let folder = tempfile::tempdir().unwrap();
+            let program = folder.path().join(name);
+            fs::copy("/bin/true", &program).unwrap();
+            let root = folder.path().join("root");
+            lay_out(&program, &root).unwrap();
+            let copied: Vec<Vec<&str>> =
+                said(name, "COPY").into_iter().map(|line| line.split(' ').collect()).collect();
+            let [copy] = copied.as_slice() else { panic!("{name} copies {copied:?}") };
+            let built = format!("/source/target/release/{name}");
+            assert_eq!(copy[..2], ["--from=build", &built], "{name}");
+            assert!(root.join(copy[2].trim_start_matches('/')).is_file(), "{name} has no {}", copy[2]);
+            assert!(fs::read_to_string(root.join("etc/passwd")).unwrap().contains(&format!("x:{user}:")));
+
+            // Both are built alike.
+            assert!(CONTAINERFILE.contains(&format!("-p {name} --bin {name} -- {STATIC}")), "{name}");
+            assert!(MAKEFILE.contains(&format!("-p {name} --bin {name}")), "{name}");
+        }
+        assert!(MAKEFILE.contains(&format!("STATIC = -- {STATIC}")));
     }
 }
