@@ -398,7 +398,7 @@ pub struct MultiNicOperatorStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `ControllerReady`, `DatabaseReady`, `AgentReady`, `ProtectionActive`, `BackupFresh`,
-    /// `Restored`, `CredentialsRotating`.
+    /// `Restored`, `CredentialsRotating`, `DatabaseCertificateFresh`.
     #[serde(default)]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,
@@ -420,6 +420,9 @@ pub struct MultiNicOperatorStatus {
     /// The newest backup that was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<LastBackup>,
+    /// The `spec.database.restoreFrom` that the server was filled from: it acts once, and another one acts again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<String>,
 }
 
 /// A backup of the database.

@@ -172,24 +172,7 @@ impl Pair {
     /// Whether somebody who trusts the authority alone takes whoever shows the certificate at that time for each of these
     /// hosts.
     pub fn convinces(&self, hosts: &[String], at: Timestamp) -> bool {
-        let Ok(certified) = self.certified() else { return false };
-        let Some((server, between)) = certified.cert.split_first() else { return false };
-        let mut trusted = RootCertStore::empty();
-        for authority in CertificateDer::pem_slice_iter(self.authority.as_bytes()) {
-            let added = authority.ok().and_then(|authority| trusted.add(authority).ok());
-            if added.is_none() {
-                return false;
-            }
-        }
-        let provider = Arc::new(default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider).build();
-        let Ok(verifier) = verifier else { return false };
-        let second = Duration::from_secs(u64::try_from(at.as_second()).unwrap_or_default());
-        let second = UnixTime::since_unix_epoch(second);
-        hosts.iter().all(|host| {
-            ServerName::try_from(host.as_str())
-                .is_ok_and(|host| verifier.verify_server_cert(server, between, &host, &[], second).is_ok())
-        })
+        self.certified().is_ok_and(|certified| convinces(&certified.cert, &self.authority, hosts, at))
     }
 
     /// For the TLS library, or why it takes it not.
@@ -204,6 +187,35 @@ impl Pair {
         certified.keys_match().map_err(|error| error.to_string())?;
         Ok(certified)
     }
+}
+
+/// Those who are trusted, of certificates in PEM; none where one of them is none.
+pub(crate) fn trusted(authorities: &str) -> Option<RootCertStore> {
+    let mut trusted = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(authorities.as_bytes()) {
+        trusted.add(authority.ok()?).ok()?;
+    }
+    Some(trusted)
+}
+
+/// Whether somebody who trusts these authorities alone takes whoever shows this chain at that time for each of these hosts.
+pub(crate) fn convinces(
+    chain: &[CertificateDer<'_>],
+    authorities: &str,
+    hosts: &[String],
+    at: Timestamp,
+) -> bool {
+    let Some((server, between)) = chain.split_first() else { return false };
+    let Some(trusted) = trusted(authorities) else { return false };
+    let provider = Arc::new(default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider).build();
+    let Ok(verifier) = verifier else { return false };
+    let second = Duration::from_secs(u64::try_from(at.as_second()).unwrap_or_default());
+    let second = UnixTime::since_unix_epoch(second);
+    hosts.iter().all(|host| {
+        ServerName::try_from(host.as_str())
+            .is_ok_and(|host| verifier.verify_server_cert(server, between, &host, &[], second).is_ok())
+    })
 }
 
 /// What a Secret says under a key.

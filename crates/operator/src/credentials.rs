@@ -103,6 +103,8 @@ pub struct Credentials {
     pub revision: String,
     /// See [`SERVER_REVISION`].
     pub server_revision: String,
+    /// What the server that there is was started with, as long as it is not started with this: a key of the Secret, and its text.
+    pub before: Option<(String, SecretString)>,
 }
 
 /// What a Secret of ours says.
@@ -150,11 +152,12 @@ pub fn credentials(
     let end = given(said.end_rotation.as_ref()).map(str::to_owned);
     let mut ended = known.annotation(ENDED);
     let is_to_end = end.is_some() && end != ended;
-    let mut is_anew = false;
+    let (mut is_anew, mut is_moving) = (false, false);
     let (mut current, mut other) = (known.accounts(""), None);
     if let Some(in_use) = current.take() {
         let next = known.accounts(Step::Preparing.prefix());
         let previous = known.accounts(Step::Moving.prefix());
+        is_moving = next.is_none() && previous.is_some();
         (current, other) = match (next, previous) {
             (Some(next), _) if progress.server => (Some(next), Some((Step::Moving, in_use))),
             (Some(next), _) => (Some(in_use), Some((Step::Preparing, next))),
@@ -166,7 +169,8 @@ pub fn credentials(
             (None, None) => (Some(in_use), None),
         };
     }
-    if other.is_none() {
+    // Before programs move there is nothing to end, and what was said then ends nothing later.
+    if other.is_none() || !is_moving {
         ended = end.or(ended);
     }
     let is_lost = current.is_none();
@@ -208,6 +212,7 @@ pub fn credentials(
         ended,
         revision: String::new(),
         server_revision: String::new(),
+        before: None,
     };
     if credentials.other.is_none() {
         // A name that was given up in a rotation is nobody's, also where it was forgotten that there was one.
@@ -218,10 +223,15 @@ pub fn credentials(
     credentials.revision = known.annotation(REVISION).filter(|_| !is_lost).unwrap_or_else(&mut fresh);
     // It is in what the server does, too.
     credentials.server_revision = known.annotation(SERVER_REVISION).unwrap_or_default();
-    if known.text("init.sql").is_none_or(|sql| sql != credentials.init_sql()) {
+    if known.text(&credentials.init_key()).is_none_or(|sql| sql != credentials.init_sql()) {
         credentials.server_revision = fresh();
     }
     credentials
+}
+
+/// The key of what the server does when it starts with this revision.
+fn init_key(server_revision: &str) -> String {
+    format!("init.{server_revision}.sql")
 }
 
 impl Credentials {
@@ -231,16 +241,31 @@ impl Credentials {
         self.current.users().chain(other).collect()
     }
 
+    /// The key of what the server does when it starts. Each revision has its own: a pod finds what it was made for, also where the
+    /// server is not started with another one, because the API server refuses that.
+    pub fn init_key(&self) -> String {
+        init_key(&self.server_revision)
+    }
+
+    /// Keeps what the server that there is was started with, until it is started with this.
+    #[must_use]
+    pub fn keeping(mut self, known: Option<&Secret>, started_with: Option<&String>) -> Self {
+        let key = started_with.filter(|revision| **revision != self.server_revision).map(|it| init_key(it));
+        self.before = key.and_then(|key| Known(known).text(&key).map(|sql| (key, sql.into())));
+        self
+    }
+
     /// What the Secret holds.
     pub fn data(&self) -> BTreeMap<String, ByteString> {
-        let Self { root_password, current, other, backup_password, retired, .. } = self;
+        let Self { root_password, current, other, backup_password, retired, before, .. } = self;
         let retired = retired.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         let mut entries = vec![
             (ROOT_PASSWORD.to_owned(), root_password.expose_secret().to_owned()),
             (BACKUP_PASSWORD.to_owned(), backup_password.expose_secret().to_owned()),
             (RETIRED.to_owned(), retired),
-            ("init.sql".to_owned(), self.init_sql()),
+            (self.init_key(), self.init_sql()),
         ];
+        entries.extend(before.iter().map(|(key, sql)| (key.clone(), sql.expose_secret().to_owned())));
         entries.extend(current.entries(""));
         if let Some((step, accounts)) = other {
             entries.extend(accounts.entries(step.prefix()));
@@ -438,6 +463,54 @@ mod tests {
         }
         assert_eq!(now.current.controller.user, "a");
         assert!(!says(&now, "DROP USER IF EXISTS 'a'@'%'"), "{}", now.init_sql());
+    }
+
+    #[test]
+    fn what_is_said_of_an_end_before_programs_move_ends_nothing() {
+        let mut fresh = counting();
+        let wanted = |rotation: &str, end: Option<&str>| {
+            let mut spec = spec(None, None, Some(rotation));
+            spec.credentials.get_or_insert_default().end_rotation = end.map(str::to_owned);
+            spec
+        };
+        let mut step = |known: Option<&Credentials>, wanted: &DatabaseSpec, progress| {
+            let known = known.map(secret);
+            credentials(wanted, known.as_ref(), progress, &mut fresh)
+        };
+        let first = step(None, &wanted("spring", None), NONE);
+        let preparing = step(Some(&first), &wanted("summer", None), ALL);
+        let early = wanted("summer", Some("early"));
+        for progress in [NONE, SERVER] {
+            let said = step(Some(&preparing), &early, progress);
+            assert_eq!(said.ended.as_deref(), Some("early"));
+            assert!(says(&said, "ALTER USER 'multinic'@'%'"), "nobody is locked out");
+        }
+        let said = step(Some(&preparing), &early, NONE);
+        let moving = step(Some(&said), &early, SERVER);
+        assert_eq!(moving.current.controller.user, "multinic-b");
+        assert!(step(Some(&moving), &early, SERVER).other.is_some());
+        assert!(step(Some(&moving), &wanted("summer", Some("now")), SERVER).other.is_none());
+    }
+
+    #[test]
+    fn a_server_finds_what_it_was_started_with_until_it_is_started_with_something_else() {
+        let mut fresh = counting();
+        let first = credentials(&DatabaseSpec::default(), None, NONE, &mut fresh);
+        let mut known = secret(&first);
+        // The server is never started again.
+        for password in ["one", "another"] {
+            let now = credentials(&spec(None, Some(password), None), Some(&known), NONE, &mut fresh)
+                .keeping(Some(&known), Some(&first.server_revision));
+            let (data, before) = (now.data(), first.data());
+            assert_eq!(data.get(&first.init_key()), before.get(&first.init_key()));
+            assert!(data.contains_key(&now.init_key()) && now.init_key() != first.init_key());
+            assert_eq!(data.keys().filter(|key| key.starts_with("init.")).count(), 2);
+            known = secret(&now);
+        }
+        let now = credentials(&spec(None, Some("another"), None), Some(&known), ALL, &mut fresh);
+        let revision = now.server_revision.clone();
+        let now = now.keeping(Some(&known), Some(&revision));
+        assert_eq!(now.data().keys().filter(|key| key.starts_with("init.")).count(), 1);
     }
 
     #[test]

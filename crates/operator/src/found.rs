@@ -1,4 +1,8 @@
-//! What a turn finds of programs, backups and restorations, for the status to tell.
+//! What a turn finds of programs, backups, restorations and certificates, for the status to tell.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
@@ -13,14 +17,20 @@ use crate::apply::Applied;
 use crate::backup::fresh::{ends, freshness, newest};
 use crate::backup::place::Place;
 use crate::backup::restoration::{Restoration, restoration};
+use crate::certificates::{AUTHORITY, text};
 use crate::component::{Component, Phase, troubles};
-use crate::desired::{AGENT, BACKUP, CONTROLLER, DATABASE};
+use crate::desired::{AGENT, BACKUP, CONTROLLER, DATABASE, DATABASE_PORT};
 use crate::kinds::{Key, Kind};
 use crate::object::Owner;
 use crate::observe::Observed;
 use crate::reconciler::Operator;
-use crate::status::Backup;
+use crate::shown::shown;
+use crate::status::{Backup, Certificate};
 use crate::tell::status_of;
+use crate::tls;
+
+/// Between two looks at the certificate that the database shows.
+pub(crate) const LOOK: Duration = Duration::from_secs(60);
 
 /// A component's workload.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +108,32 @@ impl Operator {
     /// What came of a restoration.
     pub(crate) async fn restored(&self, from: &str) -> Restoration {
         restoration(from, &self.pods(DATABASE).await)
+    }
+
+    /// The certificate that the database shows, as one of its clients sees it.
+    pub(crate) async fn certificate(&self, server: &Component) -> Certificate {
+        if server.phase != Phase::Running || !self.is_time_to_look() {
+            return Certificate::Unseen;
+        }
+        let pods = self.pods(DATABASE).await;
+        let address =
+            pods.iter().find_map(|pod| pod.status.as_ref()?.pod_ip.as_ref()?.parse::<IpAddr>().ok());
+        let secret = self.secret(tls::SECRET).await.ok().flatten();
+        let authorities = secret.and_then(|secret| text(&secret, AUTHORITY));
+        let (Some(address), Some(authorities)) = (address, authorities) else { return Certificate::Unseen };
+        let address = SocketAddr::new(address, DATABASE_PORT);
+        let seen = shown(address, &authorities, Timestamp::now()).await;
+        seen.map_or(Certificate::Unseen, Certificate::Seen)
+    }
+
+    /// Whether the last look is some time ago; this is the next one then.
+    fn is_time_to_look(&self) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        if is_time {
+            *looked = Some(Instant::now());
+        }
+        is_time
     }
 
     /// The pods of a program. What they say is told; that they cannot be read is not worth a failure.

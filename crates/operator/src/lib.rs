@@ -5,7 +5,7 @@
 //!   [`credentials`](mod@credentials): the accounts of the database; [`rotation`]: when they change. [`tls`]: its certificate, of
 //!   [`certificates`].
 //! * [`observe`](mod@observe): what is there. [`plan`](mod@plan): what is to be done about the difference. [`apply`]: it is done.
-//! * [`component`], [`status`]: how it is, and how that is told.
+//! * [`component`], [`shown`](mod@shown), [`status`]: how it is, and how that is told.
 //! * [`protection`]: what others may do to it. [`claims`]: what configurations and nodes contradict each other in. [`webhook`]: how
 //!   API servers ask about both.
 //! * `watch`: when to look. `reconciler`: the turns around all this. `parts`: what a spec says of each part; `wanted`:
@@ -46,6 +46,7 @@ mod reconciler;
 pub mod rotation;
 mod said;
 pub mod settings;
+pub mod shown;
 pub mod status;
 mod tell;
 pub mod tls;

@@ -26,6 +26,8 @@ pub(crate) struct Parts {
     pub backup: Option<BackupSpec>,
     /// What it is to be filled from.
     pub restore_from: Option<String>,
+    /// Whether it was. One that loses its data later is not filled again: nobody wants that of the backup any more.
+    pub is_restored: bool,
     /// All of it, or why it cannot be carried out.
     pub spec: Result<MultiNicOperatorSpec, String>,
 }
@@ -36,6 +38,12 @@ impl Parts {
         let at = |path: &str| object.data.pointer(path);
         let is = |path: &str, value: bool| at(path) == Some(&Value::Bool(value));
         let text = |path: &str| at(path)?.as_str().map(str::trim).filter(|text| !text.is_empty());
+        let restore_from = text("/spec/database/restoreFrom").map(str::to_owned);
+        let is_restored = restore_from.is_some() && restore_from.as_deref() == text("/status/restoredFrom");
+        let mut spec = carried_out(name, at("/spec").cloned().unwrap_or_default());
+        if let (Ok(spec), true) = (&mut spec, is_restored) {
+            spec.database.restore_from = None;
+        }
         Self {
             protection: Wanted::of(namespace, &object.data),
             recovers: !is("/spec/protection/enableAutoRecovery", false),
@@ -43,8 +51,9 @@ impl Parts {
             database: at("/spec/database").and_then(read),
             has_database: is("/spec/database/enabled", true),
             backup: at("/spec/database/backup").and_then(read),
-            restore_from: text("/spec/database/restoreFrom").map(str::to_owned),
-            spec: carried_out(name, at("/spec").cloned().unwrap_or_default()),
+            restore_from,
+            is_restored,
+            spec,
         }
     }
 }

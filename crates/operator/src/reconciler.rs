@@ -1,7 +1,7 @@
 //! The turns of the operator: read what is wanted and what is there, carry out the difference, tell how it is.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -10,11 +10,13 @@ use kube::{Api, Client, ResourceExt as _};
 use multinic_core::brief::short;
 use multinic_telemetry::shutdown::Shutdown;
 use serde_json::json;
+use tokio::sync::watch::Sender;
 
 use crate::apply::{Applied, Change, carry_out, look, take_away};
+use crate::backup::restoration::Restoration;
 use crate::component::Phase;
 use crate::events::Events;
-use crate::found::Program;
+use crate::found::{LOOK, Program};
 use crate::kinds::Key;
 use crate::manifests::{ManifestError, Manifests};
 use crate::metrics::Metrics;
@@ -25,9 +27,11 @@ use crate::plan::{left_over, plan};
 use crate::protection::Wanted;
 use crate::protection::change::Operation;
 use crate::pulse::{Carried, Pulse};
+use crate::rotation::is_running;
 use crate::settings::OperatorArgs;
-use crate::status::{Findings, Problem};
+use crate::status::{Certificate, Findings, Problem};
 use crate::tell::{Way, is_carried_out, protection_of};
+use crate::tls;
 use crate::watch::{follow, operators};
 use crate::webhook::{Webhook, is_part};
 
@@ -78,6 +82,10 @@ pub struct Operator {
     pub(crate) metrics: Metrics,
     pulse: Arc<Pulse>,
     pub(crate) webhook: Arc<Webhook>,
+    /// Whether it has to be known where nodes are.
+    pub(crate) needs_nodes: Sender<bool>,
+    /// When the database's certificate was looked at last.
+    pub(crate) looked: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Operator {
@@ -117,6 +125,8 @@ impl Operator {
             webhook: Arc::new(Webhook::new(client.clone(), args, metrics.clone())),
             metrics,
             client,
+            needs_nodes: Sender::new(false),
+            looked: Mutex::default(),
         })
     }
 
@@ -132,7 +142,7 @@ impl Operator {
 
     /// Works until a stop is requested; a turn at hand is finished.
     pub async fn run(self, mut shutdown: Shutdown) {
-        let (notice, _watches) = follow(&self.client, &self.namespace);
+        let (notice, _watches) = follow(&self.client, &self.namespace, self.needs_nodes.subscribe());
         let _claims = self.webhook.claims().follow(&self.client, &self.namespace);
         let mut wait = RETRY.0;
         while !shutdown.is_requested() {
@@ -218,6 +228,7 @@ impl Operator {
         }
         if staying.is_empty() {
             self.webhook.want(Wanted::default());
+            self.needs_nodes.send_replace(false);
             self.metrics.gone();
         }
         let names: BTreeSet<String> = staying.iter().map(|object| object.name_any()).collect();
@@ -293,9 +304,18 @@ impl Operator {
             None => None,
         };
         let restored = match &parts.restore_from {
+            Some(from) if parts.is_restored => Some(Restoration::earlier(from)),
             Some(from) => Some(self.restored(from).await),
             None => None,
         };
+        let has_certificate = parts.database.as_ref().is_some_and(tls::is_wanted);
+        let certificate = match &database {
+            Some(server) if has_certificate => self.certificate(server).await,
+            _ => Certificate::None,
+        };
+        if matches!(certificate, Certificate::Unseen) && database.as_ref().is_some_and(is_running) {
+            *again = Some(again.map_or(LOOK, |again| again.min(LOOK)));
+        }
         let names = |keys: &[Key]| keys.iter().map(ToString::to_string).collect();
         Findings {
             generation: object.metadata.generation,
@@ -310,6 +330,7 @@ impl Operator {
             backup,
             restored,
             rotation,
+            certificate,
         }
     }
 

@@ -35,9 +35,8 @@ pub fn progress(secret: &Secret, workloads: &Workloads) -> Progress {
     };
     let revision = secret.metadata.annotations.as_ref().and_then(|all| all.get(SERVER_REVISION));
     let server = server.as_ref().is_some_and(|server| {
-        let template = server.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
-        let started_with = template.and_then(|metadata| metadata.annotations.as_ref()?.get(SERVER_REVISION));
-        revision.is_some() && started_with == revision && is_running(&Component::of_stateful_set(server))
+        let is_meant = revision.is_some() && started_with(server) == revision;
+        is_meant && is_running(&Component::of_stateful_set(server))
     });
     // What does not use the database has nothing to move.
     let has_moved = |template: Option<&PodTemplateSpec>, component: Component, user: Option<String>| {
@@ -53,6 +52,12 @@ pub fn progress(secret: &Secret, workloads: &Workloads) -> Progress {
         has_moved(template, Component::of_daemon_set(agents), text(AGENT_USERNAME))
     });
     Progress { server, programs }
+}
+
+/// The revision of what the server does when a pod of it starts.
+pub(crate) fn started_with(server: &StatefulSet) -> Option<&String> {
+    let template = server.spec.as_ref()?.template.metadata.as_ref()?;
+    template.annotations.as_ref()?.get(SERVER_REVISION)
 }
 
 /// Whether all of it is as it is wanted.

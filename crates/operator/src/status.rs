@@ -39,6 +39,20 @@ pub struct Findings {
     pub restored: Option<Restoration>,
     /// While the database's accounts change: what that waits for.
     pub rotation: Option<Rotation>,
+    /// The certificate that the database shows.
+    pub certificate: Certificate,
+}
+
+/// The certificate that the database shows to those who connect.
+#[derive(Debug, Clone, Default)]
+pub enum Certificate {
+    /// There is to be none.
+    #[default]
+    None,
+    /// Nobody looked just now: what was told stays.
+    Unseen,
+    /// It is so.
+    Seen(Freshness),
 }
 
 /// Whether others are kept from changing things.
@@ -54,6 +68,9 @@ pub struct Protection {
 
 /// The condition that is there only while the database's accounts change.
 pub const ROTATING: &str = "CredentialsRotating";
+
+/// The condition that is there where the database shows a certificate.
+const CERTIFICATE: &str = "DatabaseCertificateFresh";
 
 /// How backups are.
 #[derive(Debug, Clone)]
@@ -94,6 +111,7 @@ pub fn after_pass(
         backup,
         restored,
         rotation,
+        certificate,
     } = findings;
     let now = whole_second(now);
     let mut status = before.clone();
@@ -133,14 +151,26 @@ pub fn after_pass(
             status.last_backup.clone_from(last);
         }
     }
+    match certificate {
+        Certificate::None => conditions.remove(CERTIFICATE),
+        Certificate::Unseen => {}
+        Certificate::Seen(Freshness { is_fresh, reason, message }) => {
+            conditions.set(CERTIFICATE, *is_fresh, reason, message);
+        }
+    }
     match rotation {
         None => conditions.remove(ROTATING),
         Some(Rotation { step, waits_for }) => conditions.set(ROTATING, true, step, waits_for),
     }
     match restored {
-        None => conditions.remove("Restored"),
-        Some(Restoration { is_done, reason, message }) => {
+        // Whoever asks for it anew means it.
+        None => {
+            conditions.remove("Restored");
+            status.restored_from = None;
+        }
+        Some(Restoration { is_done, reason, message, from }) => {
             conditions.set("Restored", *is_done, reason, message);
+            status.restored_from = is_done.then(|| from.clone());
         }
     }
     if let Some(Protection { is_active, reason, message }) = protection {
@@ -256,5 +286,24 @@ mod tests {
         let after = after_pass(&before, &Findings::default(), now);
         assert_eq!(after.last_backup, None);
         assert!(!after.conditions.iter().any(|it| it.type_ == "BackupFresh"));
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_looked_at_just_now_is_told_as_it_was_seen_last() {
+        let now = Timestamp::UNIX_EPOCH;
+        let told = |before: &MultiNicOperatorStatus, certificate| {
+            after_pass(before, &Findings { certificate, ..Findings::default() }, now)
+        };
+        let reason = |status: &MultiNicOperatorStatus| {
+            let found = status.conditions.iter().find(|it| it.type_ == CERTIFICATE)?;
+            found.reason.clone()
+        };
+        let first = told(&MultiNicOperatorStatus::default(), Certificate::Unseen);
+        assert_eq!(reason(&first), None);
+        let freshness = Freshness { is_fresh: false, reason: "NotRenewed", message: String::new() };
+        let seen = told(&first, Certificate::Seen(freshness));
+        assert_eq!(reason(&seen).as_deref(), Some("NotRenewed"));
+        assert_eq!(reason(&told(&seen, Certificate::Unseen)).as_deref(), Some("NotRenewed"));
+        assert_eq!(reason(&told(&seen, Certificate::None)), None);
     }
 }

@@ -76,7 +76,9 @@ impl Operator {
             None => Progress::default(),
         };
         let fresh = || Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LENGTH);
+        let started_with = workloads.server.as_ref().and_then(rotation::started_with);
         let credentials = credentials(spec, known.as_ref(), progress, fresh);
+        let credentials = credentials.keeping(known.as_ref(), started_with);
         let rotation = credentials.other.as_ref().map(|(step, _)| rotation::told(*step, progress));
         Ok(Some((credentials, rotation)))
     }
@@ -93,6 +95,7 @@ impl Operator {
 
     /// The addresses of those whom NetworkPolicies name by them, where there are to be some.
     async fn addresses(&self, spec: &MultiNicOperatorSpec) -> Result<Option<Addresses>, String> {
+        self.needs_nodes.send_replace(has_policies(spec));
         if !has_policies(spec) {
             return Ok(None);
         }
@@ -102,7 +105,7 @@ impl Operator {
         Ok(Some(Addresses { nodes, api_servers }))
     }
 
-    async fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
+    pub(crate) async fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let found = secrets.get_opt(name).await;
         found.map_err(|error| format!("the Secret {name} cannot be read: {}", answer(&error)))

@@ -11,6 +11,7 @@ use kube::runtime::{WatchStreamExt as _, watcher::Event};
 use kube::{Api, Client};
 use multinic_api::MultiNicOperator;
 use tokio::sync::Notify;
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
 use crate::api_servers;
@@ -27,8 +28,12 @@ pub(crate) fn operators(client: Client, namespace: &str) -> Api<DynamicObject> {
 }
 
 /// Follows operators, and what they made, in tasks of their own for as long as the set lives. Each news is one notice, of
-/// which those that come together are one.
-pub(crate) fn follow(client: &Client, namespace: &str) -> (Arc<Notify>, JoinSet<()>) {
+/// which those that come together are one. Nodes are followed while somebody `needs_nodes`: they are many, and say much.
+pub(crate) fn follow(
+    client: &Client,
+    namespace: &str,
+    needs_nodes: Receiver<bool>,
+) -> (Arc<Notify>, JoinSet<()>) {
     let notice = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
     let wished = watcher(operators(client.clone(), namespace), Config::default());
@@ -46,8 +51,18 @@ pub(crate) fn follow(client: &Client, namespace: &str) -> (Arc<Notify>, JoinSet<
     let label = format!("app.kubernetes.io/name={BACKUP}");
     tasks.spawn(notify(watcher(pods, Config::default().labels(&label)), "pods", Arc::clone(&notice)));
     tasks.spawn(notify(api_servers::changes(client.clone()), "endpointslices", Arc::clone(&notice)));
-    tasks.spawn(nodes::follow(client.clone(), Arc::clone(&notice)));
+    tasks.spawn(notify_of_nodes(client.clone(), needs_nodes, Arc::clone(&notice)));
     (notice, tasks)
+}
+
+/// Until nobody is left who could need them.
+async fn notify_of_nodes(client: Client, mut needed: Receiver<bool>, notice: Arc<Notify>) {
+    while needed.wait_for(|needed| *needed).await.is_ok() {
+        tokio::select! {
+            () = notify(nodes::changes(client.clone()), "nodes", Arc::clone(&notice)) => {}
+            _ = needed.wait_for(|needed| !*needed) => {}
+        }
+    }
 }
 
 async fn notify<K: Send>(

@@ -14,12 +14,24 @@ pub struct Restoration {
     pub reason: &'static str,
     /// For people.
     pub message: String,
+    /// What the spec wants.
+    pub from: String,
+}
+
+impl Restoration {
+    /// One that was done, and is not done again.
+    pub fn earlier(from: &str) -> Self {
+        let message = format!(
+            "the server was filled from {from}; a server that loses its data is filled by another value only"
+        );
+        Self { is_done: true, reason: "Restored", message, from: from.to_owned() }
+    }
 }
 
 /// Reads it of the pods of the server; `from` is what the spec wants. What a pod says that was to be filled from something else
 /// is another matter.
 pub fn restoration(from: &str, pods: &[Pod]) -> Restoration {
-    let not = |reason, message| Restoration { is_done: false, reason, message };
+    let not = |reason, message| Restoration { is_done: false, reason, message, from: from.to_owned() };
     let argument = format!("--from={from}");
     let is_meant = |pod: &&Pod| {
         let containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
@@ -33,7 +45,7 @@ pub fn restoration(from: &str, pods: &[Pod]) -> Restoration {
     match said.as_deref().map(serde_json::from_str) {
         Some(Ok(Report::Restored { file, rows })) => {
             let message = format!("{file}: {rows} rows; take restoreFrom away when you like");
-            Restoration { is_done: true, reason: "Restored", message }
+            Restoration { is_done: true, message, ..Restoration::earlier(from) }
         }
         Some(Ok(Report::NotEmpty { rows })) => {
             let message = format!(

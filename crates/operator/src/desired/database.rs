@@ -26,7 +26,7 @@ pub const DATABASE: &str = "mariadb";
 const PREPARE: &str = "prepare";
 /// What the startup probe's argument begins with that the server is asked by.
 const ASKS: &str = "--execute=";
-const PORT: i32 = 3306;
+pub(crate) const PORT: u16 = 3306;
 /// Where a program finds its password, and the authority of a server of one's own.
 const FOLDER: &str = "/etc/multinic/database";
 const CA: &str = "ca.crt";
@@ -121,6 +121,11 @@ fn server(mut stateful_set: StatefulSet, spec: &DatabaseSpec, credentials: &Cred
     let revision = credentials.server_revision.clone();
     metadata.annotations.get_or_insert_default().insert(SERVER_REVISION.to_owned(), revision);
     let Some(pod) = &mut wanted.template.spec else { return stateful_set };
+    let accounts = pod.volumes.iter_mut().flatten().filter_map(|volume| volume.secret.as_mut());
+    let accounts = accounts.filter(|source| source.secret_name.as_deref() == Some(SECRET));
+    for item in accounts.flat_map(|source| source.items.iter_mut().flatten()) {
+        item.key = credentials.init_key();
+    }
     let image = image(spec);
     let prepare = pod.init_containers.iter_mut().flatten().filter(|container| container.name == PREPARE);
     prepare.for_each(|container| container.image = Some(image.to_owned()));
@@ -256,7 +261,7 @@ fn to_own(
 }
 
 fn port(port: Option<i32>) -> String {
-    port.filter(|port| *port != 0).unwrap_or(PORT).to_string()
+    port.filter(|port| *port != 0).unwrap_or(PORT.into()).to_string()
 }
 
 fn password_file() -> (&'static str, String) {

@@ -21,7 +21,7 @@ pub use backup::BACKUP;
 pub(crate) use backup::RESTORE;
 pub use controller::CONTROLLER;
 pub use database::DATABASE;
-pub(crate) use database::{AUTHORITIES_VOLUME, CERTIFICATE_VOLUME};
+pub(crate) use database::{AUTHORITIES_VOLUME, CERTIFICATE_VOLUME, PORT as DATABASE_PORT};
 pub use network::Addresses;
 pub(crate) use network::is_wanted as has_policies;
 pub(crate) use settings::RESERVED;

@@ -310,6 +310,7 @@ mod tests {
         let needed = [
             ("its ledger", &controller, &database, 3306, "mariadb"),
             ("backups", &backup, &database, 3306, "mariadb"),
+            ("the certificate that it shows", &operator, &database, 3306, "mariadb"),
             ("agents", &node, &database, 3306, "mariadb"),
             ("questions of API servers", &node, &operator, 9443, "multinic-operator"),
             ("questions of others", &api_server, &operator, 9443, "multinic-operator"),
@@ -353,7 +354,7 @@ mod tests {
                 assert!(ports.values().all(|port| !may(who, from, *port, name)), "{who:?} and {name}");
             }
         }
-        for who in [&operator, &viola, &prometheus, &neighbour] {
+        for who in [&viola, &prometheus, &neighbour] {
             assert!(!may(who, &database, 3306, "mariadb"), "{who:?} and the database");
         }
         for who in [&neighbour, &prometheus, &controller] {

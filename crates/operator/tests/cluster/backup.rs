@@ -238,9 +238,23 @@ async fn a_server_is_filled_before_it_starts_and_the_pod_says_what_came_of_it() 
         let (told, message) = until_told(&bench, "Restored", reason).await;
         assert_eq!(told, status, "{message}");
     }
+    // It is not asked for again, whatever becomes of the data; what else is asked for is.
+    let restores = async |from: &str| {
+        let server = bench.get("apps", "StatefulSet", "mariadb").await.unwrap();
+        server["spec"]["template"]["spec"].to_string().contains(&format!("--from={from}"))
+    };
+    bench.until("it is done once", async || !restores("latest").await).await;
+    bench.until_running("multinic").await;
+    assert_eq!(until_told(&bench, "Restored", "Restored").await.0, "True");
+    assert_eq!(bench.status("multinic").await.restored_from.as_deref(), Some("latest"));
+    let named = json!({"restoreFrom": "multinic-1.sql", "backup": backup});
+    bench.want("multinic", spec(&named)).await;
+    bench.until("another one", async || restores("multinic-1.sql").await).await;
+    until_told(&bench, "Restored", "Pending").await;
     bench.want("multinic", spec(&json!({"backup": backup}))).await;
     bench.until_running("multinic").await;
     assert_eq!(condition(&bench, "Restored").await, None);
+    assert_eq!(bench.status("multinic").await.restored_from, None);
     let server = bench.get("apps", "StatefulSet", "mariadb").await.unwrap();
     assert_eq!(server["spec"]["template"]["spec"]["initContainers"].as_array().unwrap().len(), 1);
 }

@@ -31,6 +31,10 @@ pub const NAMESPACE: &str = "multinic-system";
 pub const ADVERTISED: &str = "10.40.0.5";
 /// Two busy cores need a part of it.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Turns in which nothing is written, one after another, before it counts as calm.
+const CALM: usize = 5;
+/// Until then. Two busy cores need a part of it.
+const REST: Duration = Duration::from_secs(180);
 pub const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 pub struct Bench {
@@ -81,9 +85,13 @@ impl Bench {
 
     /// Starts the operator.
     pub fn run(&mut self) {
-        let operator = self.operator(own_certificate(WEEK));
+        self.running = Some(self.run_another());
+    }
+
+    /// Starts another one beside it.
+    pub fn run_another(&self) -> (ShutdownRequest, JoinHandle<()>) {
         let (request, shutdown) = Shutdown::by_hand();
-        self.running = Some((request, tokio::spawn(operator.run(shutdown))));
+        (request, tokio::spawn(self.operator(own_certificate(WEEK)).run(shutdown)))
     }
 
     fn operator(&self, webhook: WebhookArgs) -> Operator {
@@ -230,8 +238,36 @@ impl Bench {
         objects.map(|(key, metadata)| (key.to_string(), metadata.resource_version.unwrap())).collect()
     }
 
+    /// All objects and their versions, and what is told of them.
+    pub async fn versions(&self, name: &str) -> BTreeMap<String, String> {
+        let mut versions = self.made().await;
+        let told = self.status(name).await.last_updated.unwrap_or_default();
+        versions.insert("what is told".to_owned(), told);
+        versions
+    }
+
+    /// Returns when nothing was written in some turns.
+    pub async fn until_calm(&self, name: &str) {
+        let deadline = Instant::now() + REST;
+        let mut calm = 0;
+        while calm < CALM {
+            let before = self.versions(name).await;
+            self.turn(name).await;
+            let after = self.versions(name).await;
+            let written: Vec<_> = after.iter().filter(|(name, it)| before.get(*name) != Some(it)).collect();
+            calm = if before == after { calm + 1 } else { 0 };
+            assert!(Instant::now() < deadline, "it does not come to rest: {written:?}");
+            self.be_the_kubelet().await;
+        }
+    }
+
     /// Every pod says that it runs and is ready.
     pub async fn be_the_kubelet(&self) {
+        self.be_the_kubelet_of("").await;
+    }
+
+    /// The same for pods whose names begin so.
+    pub async fn be_the_kubelet_of(&self, begin: &str) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
         for pod in pods.list(&ListParams::default()).await.unwrap() {
             let is_ready = |pod: &Pod| {
@@ -239,6 +275,9 @@ impl Bench {
                 conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
             };
             let name = pod.name_any();
+            if !name.starts_with(begin) {
+                continue;
+            }
             if pod.metadata.deletion_timestamp.is_some() {
                 let at_once = DeleteParams::default().grace_period(0);
                 let _ = pods.delete(&name, &at_once).await;

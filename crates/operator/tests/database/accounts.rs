@@ -73,7 +73,7 @@ async fn a_server_is_up_when_all_accounts_are_there_and_not_before() {
     }
     let mut server = Server::new();
     let accounts = credentials(&spec("writer", None), None, Progress::default(), fresh());
-    let whole = String::from_utf8(accounts.data()["init.sql"].0.clone()).unwrap();
+    let whole = String::from_utf8(accounts.data()[&accounts.init_key()].0.clone()).unwrap();
     server.start(&accounts);
     login(&server, &accounts.current.controller).await.unwrap();
     assert_eq!(server.probe(&accounts), Ok(()));

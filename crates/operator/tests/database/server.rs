@@ -77,7 +77,7 @@ impl Server {
 
     /// Starts it, or starts it again, with these accounts.
     pub fn start(&mut self, credentials: &Credentials) {
-        self.start_with(&credentials.data()["init.sql"].0);
+        self.start_with(&credentials.data()[&credentials.init_key()].0);
     }
 
     /// The same with what the Secret holds.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use multinic_operator::backup::archive::Retention;
 use multinic_operator::backup::folder::Folder;
 use multinic_operator::backup::{Source, make};
 use multinic_operator::credentials::{BACKUP_USER, Credentials, Progress, credentials};
+use multinic_operator::shown::shown;
 use multinic_operator::tls::{Keys, keys};
 use multinic_store::{DatabaseSettings, Store, StoreError, Tls};
 use multinic_testbed::mariadb::MariaDb;
@@ -43,7 +45,7 @@ impl Scene {
 
     /// Starts the server, or starts it again, with this after all that the Secret holds.
     fn start_with(&mut self, sql: &str) {
-        let own = String::from_utf8(self.accounts.data()["init.sql"].0.clone()).unwrap();
+        let own = String::from_utf8(self.accounts.data()[&self.accounts.init_key()].0.clone()).unwrap();
         assert!(own.contains("EVERY 1 MINUTE"), "{own}");
         let own = own.replace("EVERY 1 MINUTE", "EVERY 1 SECOND");
         self.server.start_with(format!("{own}{sql}").as_bytes());
@@ -137,6 +139,52 @@ async fn a_renewed_certificate_is_taken_up_by_the_server_that_runs_and_no_connec
     // Programs that are not started with the authority yet.
     let account = &scene.accounts.current.controller;
     scene.server.login(&account.user, account.password.expose_secret(), "multinic").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_server_shows_is_seen_without_an_account() {
+    if !MariaDb::installed() {
+        return;
+    }
+    let hosts = [hosts(), vec!["mariadb".to_owned()]].concat();
+    let own = keys(None, &hosts, Timestamp::now()).unwrap();
+    let scene = Scene::new(&own);
+    drop(scene.login(&scene.trusting("authorities", &own)).await.unwrap());
+    let address = (Ipv4Addr::LOCALHOST, scene.server.port).into();
+    let in_days = |days: i64| Timestamp::now() + SignedDuration::from_hours(24 * days);
+    let reason = async |keys: &Keys, now| {
+        shown(address, &keys.pair.authority, now).await.map(|seen| (seen.is_fresh, seen.reason))
+    };
+    // A look that a busy machine is too slow for sees nothing.
+    let until = async |keys: &Keys, now, expected| {
+        let deadline = Instant::now() + PATIENCE;
+        while reason(keys, now).await != Some(expected) {
+            assert!(Instant::now() < deadline, "never {expected:?}: {:?}", reason(keys, now).await);
+        }
+    };
+    until(&own, Timestamp::now(), (true, "Fresh")).await;
+    until(&own, in_days(330), (true, "Fresh")).await;
+    until(&own, in_days(340), (false, "NotRenewed")).await;
+    // One that its clients take not, such as one that has ended.
+    let another = keys(None, &hosts, Timestamp::now()).unwrap();
+    until(&another, Timestamp::now(), (false, "Refused")).await;
+    let ended = keys(None, &hosts, days_ago(366)).unwrap();
+    let scene = Scene::new(&ended);
+    let address = (Ipv4Addr::LOCALHOST, scene.server.port).into();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = shown(address, &ended.pair.authority, Timestamp::now()).await;
+        match seen {
+            Some(seen) => break assert_eq!(seen.reason, "Refused", "{seen:?}"),
+            // It does not listen yet.
+            None => assert!(Instant::now() < deadline, "nothing is seen"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Nobody is there.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let nobody = (Ipv4Addr::LOCALHOST, port).into();
+    assert_eq!(shown(nobody, &own.pair.authority, Timestamp::now()).await, None);
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ async fn nics_outlive_other_passwords_and_the_loss_of_a_database_that_is_restore
     operated::helm(&scene, "install", &values).await;
     let mut feed = Feed::cloud(&scene);
     let nics = feed.one_for_each(&mut scene).await;
+    operated::wait_condition(&scene, "DatabaseCertificateFresh", "Fresh").await;
     let mut watches = [0, 1, 2].map(|node| scene.watch(node, &[&nics[node]]));
     everybody_may_do_his_own_and_no_more(&scene);
     other_passwords_lock_out_the_old_ones(&mut scene, &mut feed, &nics).await;
@@ -181,6 +182,7 @@ async fn a_lost_database_is_restored(scene: &mut Scene, feed: &mut Feed, nics: &
     operated::want(scene, &json!({ "database": { "restoreFrom": "latest" } }));
     scene.kubectl(&["delete", "pod/mariadb-0", "--namespace", NAMESPACE, "--ignore-not-found"]);
     operated::wait_condition(scene, "Restored", "Restored").await;
+    wait_no_restoration(scene).await;
     operated::wait_content(scene, &["multinic-operator", "mariadb"]).await;
     let ledger = "SELECT LOWER(macaddress) FROM multi_interface WHERE deleted_at IS NULL";
     let ledger = operated::sql(scene, &Login::root(scene), DATABASE, ledger).unwrap();
@@ -210,6 +212,19 @@ async fn a_lost_database_is_restored(scene: &mut Scene, feed: &mut Feed, nics: &
     feed.detach(scene, 2, &comes).await;
     scene.wait_released(2, &comes).await;
     scene.wait_reported(2, &[&nics[2]]).await;
+}
+
+/// Waits until the server is started once more, without what filled it: that is done once.
+async fn wait_no_restoration(scene: &Scene) {
+    let containers = "--output=jsonpath={.spec.initContainers[*].name}{.metadata.deletionTimestamp}";
+    scene
+        .until("a server that is not to be filled", async || {
+            let pod = ["get", "pod/mariadb-0", "--namespace", NAMESPACE, "--ignore-not-found", containers];
+            let names = scene.kubectl(&pod);
+            (names.trim() != "prepare").then_some(names)
+        })
+        .await;
+    assert_eq!(operated::object(scene)["status"]["restoredFrom"], "latest");
 }
 
 async fn wait_no_controller(scene: &Scene) {

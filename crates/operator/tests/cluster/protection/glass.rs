@@ -164,9 +164,12 @@ async fn behind_the_broken_glass_of_the_passwords_nobody_is_started_again_and_ag
     let Some((bench, admin)) = started(spec(true, &[])).await else { return };
     until_heard(&bench, &admin, false, false).await;
     let api = key("", "Secret", "multinic-database").api(admin.client.clone());
+    let secret = bench.get("", "Secret", "multinic-database").await.unwrap();
+    let init =
+        secret["data"].as_object().unwrap().keys().find(|key| key.starts_with("init.")).unwrap().clone();
     for patch in [
         json!({"metadata": {"annotations": {GLASS: "the auditors are here"}}}),
-        json!({"stringData": {"init.sql": "SELECT 1;"}}),
+        json!({"stringData": {init: "SELECT 1;"}}),
     ] {
         api.patch("multinic-database", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
