@@ -112,6 +112,7 @@ images-tar: images ## Both images, the chart and the scripts in one file, for cl
 	cp docs/install.md docs/install.ko.md target/$(BUNDLE)/docs
 	mkdir -p target/$(BUNDLE)/deploy
 	cp -r deploy/samples target/$(BUNDLE)/deploy
+	if $(CARGO) sbom --version >/dev/null 2>&1; then $(MAKE) sbom && cp -r target/sbom target/$(BUNDLE); fi
 	cd target/$(BUNDLE) && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs -d '\n' sha256sum >SHA256SUMS
 	tar -C target -cf target/$(BUNDLE).tar $(BUNDLE)
 	rm -r target/$(BUNDLE)
@@ -160,6 +161,12 @@ fuzz: ## Feed damaged input to every parser of outside text: make fuzz FUZZ_SECO
 .PHONY: deny
 deny: ## Check licences, sources and duplicates of the dependencies (needs cargo-deny)
 	$(CARGO) deny --all-features check bans licenses sources
+
+.PHONY: sbom
+sbom: ## Write what each binary is made of, as CycloneDX: target/sbom (needs cargo-sbom)
+	mkdir -p target/sbom
+	for program in multinic multinic-agent; do \
+	  $(CARGO) sbom --cargo-package $$program --output-format cyclone_dx_json_1_4 >target/sbom/$$program.cdx.json || exit; done
 
 .PHONY: bench
 bench: build-bench ## Measure against the limits of docs/benchmarks.md; fails if one is missed

@@ -30,7 +30,7 @@ use crate::tell::status_of;
 use crate::tls;
 
 /// Between two looks at the certificate that the database shows.
-pub(crate) const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(60);
 
 /// A component's workload.
 #[derive(Debug, Clone, Copy)]
@@ -110,9 +110,10 @@ impl Operator {
         restoration(from, &self.pods(DATABASE).await)
     }
 
-    /// The certificate that the database shows, as one of its clients sees it.
-    pub(crate) async fn certificate(&self, server: &Component) -> Certificate {
-        if server.phase != Phase::Running || !self.is_time_to_look() {
+    /// The certificate that the database shows, as one of its clients sees it. Where it is not looked at though it could be, that is
+    /// to be done `again`.
+    pub(crate) async fn certificate(&self, server: &Component, again: &mut Option<Duration>) -> Certificate {
+        if server.phase != Phase::Running {
             return Certificate::Unseen;
         }
         let pods = self.pods(DATABASE).await;
@@ -121,9 +122,14 @@ impl Operator {
         let secret = self.secret(tls::SECRET).await.ok().flatten();
         let authorities = secret.and_then(|secret| text(&secret, AUTHORITY));
         let (Some(address), Some(authorities)) = (address, authorities) else { return Certificate::Unseen };
-        let address = SocketAddr::new(address, DATABASE_PORT);
-        let seen = shown(address, &authorities, Timestamp::now()).await;
-        seen.map_or(Certificate::Unseen, Certificate::Seen)
+        if self.is_time_to_look() {
+            let address = SocketAddr::new(address, DATABASE_PORT);
+            if let Some(seen) = shown(address, &authorities, Timestamp::now()).await {
+                return Certificate::Seen(seen);
+            }
+        }
+        *again = Some(again.map_or(LOOK, |again| again.min(LOOK)));
+        Certificate::Unseen
     }
 
     /// Whether the last look is some time ago; this is the next one then.

@@ -16,7 +16,7 @@ use crate::apply::{Applied, Change, carry_out, look, take_away};
 use crate::backup::restoration::Restoration;
 use crate::component::Phase;
 use crate::events::Events;
-use crate::found::{LOOK, Program};
+use crate::found::Program;
 use crate::kinds::Key;
 use crate::manifests::{ManifestError, Manifests};
 use crate::metrics::Metrics;
@@ -27,7 +27,6 @@ use crate::plan::{left_over, plan};
 use crate::protection::Wanted;
 use crate::protection::change::Operation;
 use crate::pulse::{Carried, Pulse};
-use crate::rotation::is_running;
 use crate::settings::OperatorArgs;
 use crate::status::{Certificate, Findings, Problem};
 use crate::tell::{Way, is_carried_out, protection_of};
@@ -310,12 +309,9 @@ impl Operator {
         };
         let has_certificate = parts.database.as_ref().is_some_and(tls::is_wanted);
         let certificate = match &database {
-            Some(server) if has_certificate => self.certificate(server).await,
+            Some(server) if has_certificate => self.certificate(server, again).await,
             _ => Certificate::None,
         };
-        if matches!(certificate, Certificate::Unseen) && database.as_ref().is_some_and(is_running) {
-            *again = Some(again.map_or(LOOK, |again| again.min(LOOK)));
-        }
         let names = |keys: &[Key]| keys.iter().map(ToString::to_string).collect();
         Findings {
             generation: object.metadata.generation,

@@ -181,3 +181,21 @@ async fn policies_follow_the_nodes_where_others_changes_are_left_as_they_are() {
     let status = bench.status("multinic").await;
     assert!(!status.conditions.iter().any(|condition| condition.type_ == "Drifted"), "{status:?}");
 }
+
+#[tokio::test]
+async fn a_node_that_comes_or_moves_is_news_where_nothing_else_is() {
+    let Some(bench) = Bench::start().await else { return };
+    let wanted = json!({"enabled": true, "openstackCIDRs": ["10.20.0.0/16"]});
+    // Without agents, a node changes nothing of ours, and what is as it should be is looked at every five minutes.
+    let spec = json!({
+        "controller": {"image": "multinic:1"}, "database": {"enabled": false}, "networkPolicy": wanted,
+    });
+    bench.want("multinic", spec).await;
+    bench.until_running("multinic").await;
+    bench.turn("multinic").await;
+    let own = format!("{ADVERTISED}/32");
+    add(&bench, "one", &[("InternalIP", "10.0.0.1")]).await;
+    until_peers(&bench, "multinic-webhook", &["10.0.0.1/32", &own]).await;
+    is_at(&bench, "one", &[("InternalIP", "10.0.0.9")]).await;
+    until_peers(&bench, "multinic-webhook", &["10.0.0.9/32", &own]).await;
+}
