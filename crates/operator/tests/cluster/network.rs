@@ -192,10 +192,11 @@ async fn a_node_that_comes_or_moves_is_news_where_nothing_else_is() {
     });
     bench.want("multinic", spec).await;
     bench.until_running("multinic").await;
-    bench.turn("multinic").await;
     let own = format!("{ADVERTISED}/32");
+    bench.until_calm("multinic").await;
     add(&bench, "one", &[("InternalIP", "10.0.0.1")]).await;
     until_peers(&bench, "multinic-webhook", &["10.0.0.1/32", &own]).await;
+    bench.until_calm("multinic").await;
     is_at(&bench, "one", &[("InternalIP", "10.0.0.9")]).await;
     until_peers(&bench, "multinic-webhook", &["10.0.0.9/32", &own]).await;
 }
