@@ -7,14 +7,15 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use multinic_core::node::NicTarget;
 use multinic_core::node::doctor::{Claim, Kubelet, Missing, NetworkManager, Networkd, Setting, Survey};
+use multinic_core::node::{NicTarget, observed};
 
 use crate::backend::{Backend, ini, netplan, places};
 use crate::claims;
 use crate::error::HostError;
 use crate::files::{FileCopy, HostRoot};
 use crate::host::Host;
+use crate::sysctl;
 
 /// Where systemd looks for configuration, the strongest first.
 const SYSTEMD: [&str; 4] = ["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"];
@@ -47,7 +48,7 @@ impl Host {
             network_manager: there("run/NetworkManager").then(|| network_manager(&self.root)),
             rules: self.netlink.foreign_rules()?,
             claims: claims(&self.root),
-            strict_reverse_path: reverse_path(),
+            reverse_path_of_all: sysctl::of_all(observed::Setting::RpFilter),
             kubelet: kubelet(&self.root),
             vlans: targets
                 .iter()
@@ -235,17 +236,6 @@ fn each_file(
 fn text(root: &HostRoot, path: &Path) -> Option<String> {
     let copy = root.read_of_others(path).ok()??;
     String::from_utf8(copy.bytes).ok()
-}
-
-/// `rp_filter` of every link of this network namespace: `/proc/sys/net` is the process' own, never below the node's root.
-fn reverse_path() -> BTreeMap<String, bool> {
-    let folder = Path::new("/proc/sys/net/ipv4/conf");
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let read = entries.filter_map(|entry| {
-        let value = std::fs::read_to_string(entry.path().join("rp_filter")).ok()?;
-        Some((entry.file_name().into_string().ok()?, value.trim() == "1"))
-    });
-    read.collect()
 }
 
 fn kubelet(root: &HostRoot) -> Option<Kubelet> {

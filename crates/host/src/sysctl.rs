@@ -40,9 +40,17 @@ pub fn is_accept_ra_writable(root: &HostRoot) -> bool {
 pub fn defaults() -> Settings {
     let mut found = Settings::default();
     for setting in Setting::ALL {
-        let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{DEFAULT}/{}", setting.key()));
-        let value = text.ok().and_then(|text| text.trim().parse().ok());
-        found.set(setting, value.unwrap_or_default());
+        found.set(setting, read(DEFAULT, setting));
     }
     found
+}
+
+/// The IPv4 setting that every link has beside its own.
+pub fn of_all(setting: Setting) -> u32 {
+    read("all", setting)
+}
+
+fn read(link: &str, setting: Setting) -> u32 {
+    let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{link}/{}", setting.key()));
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
 }

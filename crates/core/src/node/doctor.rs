@@ -3,7 +3,6 @@
 //!
 //! [`examine`] is a function of what was seen; nothing here reads or changes anything.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -12,6 +11,7 @@ use super::observed::{Found, Link, Observed};
 use super::routing::{MAIN_TABLE, is_link_local};
 use super::{NicTarget, Owned};
 use crate::MacAddr;
+use crate::options::ReversePath;
 
 /// What was seen of a node beside its links, addresses and routes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,9 +24,8 @@ pub struct Survey {
     pub rules: Vec<String>,
     /// What files of others say of NICs.
     pub claims: Vec<Claim>,
-    /// Whether packets are dropped that come in where their answers would not leave (`rp_filter` is 1), by link; `all` and
-    /// `default` are entries of their own.
-    pub strict_reverse_path: BTreeMap<String, bool>,
+    /// `net.ipv4.conf.all.rp_filter`: the least that any link has of it.
+    pub reverse_path_of_all: u32,
     /// How the kubelet was told of its node's address, where there is one.
     pub kubelet: Option<Kubelet>,
     /// Whether the kernel can make VLANs; none where nobody asked it.
@@ -422,47 +421,66 @@ impl Node<'_> {
         })
     }
 
-    /// Two of our NICs in one subnet: the kernel answers for both on either.
+    /// Two of our NICs in one subnet, or one in a part of the other's: the kernel answers for both on either.
     fn neighbours(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (index, one) in self.targets.iter().enumerate() {
             for other in self.targets.iter().skip(index + 1) {
-                let shared = one
-                    .addresses
-                    .iter()
-                    .find(|net| other.addresses.iter().any(|beside| beside.trunc() == net.trunc()));
-                let Some(shared) = shared else { continue };
+                let shared = shared_networks(one, other);
+                let Some((net, beside)) = shared.first() else { continue };
                 if [one, other].iter().all(|target| target.options.source_routing.is_some()) {
                     continue;
                 }
-                let strict = [one, other].iter().any(|target| self.is_strict(target.ip_name().as_str()));
-                let dropped = if strict {
-                    "; and with rp_filter=1 the kernel drops what comes in on the other"
+                let which = if net == beside {
+                    format!("{} and {} are both in {net}", one.name, other.name)
                 } else {
-                    ""
+                    format!("{net} of {} and {beside} of {} overlap", one.name, other.name)
                 };
                 findings.push(Finding {
                     code: "SharedSubnet",
                     severity: Severity::Warn,
                     mac: Some(other.mac),
-                    what: format!(
-                        "{} and {} are both in {}: without source routing, all answers leave by one of them{dropped}",
-                        one.name,
-                        other.name,
-                        shared.trunc()
-                    ),
+                    what: format!("{which}: without source routing, all answers leave by one of them"),
                     place: format!("{}, {}", one.name, other.name),
-                    mend: "put them into different subnets, or set options.sourceRouting.enabled for both".to_owned(),
+                    mend: "put them into different subnets, or set options.sourceRouting.enabled for both"
+                        .to_owned(),
                 });
+                if shared.iter().any(|(net, _)| net.addr().is_ipv4()) {
+                    findings.extend(
+                        [one, other].into_iter().filter_map(|target| self.strict_reverse_path(target)),
+                    );
+                }
             }
         }
         findings
     }
 
-    /// The kernel takes the stricter of a link's own setting and that of `all`; a new link gets `default`.
-    fn is_strict(&self, link: &str) -> bool {
-        let of = |name: &str| self.survey.strict_reverse_path.get(name).copied();
-        of("all").unwrap_or(false) || of(link).or_else(|| of("default")).unwrap_or(false)
+    /// What comes in on a link whose answers leave by another one.
+    fn strict_reverse_path(&self, target: &NicTarget) -> Option<Finding> {
+        let link = target.ip_name();
+        (self.reverse_path(target) == ReversePath::Strict.number()).then(|| Finding {
+            code: "StrictReversePath",
+            severity: Severity::Warn,
+            mac: Some(target.mac),
+            what: format!(
+                "with rp_filter=1 the kernel drops what comes in on {link} from networks that it shares with another of our NICs, \
+                 where that one has the answers"
+            ),
+            place: format!("net.ipv4.conf.all.rp_filter, net.ipv4.conf.{link}.rp_filter"),
+            mend: "set options.rpFilter: loose (NETWORK_SET_RP_FILTER_LOOSE), or options.sourceRouting.enabled for both NICs"
+                .to_owned(),
+        })
+    }
+
+    /// What the kernel goes by on the link that has the addresses: the larger of what it has, or gets, and that of `all`
+    /// (ip-sysctl.rst).
+    fn reverse_path(&self, target: &NicTarget) -> u32 {
+        let nic = match self.observed.find(target.mac) {
+            Found::One(link) => self.observed.ip_link(link, target),
+            Found::None | Found::Several(_) => None,
+        };
+        let has = nic.map_or(self.observed.default_settings, |link| link.settings).rp_filter;
+        target.options.rp_filter.map_or(has, ReversePath::number).max(self.survey.reverse_path_of_all)
     }
 
     fn node_address(&self) -> Option<Finding> {
@@ -488,6 +506,16 @@ impl Node<'_> {
             mend: "install it, or mount it into the agent's pod".to_owned(),
         })
     }
+}
+
+/// The networks of two NICs that are the same, or of which one is in the other.
+fn shared_networks(one: &NicTarget, other: &NicTarget) -> Vec<(IpNet, IpNet)> {
+    let overlap = |(a, b): &(IpNet, IpNet)| a.contains(b) || b.contains(a);
+    let pairs = one
+        .addresses
+        .iter()
+        .flat_map(|net| other.addresses.iter().map(move |beside| (net.trunc(), beside.trunc())));
+    pairs.filter(overlap).collect()
 }
 
 #[cfg(test)]
@@ -833,16 +861,70 @@ mod tests {
     }
 
     #[test]
-    fn two_of_our_nics_in_one_subnet_are_told_and_that_strict_reverse_paths_drop() {
-        let targets = [target(OURS, 0, "10.20.0.7/24"), target("fa:16:3e:00:00:02", 1, "10.20.0.8/24")];
-        let strict =
-            Survey { strict_reverse_path: [("default".to_owned(), true)].into(), ..Survey::default() };
-        for (survey, dropped) in [(Survey::default(), false), (strict, true)] {
-            let findings = examine(&targets, &Owned::new(), &node(), &survey);
-            let finding = findings.first().unwrap();
-            assert_eq!((finding.code, findings.len()), ("SharedSubnet", 1));
-            assert_eq!(finding.what.contains("rp_filter"), dropped, "{finding:?}");
+    fn the_larger_reverse_path_filter_of_a_link_and_of_all_counts() {
+        let other = "fa:16:3e:00:00:02";
+        // Of all, of the link, of new links, of the options; whether it is strict, by the kernel.
+        for (all, own, new, asked, strict) in [
+            (0, 0, 0, None, false),
+            (1, 0, 0, None, true),
+            (0, 1, 0, None, true),
+            (1, 2, 0, None, false),
+            (2, 1, 1, None, false),
+            (0, 0, 1, None, false),
+            (1, 1, 1, Some(ReversePath::Loose), false),
+            (0, 1, 1, Some(ReversePath::Off), false),
+            (1, 1, 1, Some(ReversePath::Off), true),
+            (0, 0, 0, Some(ReversePath::Strict), true),
+            (2, 0, 0, Some(ReversePath::Strict), false),
+        ] {
+            let mut targets = [target(OURS, 0, "10.20.0.7/24"), target(other, 1, "10.20.0.8/24")];
+            targets[0].options.rp_filter = asked;
+            targets[1].options.rp_filter = Some(ReversePath::Loose);
+            let mut observed = node();
+            observed.links[1].settings.rp_filter = own;
+            observed.default_settings.rp_filter = new;
+            let survey = Survey { reverse_path_of_all: all, ..Survey::default() };
+            let findings = examine(&targets, &Owned::new(), &observed, &survey);
+            let told = findings.iter().any(|finding| finding.code == "StrictReversePath");
+            assert_eq!(told, strict, "{all} {own} {new} {asked:?}: {findings:?}");
+            assert_eq!(findings.iter().filter(|finding| finding.code == "SharedSubnet").count(), 1);
         }
+    }
+
+    #[test]
+    fn a_vlan_that_is_to_be_made_has_the_filter_of_new_links() {
+        let mut targets = [target(OURS, 0, "10.20.0.7/24"), target("fa:16:3e:00:00:02", 1, "10.20.0.8/24")];
+        targets[0].options.vlan = Some(serde_json::from_str("100").unwrap());
+        targets[1].options.rp_filter = Some(ReversePath::Loose);
+        let mut observed = node();
+        observed.links[1].settings.rp_filter = 1;
+        let told = |observed: &Observed| {
+            codes(&targets, observed, &Survey::default()).contains(&("StrictReversePath", "warn"))
+        };
+        assert!(!told(&observed));
+        observed.default_settings.rp_filter = 1;
+        assert!(told(&observed));
+    }
+
+    #[test]
+    fn reverse_paths_are_of_ipv4() {
+        let targets = [target(OURS, 0, "fd00::7/64"), target("fa:16:3e:00:00:02", 1, "fd00::8/64")];
+        let survey = Survey { reverse_path_of_all: 1, ..Survey::default() };
+        assert_eq!(codes(&targets, &node(), &survey), [("SharedSubnet", "warn")]);
+    }
+
+    #[test]
+    fn a_network_of_ours_within_another_of_ours_is_told() {
+        let other = "fa:16:3e:00:00:02";
+        let of = |one, beside| {
+            let targets = [target(OURS, 0, one), target(other, 1, beside)];
+            codes(&targets, &node(), &Survey::default())
+        };
+        let shared = [("SharedSubnet", "warn")];
+        assert_eq!(of("10.20.0.7/16", "10.20.3.8/24"), shared);
+        assert_eq!(of("10.20.3.7/24", "10.20.0.8/16"), shared);
+        assert_eq!(of("10.20.3.7/24", "10.20.4.8/24"), []);
+        assert_eq!(of("10.20.3.7/24", "fd00::8/64"), []);
     }
 
     #[test]
