@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use multinic_core::MacAddr;
-use multinic_core::node::{Change, ChangeKind, NicTarget};
+use multinic_core::node::{Change, ChangeKind};
+use multinic_host::failures::Failed;
 
 /// So many repairs in a row are made at once: one act of somebody else is often several changes.
 const PROMPT_REPAIRS: u32 = 3;
@@ -19,7 +20,7 @@ const FIRST_FAILURE_WAIT: Duration = Duration::from_secs(2);
 /// A failing change is tried again this often at least: what stands in its way may not announce its end.
 const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(300);
 
-/// The changes that were made or tried, by NIC. Times are since any fixed moment.
+/// The changes that were made or tried, by NIC. Times are since the boot.
 #[derive(Debug, Clone, Default)]
 pub struct Attempts {
     repairs: BTreeMap<MacAddr, Repaired>,
@@ -32,15 +33,6 @@ struct Repaired {
     link: Option<u32>,
     count: u32,
     last: Duration,
-}
-
-#[derive(Debug, Clone)]
-struct Failed {
-    /// What was tried; something else is tried at once.
-    target: Option<NicTarget>,
-    count: u32,
-    last: Duration,
-    error: String,
 }
 
 /// Why a change is not made now.
@@ -60,10 +52,22 @@ fn doubled(first: Duration, longest: Duration, count: u32) -> Duration {
 }
 
 impl Attempts {
+    /// What an agent before this one left of it.
+    pub fn after(failures: BTreeMap<MacAddr, Failed>) -> Self {
+        Self { repairs: BTreeMap::new(), failures }
+    }
+
+    /// The changes that failed and were not made since.
+    pub fn failures(&self) -> &BTreeMap<MacAddr, Failed> {
+        &self.failures
+    }
+
     /// Whether this change may be made now.
     pub fn admit(&self, change: &Change, now: Duration) -> Result<(), Hold> {
         if let Some(failed) = self.failures.get(&change.mac).filter(|failed| failed.target == change.target) {
-            let until = failed.last + doubled(FIRST_FAILURE_WAIT, LONGEST_FAILURE_WAIT, failed.count);
+            // A clock that was set back, as with a machine that is restored, must not hold it for ever.
+            let until =
+                failed.last.min(now) + doubled(FIRST_FAILURE_WAIT, LONGEST_FAILURE_WAIT, failed.count);
             if now < until {
                 return Err(Hold { until, reason: failed.error.clone(), fight: false });
             }
@@ -131,7 +135,7 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
-    use multinic_core::node::Former;
+    use multinic_core::node::{Former, NicTarget};
     use multinic_core::{Addresses, Mtu, NicOptions};
 
     use super::*;
@@ -223,6 +227,21 @@ mod tests {
             attempts.failed(&create, seconds(10), String::new());
         }
         assert_eq!(attempts.admit(&create, seconds(10)).unwrap_err().until, seconds(310));
+    }
+
+    #[test]
+    fn what_failed_before_a_restart_waits_as_it_would_have_without() {
+        let create = change(ChangeKind::Create, 1500);
+        let mut before = Attempts::default();
+        before.failed(&create, seconds(1000), "ApplyFailed: busy".to_owned());
+        before.failed(&create, seconds(1002), "ApplyFailed: busy".to_owned());
+        let after = Attempts::after(before.failures().clone());
+        let hold = after.admit(&create, seconds(1003)).unwrap_err();
+        assert_eq!((hold.until, hold.reason.as_str()), (seconds(1006), "ApplyFailed: busy"));
+        assert_eq!(after.admit(&create, seconds(1006)), Ok(()));
+        assert_eq!(after.admit(&change(ChangeKind::Create, 1450), seconds(1003)), Ok(()));
+        // Of a time that is yet to come.
+        assert_eq!(after.admit(&create, seconds(10)).unwrap_err().until, seconds(14));
     }
 
     #[test]

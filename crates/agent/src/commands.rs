@@ -79,7 +79,7 @@ impl Parts {
         options.backups = settings.backup_keep;
         options.backend = settings.network_backend;
         options.safe_apply = settings.safe_apply;
-        options.guard = (access == Access::Write).then(|| GuardSettings {
+        options.guard = Some(GuardSettings {
             program: settings.undo_program.clone(),
             arguments: vec!["undo".to_owned(), format!("--node-name={name}"), "--log-format=text".to_owned()],
             unarmed: settings.allow_unarmed,
@@ -213,6 +213,8 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut parts = Parts::new(&settings, access).await?;
     let pages = parts.pages(&settings).await?;
     pages.serve(&parts.metrics, &parts.board, &shutdown);
+    // Whoever runs one pass by hand has it tried at once.
+    parts.node.resume();
     let board = parts.board.clone();
     let watch = Watch::new(parts.node.host.events()?, parts.node.host.file_events());
     let metrics = parts.metrics.clone();

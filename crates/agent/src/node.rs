@@ -8,6 +8,7 @@ use multinic_core::node::doctor::{Finding, Severity, examine};
 use multinic_core::node::observed::{Link, NicFile, Observed};
 use multinic_core::node::{Change, ChangeKind, NicTarget, NodePlan, RefusalReason, Step, plan};
 use multinic_host::backend::detect::Detected;
+use multinic_host::failures::since_boot;
 use multinic_host::{FailureKind, Host, HostError, Process, Unchecked};
 use multinic_telemetry::shutdown::Shutdown;
 use tokio::time::Instant;
@@ -38,6 +39,8 @@ pub struct Node {
     metrics: Metrics,
     board: StatusBoard,
     started: Instant,
+    /// When that was, since the boot.
+    started_at: Duration,
     /// The processes of others that last changed addresses of links.
     hands: BTreeMap<u32, Process>,
     /// Whether the node was looked at for what would do harm.
@@ -89,8 +92,26 @@ impl Node {
             metrics,
             board,
             started: Instant::now(),
+            started_at: since_boot(),
             hands: BTreeMap::new(),
             examined: false,
+        }
+    }
+
+    /// Goes on from what an agent before this one could not do in this boot: that waits as it would have waited there.
+    pub fn resume(&mut self) {
+        self.attempts = Attempts::after(self.host.failures().clone());
+    }
+
+    /// The time since the boot.
+    fn now(&self) -> Duration {
+        self.started_at + self.started.elapsed()
+    }
+
+    /// Remembers on the node which changes failed.
+    fn keep_failures(&mut self) {
+        if let Err(error) = self.host.remember_failures(self.attempts.failures()) {
+            tracing::warn!(node_name = %self.name, %error, "which changes failed is forgotten when this process ends");
         }
     }
 
@@ -180,7 +201,7 @@ impl Node {
     /// be looked at again.
     async fn make(&mut self, passed: &mut Passed, shutdown: &Shutdown) -> bool {
         let changes = std::mem::take(&mut passed.plan.changes);
-        self.attempts.settle(&|mac| changes.iter().any(|change| change.mac == mac), self.started.elapsed());
+        self.attempts.settle(&|mac| changes.iter().any(|change| change.mac == mac), self.now());
         let mut tried = false;
         let mut renamed = BTreeSet::new();
         for change in &changes {
@@ -193,8 +214,8 @@ impl Node {
             } else if let Some(reason) = waits_for_name(change, &passed.observed, &renamed) {
                 // It would go down, and come up as it was.
                 passed.unmade.insert(change.mac, reason);
-            } else if let Err(hold) = self.attempts.admit(change, self.started.elapsed()) {
-                let until = self.started + hold.until;
+            } else if let Err(hold) = self.attempts.admit(change, self.now()) {
+                let until = self.started + hold.until.saturating_sub(self.started_at);
                 passed.retry_at = Some(passed.retry_at.map_or(until, |earlier| earlier.min(until)));
                 let mut reason = hold.reason;
                 if hold.fight
@@ -225,6 +246,7 @@ impl Node {
             }
         }
         passed.plan.changes = changes;
+        self.keep_failures();
         tried
     }
 
@@ -254,7 +276,7 @@ impl Node {
         let took = begun.elapsed();
         self.metrics.tasks(0);
         let name = change.target.as_ref().map(|target| target.name);
-        let now = self.started.elapsed();
+        let now = self.now();
         match result {
             Ok(()) => {
                 let repairs = self.attempts.succeeded(change, now);
@@ -272,6 +294,7 @@ impl Node {
                 self.metrics.error(kind);
                 let text = format!("ApplyFailed: {error}");
                 let failures = self.attempts.failed(change, now, text.clone());
+                self.keep_failures();
                 tracing::error!(
                     node_name = %self.name,
                     mac_address = %change.mac,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use multinic_core::InterfaceOptions;
 use multinic_core::desired::{DesiredState, EntryId, NicReport};
+use multinic_core::node::doctor::Kubelet;
 use multinic_host::probes::Reach;
 use multinic_store::{AgentSource, StoreError};
 
@@ -85,6 +86,13 @@ impl Source {
     /// Whether a read of it was an answer of another host, and not of what it said before.
     pub fn answers_reads(&self) -> bool {
         matches!(self.place, Place::Database(_))
+    }
+
+    /// How the kubelet was told of its node's address, as far as the cluster tells; a database knows nothing of it.
+    pub async fn kubelet(&self) -> Option<Kubelet> {
+        let Place::Resource(resource) = &self.place else { return None };
+        let asked = resource.kubelet().await;
+        asked.inspect_err(|error| tracing::debug!(%error, "the Node does not tell of its kubelet")).ok()
     }
 
     /// This node's desired state as of one moment.

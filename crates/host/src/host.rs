@@ -1,6 +1,6 @@
 //! The node as the agent sees it: look, change, recover, listen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use multinic_core::MacAddr;
 use multinic_core::node::absence::Newest;
+use multinic_core::node::doctor::Kubelet;
 use multinic_core::node::observed::{Found, Lifelines, Link, Observed};
 use multinic_core::node::{NicTarget, Owned};
 
@@ -16,6 +17,7 @@ use crate::backend::netplan::check::Check;
 use crate::backend::{Backend, held};
 use crate::backups;
 use crate::error::HostError;
+use crate::failures::Failed;
 use crate::faults;
 use crate::file_events::{FileEvents, FileEventsError};
 use crate::files::HostRoot;
@@ -148,6 +150,7 @@ pub struct Host {
     pub(crate) safe_apply: Duration,
     detected: Detected,
     anchors: Anchors,
+    pub(crate) kubelet: Option<Kubelet>,
     lock: Option<File>,
 }
 
@@ -196,7 +199,9 @@ impl Host {
             CheckWith::Program(program) => (Some(Check::new(program)), None),
         };
         let mut state = State::load(&root)?;
-        state.earlier.in_boot(journal::boot()?);
+        let boot = journal::boot()?;
+        state.earlier.in_boot(boot.clone());
+        state.failures.in_boot(boot);
         let guard = guard.map(|settings| Guard::new(settings, safe_apply, backend));
         let probes = Probes::new(safe_apply);
         let netlink = Netlink::open()?;
@@ -213,6 +218,7 @@ impl Host {
             safe_apply,
             detected,
             anchors,
+            kubelet: None,
             lock,
         })
     }
@@ -330,6 +336,22 @@ impl Host {
         self.remember(|state| state.newest = Some(newest.clone()))
     }
 
+    /// The changes that failed in this boot and were not made since.
+    pub fn failures(&self) -> &BTreeMap<MacAddr, Failed> {
+        self.state.failures.nics()
+    }
+
+    /// Remembers these instead, for this boot. Nothing is written if they are known.
+    ///
+    /// # Errors
+    /// Where the state cannot be written.
+    pub fn remember_failures(&mut self, failures: &BTreeMap<MacAddr, Failed>) -> Result<(), HostError> {
+        if self.failures() == failures {
+            return Ok(());
+        }
+        self.remember(|state| state.failures.set(failures.clone()))
+    }
+
     /// The addresses that were remembered as the node's own.
     pub fn own_addresses(&self) -> &BTreeSet<IpAddr> {
         &self.state.own_addresses
@@ -369,6 +391,12 @@ impl Host {
     /// Changes what must not be cut.
     pub fn set_anchors(&mut self, anchors: Anchors) {
         self.anchors = anchors;
+    }
+
+    /// What the cluster says of how the kubelet was told of its node's address. The kubelet's own arguments, where they can be
+    /// read, count before it.
+    pub fn set_kubelet(&mut self, kubelet: Kubelet) {
+        self.kubelet = Some(kubelet);
     }
 
     /// How the source of the desired state is asked whether it can be reached, after a change to a node that could reach it

@@ -7,9 +7,9 @@
 //! * [`netlink`]: the kernel's links, addresses and routes.
 //! * [`backend`]: the files for the next boot, of each of five network managers.
 //! * [`manager`]: what the one that runs is told.
-//! * `transaction`, `rollback`, `another_boot`, [`journal`], [`state`], [`earlier`]: old or new, never between.
+//! * `transaction`, `rollback`, `another_boot`, [`journal`], [`state`], [`earlier`], [`failures`]: old or new, never between.
 //! * [`probes`]: what worked before a change works after it. [`guard`]: who restores a NIC when we die.
-//! * [`survey`], [`claims`]: what others have configured there.
+//! * [`survey`], [`claims`], `running`, [`hindrances`]: what others have configured there, and whether they can be told.
 //! * [`files`]: files that are whole or not there. [`file_events`]: somebody else changed one.
 //! * [`faults`]: where a test can break it.
 
@@ -19,16 +19,19 @@ pub mod backups;
 pub mod claims;
 pub mod earlier;
 pub mod error;
+pub mod failures;
 pub mod faults;
 pub mod file_events;
 pub mod files;
 pub mod guard;
+pub mod hindrances;
 mod host;
 pub mod journal;
 pub mod manager;
 pub mod netlink;
 pub mod probes;
 mod rollback;
+mod running;
 pub mod state;
 pub mod survey;
 mod sysctl;

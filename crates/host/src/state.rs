@@ -11,6 +11,7 @@ use multinic_core::node::{ChangeKind, Owned, OwnedNic};
 use serde::{Deserialize, Serialize};
 
 use crate::earlier::Earlier;
+use crate::failures::Failures;
 use crate::faults::Point;
 use crate::files::{FileCopy, FileError, HostRoot};
 
@@ -54,6 +55,8 @@ pub struct State {
     pub taken: BTreeSet<MacAddr>,
     /// What we made of NICs in this boot and unmade again.
     pub earlier: Earlier,
+    /// The changes that failed in this boot.
+    pub failures: Failures,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,6 +71,8 @@ struct File {
     taken: BTreeSet<MacAddr>,
     #[serde(default, skip_serializing_if = "Earlier::is_empty")]
     earlier: Earlier,
+    #[serde(default, skip_serializing_if = "Failures::is_empty")]
+    failures: Failures,
 }
 
 impl State {
@@ -79,7 +84,7 @@ impl State {
 
     /// Reads what [`Self::save`] wrote; an error says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let File { version, nics, made, newest, own_addresses, taken, earlier } =
+        let File { version, nics, made, newest, own_addresses, taken, earlier, failures } =
             serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if version != VERSION {
             return Err(format!("its version is {version}, this program writes {VERSION}"));
@@ -87,13 +92,14 @@ impl State {
         if let Some((mac, nic)) = nics.iter().find(|(mac, nic)| **mac != nic.target.mac) {
             return Err(format!("the entry of {mac} is about {}", nic.target.mac));
         }
-        Ok(Self { owned: nics, newest, made, own_addresses, taken, earlier })
+        Ok(Self { owned: nics, newest, made, own_addresses, taken, earlier, failures })
     }
 
     /// Puts the state in place.
     pub fn save(&self, root: &HostRoot, between: Option<Point>) -> Result<(), StateError> {
-        let Self { owned, newest, made, own_addresses, taken, earlier } = self.clone();
-        let file = File { version: VERSION, nics: owned, made, newest, own_addresses, taken, earlier };
+        let Self { owned, newest, made, own_addresses, taken, earlier, failures } = self.clone();
+        let file =
+            File { version: VERSION, nics: owned, made, newest, own_addresses, taken, earlier, failures };
         let broken = |error: serde_json::Error| StateError::Broken {
             path: root.path().join(FILE),
             reason: error.to_string(),
@@ -127,11 +133,14 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use multinic_core::desired::Position;
     use multinic_core::node::NicTarget;
     use multinic_core::{Addresses, InterfaceOptions, Mtu, Slot};
 
     use super::*;
+    use crate::failures::Failed;
 
     #[test]
     fn the_state_survives_a_restart() {
@@ -149,6 +158,10 @@ mod tests {
         let mut earlier = Earlier::default();
         earlier.in_boot("0c3e".to_owned());
         earlier.remember(target.clone(), &Owned::new());
+        let mut failures = Failures::default();
+        failures.in_boot("0c3e".to_owned());
+        let (last, error) = (Duration::from_millis(12_345_670), "ApplyFailed: busy".to_owned());
+        failures.set([(mac, Failed { target: Some(target.clone()), count: 3, last, error })].into());
         let nic = OwnedNic { target, original_name: "ens7".to_owned(), original_mtu: Some(1500) };
         let position = Position { epoch: "e".to_owned(), revision: 7 };
         let state = State {
@@ -158,6 +171,7 @@ mod tests {
             own_addresses: ["192.0.2.1".parse().unwrap()].into(),
             taken: [mac].into(),
             earlier,
+            failures,
         };
         state.save(&root, None).unwrap();
         assert_eq!(State::load(&root).unwrap(), state);

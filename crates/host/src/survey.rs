@@ -14,7 +14,9 @@ use crate::backend::{Backend, ini, netplan, places};
 use crate::claims;
 use crate::error::HostError;
 use crate::files::{FileCopy, HostRoot};
+use crate::hindrances;
 use crate::host::Host;
+use crate::running::Daemon;
 use crate::sysctl;
 
 /// Where systemd looks for configuration, the strongest first.
@@ -24,8 +26,6 @@ const NETWORK_MANAGER: [&str; 3] = ["etc/NetworkManager", "run/NetworkManager", 
 /// Where the kubelet's arguments are kept by kubeadm and by packages.
 const KUBELET: [&str; 3] =
     ["var/lib/kubelet/kubeadm-flags.env", "etc/default/kubelet", "etc/sysconfig/kubelet"];
-/// systemd makes this link when it starts the unit.
-const NETWORKD_STARTED: &str = "run/systemd/units/invocation:systemd-networkd.service";
 
 /// The drop-in that keeps networkd from dropping the routes and rules of others.
 pub const DROP_IN: &str = "\
@@ -42,19 +42,19 @@ impl Host {
     /// # Errors
     /// Where the kernel does not tell its rules.
     pub fn survey(&self, targets: &[NicTarget]) -> Result<Survey, HostError> {
-        let there = |path: &str| self.root.path().join(path).exists();
         Ok(Survey {
-            networkd: runs_networkd(&self.root).then(|| networkd(&self.root)),
-            network_manager: there("run/NetworkManager").then(|| network_manager(&self.root)),
+            networkd: Daemon::Networkd.runs(&self.root).then(|| networkd(&self.root)),
+            network_manager: Daemon::NetworkManager.runs(&self.root).then(|| network_manager(&self.root)),
             rules: self.netlink.foreign_rules()?,
             claims: claims(&self.root),
             reverse_path_of_all: sysctl::of_all(observed::Setting::RpFilter),
-            kubelet: kubelet(&self.root),
+            kubelet: kubelet(&self.root).or(self.kubelet),
             vlans: targets
                 .iter()
                 .find_map(NicTarget::vlan)
                 .and_then(|vlan| self.netlink.knows_vlans(&vlan.to_string())),
             missing: missing(&self.root, self.backend),
+            hindrances: hindrances::of_node(&self.root, self.backend, self.guard.as_ref()),
         })
     }
 }
@@ -69,11 +69,7 @@ const DROP_IN_PATH: &str = "etc/systemd/networkd.conf.d/10-multinic.conf";
 pub fn needs_drop_in(root: &Path) -> Result<bool, HostError> {
     let root = HostRoot::open(root)?;
     let Networkd { keeps_routes, keeps_rules } = networkd(&root);
-    Ok(runs_networkd(&root) && [keeps_routes, keeps_rules].contains(&Setting::Unset))
-}
-
-fn runs_networkd(root: &HostRoot) -> bool {
-    root.path().join("run/systemd/netif/state").exists()
+    Ok(Daemon::Networkd.runs(&root) && [keeps_routes, keeps_rules].contains(&Setting::Unset))
 }
 
 /// Puts the drop-in in place on the node of this root. The running networkd knows nothing of it before its next start.
@@ -93,7 +89,7 @@ pub fn install_drop_in(root: &Path) -> Result<String, HostError> {
 
 /// What networkd was told, and whether it runs since.
 pub(crate) fn networkd(root: &HostRoot) -> Networkd {
-    let started = std::fs::symlink_metadata(root.path().join(NETWORKD_STARTED));
+    let started = std::fs::symlink_metadata(root.path().join(Daemon::Networkd.link()));
     let started = started.ok().map(|link| changed(&link));
     let written = |path: &Path| std::fs::metadata(root.path().join(path)).ok().map(|file| changed(&file));
     // A drop-in that said otherwise may have been taken away since the start.
@@ -113,7 +109,7 @@ pub(crate) fn networkd(root: &HostRoot) -> Networkd {
 
 /// Whether a file was written since networkd started, so that it has not read it by itself.
 pub(crate) fn is_newer_than_networkd(root: &HostRoot, path: &Path) -> bool {
-    let started = std::fs::symlink_metadata(root.path().join(NETWORKD_STARTED)).ok();
+    let started = std::fs::symlink_metadata(root.path().join(Daemon::Networkd.link())).ok();
     let written = std::fs::metadata(root.path().join(path)).ok();
     matches!((started, written), (Some(started), Some(written)) if changed(&written) > changed(&started))
 }
@@ -255,11 +251,8 @@ fn missing(root: &HostRoot, backend: Backend) -> Vec<Missing> {
             &["usr/sbin/netplan", "usr/bin/netplan", "sbin/netplan"],
             "our files are not checked before they are put in place, and nothing reads them at boot",
         )],
-        Backend::NetworkManager | Backend::Ifcfg => &[(
-            &["run/dbus/system_bus_socket", "var/run/dbus/system_bus_socket"],
-            "NetworkManager cannot be told of a profile, and takes it up at the next boot only",
-        )],
-        Backend::Networkd => &[],
+        // They are told by the bus.
+        Backend::NetworkManager | Backend::Ifcfg | Backend::Networkd => &[],
         Backend::Wicked => &[(&["usr/sbin/wicked"], "wicked cannot be told of an interface")],
     };
     let absent = needs.iter().filter(|(paths, _)| !paths.iter().any(|path| root.path().join(path).exists()));
@@ -323,7 +316,7 @@ mod tests {
         let path = folder.path().join(drop_in);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, DROP_IN).unwrap();
-        let started = folder.path().join(NETWORKD_STARTED);
+        let started = folder.path().join(Daemon::Networkd.link());
         std::fs::create_dir_all(started.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink("0123", &started).unwrap();
         let start = changed(&std::fs::symlink_metadata(&started).unwrap());

@@ -51,6 +51,8 @@ pub struct Agent {
     substance: Option<Substance>,
     last_complete: Option<Instant>,
     absent: BTreeSet<MacAddr>,
+    /// Whether the source was asked about the kubelet, which is told once.
+    kubelet_asked: bool,
     book: ReportBook,
     news: News,
     metrics: Metrics,
@@ -121,6 +123,7 @@ impl Agent {
             substance: None,
             last_complete: None,
             absent: BTreeSet::new(),
+            kubelet_asked: false,
             book: ReportBook::default(),
             news: News::default(),
             metrics,
@@ -164,6 +167,11 @@ impl Agent {
         let (source_addresses, read) = read?;
         if self.source.answers_reads() {
             self.node.host.source_answered();
+        }
+        if !std::mem::replace(&mut self.kubelet_asked, true)
+            && let Some(kubelet) = self.source.kubelet().await
+        {
+            self.node.host.set_kubelet(kubelet);
         }
         let node_addresses = self.lifeline.of(&mut self.node.host);
         self.node.host.set_anchors(Anchors { node_addresses, source_addresses });

@@ -9,6 +9,7 @@
 pub mod access;
 pub mod firmware;
 pub mod herald;
+mod kubelet;
 pub mod node_keys;
 pub mod object;
 pub mod occasions;

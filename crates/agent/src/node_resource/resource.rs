@@ -10,11 +10,13 @@ use kube::Api;
 use kube::core::DynamicObject;
 use multinic_core::NodeName;
 use multinic_core::desired::{DesiredState, Silence};
+use multinic_core::node::doctor::Kubelet;
 use multinic_host::probes::Reach;
 
 use super::access::{AccessError, ApiServer, RequestError, limited};
 use super::firmware::ProductUuid;
 use super::herald::{Herald, Rounds, Scribe, Told, set_finalizer};
+use super::kubelet;
 use super::node_keys::KeyPrefixes;
 use super::object::NodeObject;
 use super::read::{Refusal, desired};
@@ -103,6 +105,11 @@ impl NodeResource {
             agreed: None,
             refused: false,
         })
+    }
+
+    /// How the kubelet was told of its node's address, as far as the `Node` tells.
+    pub async fn kubelet(&self) -> Result<Kubelet, RequestError> {
+        kubelet::of_node(&Api::all(self.server.client.clone()), self.node.as_str()).await
     }
 
     /// The addresses of the API server.

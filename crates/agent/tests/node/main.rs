@@ -10,6 +10,7 @@
 
 mod agent;
 mod apply;
+mod backoff;
 mod commands;
 mod crash;
 mod database;

@@ -296,6 +296,14 @@ impl<'a> Cluster<'a> {
         );
     }
 
+    /// Writes to the Node, as its kubelet and others may.
+    pub fn patch_node(&self, patch: &Value) {
+        run(async {
+            let nodes: Api<Node> = Api::all(self.plane.client().unwrap());
+            nodes.patch(&self.node, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        });
+    }
+
     fn node(&self) -> Node {
         run(async { Api::all(self.plane.client().unwrap()).get(&self.node).await.unwrap() })
     }

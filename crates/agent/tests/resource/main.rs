@@ -15,6 +15,7 @@ mod deletion;
 mod faults;
 mod identity;
 mod job;
+mod kubelet;
 #[path = "../node/links.rs"]
 #[allow(dead_code, reason = "shared with the tests on databases")]
 mod links;

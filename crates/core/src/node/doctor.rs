@@ -30,8 +30,10 @@ pub struct Survey {
     pub kubelet: Option<Kubelet>,
     /// Whether the kernel can make VLANs; none where nobody asked it.
     pub vlans: Option<bool>,
-    /// Programs and sockets that the backend needs and that are not there, each with what it is needed for.
+    /// Programs that the backend needs and that are not there, each with what it is needed for.
     pub missing: Vec<Missing>,
+    /// What stands in the way of whoever is to be told of a change, or is to undo it.
+    pub hindrances: Vec<Hindrance>,
 }
 
 /// What systemd-networkd does with what others made.
@@ -99,6 +101,79 @@ pub struct Missing {
     pub needed_for: String,
 }
 
+/// What stands in the way of a change that is told to the node's managers and that can be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hindrance {
+    /// Of what sort.
+    pub kind: HindranceKind,
+    /// What was found.
+    pub found: String,
+    /// Where: a path, a name on the bus.
+    pub place: String,
+    /// What does not work for it.
+    pub needed_for: String,
+    /// Whether no change is made at all for it.
+    pub stops: bool,
+}
+
+/// What sort of thing stands in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HindranceKind {
+    /// The node's system bus cannot be reached.
+    BusUnreachable,
+    /// Somebody on it does not let us.
+    BusDenied,
+    /// The program that undoes the change of a dead agent cannot be run.
+    UndoProgram,
+}
+
+impl HindranceKind {
+    fn code(self) -> &'static str {
+        match self {
+            Self::BusUnreachable => "BusUnreachable",
+            Self::BusDenied => "BusDenied",
+            Self::UndoProgram => "UndoProgram",
+        }
+    }
+
+    fn mend(self) -> &'static str {
+        match self {
+            Self::BusUnreachable => {
+                "have dbus run on the node, and mount its /run into the agent's pod; or set ALLOW_UNARMED, for a node without \
+                 systemd"
+            }
+            Self::BusDenied => {
+                "let root call it: look at the policies in /etc/dbus-1/system.d, at polkit, and at SELinux or AppArmor"
+            }
+            Self::UndoProgram => {
+                "name a path on a file system that programs are run from, and that can be written, by UNDO_PROGRAM; or set \
+                 ALLOW_UNARMED"
+            }
+        }
+    }
+}
+
+/// The code of every finding that there is.
+pub const CODES: [&str; 17] = [
+    "DuplicateMac",
+    "NetworkOverlap",
+    "RouteOverlap",
+    "TableInUse",
+    "NoVlans",
+    "ForeignRules",
+    "ForeignRoutes",
+    "ClaimedByFile",
+    "CatchAll",
+    "AutomaticProfile",
+    "SharedSubnet",
+    "StrictReversePath",
+    "NodeAddressMayMove",
+    "Missing",
+    "BusUnreachable",
+    "BusDenied",
+    "UndoProgram",
+];
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -158,6 +233,7 @@ pub fn examine(targets: &[NicTarget], owned: &Owned, observed: &Observed, survey
     findings.extend(node.neighbours());
     findings.extend(node.node_address());
     findings.extend(node.missing());
+    findings.extend(node.hindrances());
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
@@ -506,6 +582,20 @@ impl Node<'_> {
             mend: "install it, or mount it into the agent's pod".to_owned(),
         })
     }
+
+    fn hindrances(&self) -> impl Iterator<Item = Finding> {
+        self.survey.hindrances.iter().map(|hindrance| {
+            let Hindrance { kind, found, place, needed_for, stops } = hindrance;
+            Finding {
+                code: kind.code(),
+                severity: if *stops { Severity::Refuse } else { Severity::Warn },
+                mac: None,
+                what: format!("{found}: {needed_for}"),
+                place: place.clone(),
+                mend: kind.mend().to_owned(),
+            }
+        })
+    }
 }
 
 /// The networks of two NICs that are the same, or of which one is in the other.
@@ -589,6 +679,7 @@ mod tests {
                 !finding.what.is_empty() && !finding.place.is_empty() && !finding.mend.is_empty(),
                 "{finding:?}"
             );
+            assert!(CODES.contains(&finding.code), "{finding:?}");
         }
         findings.iter().map(|finding| (finding.code, finding.severity.label())).collect()
     }
@@ -925,6 +1016,27 @@ mod tests {
         assert_eq!(of("10.20.3.7/24", "10.20.0.8/16"), shared);
         assert_eq!(of("10.20.3.7/24", "10.20.4.8/24"), []);
         assert_eq!(of("10.20.3.7/24", "fd00::8/64"), []);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_changes_is_told_and_refuses_where_none_is_made() {
+        let hindrance = |kind, stops| Hindrance {
+            kind,
+            found: "found".to_owned(),
+            place: "place".to_owned(),
+            needed_for: "nothing works".to_owned(),
+            stops,
+        };
+        let hindrances = vec![
+            hindrance(HindranceKind::BusUnreachable, false),
+            hindrance(HindranceKind::BusDenied, false),
+            hindrance(HindranceKind::UndoProgram, true),
+        ];
+        let survey = Survey { hindrances, ..Survey::default() };
+        assert_eq!(
+            codes(&[], &node(), &survey),
+            [("UndoProgram", "refuse"), ("BusUnreachable", "warn"), ("BusDenied", "warn")]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Backend, netplan};
 use crate::files::HostRoot;
+use crate::running::Daemon;
 
 /// A backend, and how it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +47,9 @@ struct Signs {
     wicked: bool,
 }
 
-/// Looks at a node. What a manager keeps below `/run` while it runs is asked, and not the bus, which a process would pay
-/// for with memory for as long as it runs.
+/// Looks at a node. systemd's word on what runs is below `/run`; a connection to the bus a process would pay for with memory for
+/// as long as it runs.
 pub fn detect(root: &HostRoot) -> Detected {
-    let there = |path: &str| root.path().join(path).exists();
     decide(&Signs {
         distribution: Distribution::of_node(root.path()),
         netplan: root
@@ -58,10 +58,9 @@ pub fn detect(root: &HostRoot) -> Detected {
         over_network_manager: netplan::renderer(root)
             .filter(|(name, _)| name == "NetworkManager")
             .map(|(_, path)| path),
-        network_manager: there("run/NetworkManager"),
-        // tmpfiles.d makes the directory whether networkd runs or not; the file is its own.
-        networkd: there("run/systemd/netif/state"),
-        wicked: there("run/wicked"),
+        network_manager: Daemon::NetworkManager.runs(root),
+        networkd: Daemon::Networkd.runs(root),
+        wicked: Daemon::Wicked.runs(root),
     })
 }
 
@@ -236,6 +235,10 @@ mod tests {
         std::fs::create_dir_all(folder.path().join("run/NetworkManager")).unwrap();
         let found = detect(&root);
         assert_eq!((found.backend, found.why.as_str()), (Backend::NetworkManager, said));
+        // Both were stopped, and what they made is still there.
+        std::fs::create_dir_all(folder.path().join("run/systemd/units")).unwrap();
+        std::fs::remove_dir_all(folder.path().join("etc/netplan")).unwrap();
+        assert_eq!(detect(&root).why, "no network manager runs, and this distribution usually has netplan");
     }
 
     proptest! {

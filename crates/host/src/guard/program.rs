@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::StatVfsMountFlags;
 
 use crate::files::{FileError, HostRoot};
+use crate::hindrances::nearest;
 
 /// This program, also when its file was replaced or its image is gone.
 const OURSELVES: &str = "/proc/self/exe";
@@ -109,6 +110,29 @@ impl Installed {
         }
         Ok(())
     }
+}
+
+/// Whether a program can be put at a path of the node and be run from there, as far as can be seen without doing so.
+///
+/// # Errors
+/// Where not.
+pub fn may_be_put(root: &HostRoot, on_node: &Path) -> Result<(), ProgramError> {
+    let relative = on_node.strip_prefix("/").map_err(|_| ProgramError::NoPath(on_node.to_owned()))?;
+    let path = root.path().join(relative);
+    let there = nearest(&path);
+    if there == path {
+        Mark::of(&path).map_err(failed("look at", &path))?;
+    } else if !there.is_dir() {
+        return Err(failed("make a folder in", there)(io::ErrorKind::NotADirectory.into()));
+    }
+    let mount = rustix::fs::statvfs(there).map_err(|errno| failed("look at", there)(errno.into()))?.f_flag;
+    if mount.contains(StatVfsMountFlags::NOEXEC) {
+        return Err(ProgramError::NoExec(path));
+    }
+    if mount.contains(StatVfsMountFlags::RDONLY) && !is_ourselves(&path) {
+        return Err(failed("write", &path)(io::ErrorKind::ReadOnlyFilesystem.into()));
+    }
+    Ok(())
 }
 
 /// Puts this program at a path of the node, unless it is there.

@@ -16,7 +16,8 @@ const SERVICE: &str = "multinic-undo.service";
 /// The one that shows whether the program runs at all.
 const TRIAL: &str = "multinic-undo-trial.service";
 
-const SYSTEMD: &str = "org.freedesktop.systemd1";
+/// Its name on the bus.
+pub const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: Object<'static> = Object {
     service: SYSTEMD,
     path: "/org/freedesktop/systemd1",
@@ -106,6 +107,14 @@ pub async fn try_out(bus: &Bus, program: &Path) -> Result<(), GuardError> {
         GuardError::NotStarted { found, .. } => GuardError::DoesNotRun { path: program.to_owned(), found },
         other => other,
     })
+}
+
+/// Why systemd does not let us start a unit. It is asked to in a way that it does not know: nothing is started.
+pub async fn denied(bus: &Bus) -> Option<String> {
+    let nothing: (&str, &str, Properties, Vec<(&str, Properties)>) =
+        (TIMER, "as-if", Properties::new(), Vec::new());
+    let answer = bus.call::<_, OwnedObjectPath>(MANAGER, "StartTransientUnit", &nothing).await;
+    answer.err().filter(BusError::is_denied).map(|error| error.to_string())
 }
 
 /// Stops a timer that an earlier run left behind.

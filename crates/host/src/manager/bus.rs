@@ -53,6 +53,16 @@ impl BusError {
         let Self::Call { source: zbus::Error::MethodError(error, _, _), .. } = self else { return false };
         error.as_str() == name
     }
+
+    /// Whether the bus, or who was called, does not let us.
+    pub fn is_denied(&self) -> bool {
+        const DENIED: [&str; 3] = [
+            "org.freedesktop.DBus.Error.AccessDenied",
+            "org.freedesktop.DBus.Error.AuthFailed",
+            "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+        ];
+        DENIED.iter().any(|name| self.is(name))
+    }
 }
 
 /// A connection.

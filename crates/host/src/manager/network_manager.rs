@@ -21,7 +21,8 @@ use crate::backend::{is_ours, uuid, uuid_of_vlan};
 use crate::files::HostRoot;
 use crate::netlink::LinkRef;
 
-const SERVICE: &str = "org.freedesktop.NetworkManager";
+/// Its name on the bus.
+pub const SERVICE: &str = "org.freedesktop.NetworkManager";
 const ROOT: Object<'static> =
     Object { service: SERVICE, path: "/org/freedesktop/NetworkManager", interface: SERVICE };
 const SETTINGS: Object<'static> = Object {
@@ -70,6 +71,24 @@ pub async fn has_a_hand_on(
     let standing = manager.standing(&device).await?;
     let stays = stays_with.is_some_and(|target| standing.is_activated_with(&uuid(target)));
     Ok(standing.state != UNMANAGED && !stays)
+}
+
+/// What it does not let us do, of what a change needs.
+pub async fn denied(bus: &Bus) -> Option<String> {
+    const NEEDED: [&str; 3] = ["network-control", "settings.modify.system", "checkpoint-rollback"];
+    if !bus.has_owner(SERVICE).await.is_ok_and(|runs| runs) {
+        return None;
+    }
+    match bus.call::<_, HashMap<String, String>>(ROOT, "GetPermissions", &()).await {
+        Ok(permissions) => {
+            let refused = |right: &&&str| {
+                permissions.get(&format!("{SERVICE}.{right}")).is_some_and(|answer| answer != "yes")
+            };
+            let refused: Vec<&str> = NEEDED.iter().filter(refused).copied().collect();
+            (!refused.is_empty()).then(|| format!("NetworkManager does not permit {}", refused.join(", ")))
+        }
+        Err(error) => error.is_denied().then(|| error.to_string()),
+    }
 }
 
 /// The profile by which it has a NIC of ours, if that is not ours.

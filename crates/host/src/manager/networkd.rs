@@ -10,7 +10,7 @@ use multinic_core::node::NicTarget;
 use multinic_core::node::doctor::{Networkd, Setting};
 use tokio::time::Instant;
 
-use super::bus::{self, Bus, Object};
+use super::bus::{self, Bus, BusError, Object};
 use super::{LONGEST, ManagerError, PAUSE, Told};
 use crate::backend::netplan::output;
 use crate::backend::places::Kind;
@@ -18,7 +18,8 @@ use crate::files::HostRoot;
 use crate::netlink::LinkRef;
 use crate::survey;
 
-const SERVICE: &str = "org.freedesktop.network1";
+/// Its name on the bus.
+pub const SERVICE: &str = "org.freedesktop.network1";
 
 const MANAGER: Object<'static> = Object {
     service: SERVICE,
@@ -33,6 +34,15 @@ struct LinkState {
     admin: String,
     /// The file by which it manages the link.
     file: Option<PathBuf>,
+}
+
+/// Why it does not let us call it, where it runs. It is asked about a link that there is none of.
+pub async fn denied(bus: &Bus) -> Option<String> {
+    if !bus.has_owner(SERVICE).await.is_ok_and(|runs| runs) {
+        return None;
+    }
+    let answer = bus.call::<_, ()>(MANAGER, "ReconfigureLink", &i32::MAX).await;
+    answer.err().filter(BusError::is_denied).map(|error| error.to_string())
 }
 
 /// Makes it manage a link of ours by our file as it is now, if it manages the link at all and may be told.

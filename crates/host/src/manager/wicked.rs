@@ -10,19 +10,16 @@ use multinic_core::node::NicTarget;
 
 use super::ManagerError;
 use crate::files::HostRoot;
+use crate::running::Daemon;
 
 const PROGRAM: &str = "/usr/sbin/wicked";
 
 /// Longer than it waits for a NIC by itself.
 const LONGEST: Duration = Duration::from_secs(45);
 
-fn runs(root: &HostRoot) -> bool {
-    root.path().join("run/wicked").exists()
-}
-
 /// Why it cannot be told, where it runs.
 pub fn untold(root: &HostRoot) -> Option<&'static str> {
-    if !runs(root) {
+    if !Daemon::Wicked.runs(root) {
         None
     } else if !root.is_own() {
         Some("the node's wicked cannot be told from within a container, and reads the files at the next boot")
@@ -35,7 +32,7 @@ pub fn untold(root: &HostRoot) -> Option<&'static str> {
 
 /// Makes it take up a NIC of ours, with its VLAN.
 pub async fn adopt(root: &HostRoot, target: &NicTarget) -> Result<(), ManagerError> {
-    if !runs(root) || untold(root).is_some() {
+    if !Daemon::Wicked.runs(root) || untold(root).is_some() {
         return Ok(());
     }
     let program = PathBuf::from(PROGRAM);

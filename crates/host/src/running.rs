@@ -1,0 +1,77 @@
+//! Which network managers run on a node. systemd makes a link for a unit when it starts it, and takes it away when the unit has
+//! stopped; what a manager keeps below `/run` may stay when it is stopped.
+
+use std::path::{Path, PathBuf};
+
+use crate::files::HostRoot;
+
+/// Where systemd (since 236) has a link for each unit that runs.
+const UNITS: &str = "run/systemd/units";
+
+/// A network manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Daemon {
+    /// NetworkManager.
+    NetworkManager,
+    /// systemd-networkd.
+    Networkd,
+    /// wickedd.
+    Wicked,
+}
+
+impl Daemon {
+    /// The link that systemd makes when it starts it.
+    pub fn link(self) -> PathBuf {
+        let unit = match self {
+            Self::NetworkManager => "NetworkManager.service",
+            Self::Networkd => "systemd-networkd.service",
+            Self::Wicked => "wickedd.service",
+        };
+        Path::new(UNITS).join(format!("invocation:{unit}"))
+    }
+
+    /// What it makes when it starts. tmpfiles.d makes networkd's folder whether that runs or not; the file is its own.
+    fn trace(self) -> &'static str {
+        match self {
+            Self::NetworkManager => "run/NetworkManager",
+            Self::Networkd => "run/systemd/netif/state",
+            Self::Wicked => "run/wicked",
+        }
+    }
+
+    /// Whether it runs on the node of this root. Where no systemd says it, what it makes speaks for it.
+    pub fn runs(self, root: &HostRoot) -> bool {
+        if root.path().join(UNITS).is_dir() {
+            // It leads to the number of the start, which is no file.
+            return root.path().join(self.link()).is_symlink();
+        }
+        root.path().join(self.trace()).exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_stopped_does_not_run_whatever_it_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = HostRoot::open(folder.path()).unwrap();
+        for daemon in [Daemon::NetworkManager, Daemon::Networkd, Daemon::Wicked] {
+            assert!(!daemon.runs(&root));
+            let trace = folder.path().join(daemon.trace());
+            std::fs::create_dir_all(trace.parent().unwrap()).unwrap();
+            std::fs::write(trace, "").unwrap();
+            assert!(daemon.runs(&root), "{daemon:?}: nothing else is known");
+        }
+        std::fs::create_dir_all(folder.path().join(UNITS)).unwrap();
+        for daemon in [Daemon::NetworkManager, Daemon::Networkd, Daemon::Wicked] {
+            assert!(!daemon.runs(&root), "{daemon:?}");
+            let link = folder.path().join(daemon.link());
+            std::os::unix::fs::symlink("0123456789abcdef0123456789abcdef", &link).unwrap();
+            assert!(daemon.runs(&root), "{daemon:?}");
+            std::fs::remove_file(link).unwrap();
+            assert!(!daemon.runs(&root), "{daemon:?}");
+        }
+    }
+}
