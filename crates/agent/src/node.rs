@@ -43,6 +43,8 @@ pub struct Node {
     started_at: Duration,
     /// The processes of others that last changed addresses of links.
     hands: BTreeMap<u32, Process>,
+    /// The NICs that were seen to go into other network namespaces.
+    moved: BTreeSet<MacAddr>,
     /// Whether the node was looked at for what would do harm.
     examined: bool,
 }
@@ -94,6 +96,7 @@ impl Node {
             started: Instant::now(),
             started_at: since_boot(),
             hands: BTreeMap::new(),
+            moved: BTreeSet::new(),
             examined: false,
         }
     }
@@ -259,6 +262,16 @@ impl Node {
         self.host.other_manager(link, change.target.as_ref()?).await
     }
 
+    /// The NICs that were seen to go into other network namespaces.
+    pub fn moved(&self) -> &BTreeSet<MacAddr> {
+        &self.moved
+    }
+
+    /// Which these are now.
+    pub fn set_moved(&mut self, moved: BTreeSet<MacAddr>) {
+        self.moved = moved;
+    }
+
     /// The processes of others that last changed addresses of links.
     pub fn set_hands(&mut self, hands: BTreeMap<u32, Process>) {
         self.hands = hands;
@@ -371,12 +384,19 @@ impl Node {
             );
         }
         for mac in &plan.absent {
-            if self.news.is_new(Subject::Nic(*mac), "absent") {
+            if !self.moved.contains(mac) && self.news.is_new(Subject::Nic(*mac), "absent") {
                 self.metrics.error(ErrorType::NotFound);
                 if self.host.owned().contains_key(mac) {
                     self.metrics.missing_link();
                 }
                 tracing::info!(node_name = %self.name, mac_address = %mac, "waiting for a link with this MAC");
+            }
+            if self.moved.contains(mac) && self.news.is_new(Subject::Nic(*mac), "moved") {
+                tracing::warn!(
+                    node_name = %self.name,
+                    mac_address = %mac,
+                    "the link was moved into another network namespace; it is configured again when it comes back"
+                );
             }
         }
         for settled in &plan.settled {

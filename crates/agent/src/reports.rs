@@ -27,10 +27,11 @@ pub fn outcomes(
     plan: &NodePlan,
     unmade: &Unmade,
     waited_for: &BTreeSet<MacAddr>,
+    moved: &BTreeSet<MacAddr>,
 ) -> Vec<Verified> {
     let mut found = Vec::new();
     for nic in &wishes.nics {
-        if let Some(outcome) = outcome(nic, plan, unmade, waited_for) {
+        if let Some(outcome) = outcome(nic, plan, unmade, waited_for, moved) {
             let report = NicReport { entry: nic.entry, revision: nic.revision, outcome };
             found.push(Verified { report, reported: nic.reported.clone() });
         }
@@ -48,12 +49,19 @@ fn outcome(
     plan: &NodePlan,
     unmade: &Unmade,
     waited_for: &BTreeSet<MacAddr>,
+    moved: &BTreeSet<MacAddr>,
 ) -> Option<Outcome> {
     if let Some(settled) = plan.settled.iter().find(|settled| settled.target.mac == nic.mac) {
         return Some(of_settled(settled));
     }
     if let Some(refusal) = plan.refused.iter().find(|refusal| refusal.mac == nic.mac) {
         return Some(Outcome::Failed { name: None, error: refusal.reason.to_string() });
+    }
+    if plan.absent.contains(&nic.mac) && moved.contains(&nic.mac) {
+        let error = "Waiting: its link was moved into another network namespace, as that of a pod; it is configured again when \
+                     it comes back"
+            .to_owned();
+        return Some(Outcome::Failed { name: None, error });
     }
     if plan.absent.contains(&nic.mac) {
         let error = "Waiting: no link with this MAC on the node".to_owned();
@@ -176,7 +184,7 @@ mod tests {
 
     fn verified(plan: &NodePlan, reported: Reported) -> Vec<Verified> {
         let wishes = Wishes { nics: vec![nic(reported)], ..Wishes::default() };
-        outcomes(&wishes, plan, &Unmade::new(), &BTreeSet::new())
+        outcomes(&wishes, plan, &Unmade::new(), &BTreeSet::new(), &BTreeSet::new())
     }
 
     fn error_of(verified: &[Verified]) -> (Option<String>, String) {
@@ -251,8 +259,14 @@ mod tests {
         let plan = NodePlan { absent: vec![mac], ..NodePlan::default() };
         assert!(verified(&plan, Reported::default()).is_empty());
         let wishes = Wishes { nics: vec![nic(Reported::default())], ..Wishes::default() };
-        let later = outcomes(&wishes, &plan, &Unmade::new(), &BTreeSet::from([mac]));
-        assert!(error_of(&later).1.starts_with("Waiting: "));
+        let (waited, none) = (BTreeSet::from([mac]), BTreeSet::new());
+        let later = outcomes(&wishes, &plan, &Unmade::new(), &waited, &none);
+        assert!(error_of(&later).1.starts_with("Waiting: no link"));
+        // One that was seen to go somewhere is not on its way.
+        let at_once = outcomes(&wishes, &plan, &Unmade::new(), &none, &waited);
+        assert!(
+            error_of(&at_once).1.starts_with("Waiting: its link was moved into another network namespace")
+        );
     }
 
     #[test]

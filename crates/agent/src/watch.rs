@@ -108,6 +108,7 @@ impl Watch {
             tables: targets().filter_map(|target| Some(target.options.source_routing?.table)).collect(),
         };
         self.events.keep_hands_on(&self.about.links);
+        self.events.keep_moved(&self.about.macs);
         self.watch_files(host);
     }
 
@@ -116,6 +117,11 @@ impl Watch {
         let hands =
             self.about.links.iter().filter_map(|link| Some((*link, self.events.hand_on(*link)?.clone())));
         hands.collect()
+    }
+
+    /// The NICs that matter and went into other network namespaces.
+    pub fn moved(&self) -> BTreeSet<MacAddr> {
+        self.events.moved().intersection(&self.about.macs).copied().collect()
     }
 
     /// Returns when something happened that matters. Nothing is lost if this is dropped while it waits.
@@ -185,7 +191,7 @@ impl About {
                 || name.parse::<Vlan>().is_ok()
         };
         match event {
-            Event::Link { link, name, mac, up: _ } | Event::LinkGone { link, name, mac } => {
+            Event::Link { link, name, mac, up: _ } | Event::LinkGone { link, name, mac, moved: _ } => {
                 named(link, name, mac)
             }
             Event::Address { link, net: _ } | Event::AddressGone { link, net: _ } => {

@@ -125,7 +125,8 @@ pub(crate) fn networkd_may_have(root: &HostRoot, names: &[&str]) -> bool {
     })
 }
 
-fn may_match(text: &str, names: &[&str]) -> bool {
+/// Whether a file of networkd may be about a link of these names. No text is too strange.
+pub fn may_match(text: &str, names: &[&str]) -> bool {
     let of = |key| {
         let lines = ini::lines(text).filter(move |line| (line.section, line.key) == ("Match", key));
         lines.flat_map(|line| line.value.split_whitespace()).peekable()

@@ -248,6 +248,42 @@ fn every_backend_keeps_all_options_and_reads_its_own_files() {
     }
 }
 
+#[test]
+fn an_ipv6_address_is_set_once_no_other_host_was_found_to_have_it() {
+    World::unwatched(|world| {
+        let own = net("2001:db8::10/64");
+        world.node.set_sysctl("ipv6/conf/default/dad_transmits", "1").unwrap();
+        world.plug(NIC, "ens5");
+        let apply = |wanted: &DesiredNic| {
+            world.host(async |host| {
+                for (change, result) in support::pass(host, std::slice::from_ref(wanted), &[]).await {
+                    result.unwrap_or_else(|error| panic!("{change:?}: {error}"));
+                }
+                // At once: nobody waits for the kernel any more.
+                let observed = host.observe().await.unwrap();
+                let plan = support::plan_of(host, &observed, std::slice::from_ref(wanted), &[]);
+                let address = observed.addresses.into_iter().find(|address| address.net == own).unwrap();
+                assert_eq!((plan.changes.len(), plan.settled.len()), (0, 1), "{plan:?}");
+                (address.tentative, plan.settled[0].duplicates.clone())
+            })
+        };
+        let wanted = nic(NIC, 0, &ADDRESSES, 1450);
+        assert_eq!(apply(&wanted), (false, vec![]));
+        world.converge(&[], &[mac(NIC)]);
+
+        // Another host has it, and was there first.
+        let other = multinic_testbed::node::NetNs::new("other").unwrap();
+        other.set_sysctl("ipv6/conf/default/dad_transmits", "0").unwrap();
+        world.switch.plug(&other, mac("fa:16:3e:00:00:0f"), "ens5", 1500, "data").unwrap();
+        other.set_up("ens5").unwrap();
+        other.add_address("ens5", own, None).unwrap();
+        // Until the kernel is done with it, either could be the one that gives way.
+        ForeignState::capture(&other, world.root.path(), &[]).unwrap();
+        let (_, duplicates) = apply(&wanted);
+        assert_eq!(duplicates, [own]);
+    });
+}
+
 /// The options that it is to set.
 const WANTED: &str = "MULTINIC_TEST_WANTED";
 

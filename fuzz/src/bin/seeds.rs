@@ -161,6 +161,22 @@ fn texts(corpus: &Corpus) -> Outcome {
     )?;
     corpus.add("os_release", "debian", "ID=debian\nVERSION_ID='13'\n")?;
     corpus.add(
+        "netplan_renderer",
+        "desktop",
+        "network:\n  version: 2\n  renderer: NetworkManager\n  ethernets:\n    eth0: {dhcp4: true, renderer: networkd}\n",
+    )?;
+    corpus.add(
+        "networkd",
+        "state",
+        "# This is private data. Do not parse.\nADMIN_STATE=configured\nOPER_STATE=routable\n\
+         NETWORK_FILE=/run/systemd/network/10-netplan-eth0.network\n",
+    )?;
+    corpus.add(
+        "networkd",
+        "file",
+        "[Match]\nType=ether\nName=en* !eth? multinic[0-9]\n[Network]\nDHCP=yes\n",
+    )?;
+    corpus.add(
         "database_row",
         "both",
         "FA:16:3E:00:00:01\n[\"192.0.2.10/24\",\"2001:db8::10/64\"]\n192.0.2.10\n192.0.2.0/24\nmultinic3\n1450\n3\n",

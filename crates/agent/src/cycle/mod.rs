@@ -312,7 +312,8 @@ impl Agent {
         shutdown: &Shutdown,
     ) -> Result<(Passed, Vec<Verified>), HostError> {
         let passed = self.node.pass(wishes, shutdown).await?;
-        let verified = reports::outcomes(wishes, &passed.plan, &passed.unmade, &self.absent);
+        let verified =
+            reports::outcomes(wishes, &passed.plan, &passed.unmade, &self.absent, self.node.moved());
         self.board.pass(counts(wishes, &verified));
         let ours = self.node.ours(&passed.observed);
         self.board.held(ours.len());
@@ -342,7 +343,8 @@ impl Agent {
     /// Everything that the last pass found.
     pub fn facts(&self, passed: &Passed) -> Option<Facts> {
         let wishes = self.wishes.as_ref()?;
-        let verified = reports::outcomes(wishes, &passed.plan, &passed.unmade, &self.absent);
+        let verified =
+            reports::outcomes(wishes, &passed.plan, &passed.unmade, &self.absent, self.node.moved());
         Some(Facts::new(wishes, &verified, passed))
     }
 

@@ -18,6 +18,7 @@ mod doctor;
 mod drifts;
 mod harm;
 mod links;
+mod moved;
 mod pages;
 mod refusal;
 mod removal;

@@ -56,12 +56,13 @@ impl BusError {
 
     /// Whether the bus, or who was called, does not let us.
     pub fn is_denied(&self) -> bool {
-        const DENIED: [&str; 3] = [
-            "org.freedesktop.DBus.Error.AccessDenied",
-            "org.freedesktop.DBus.Error.AuthFailed",
-            "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
-        ];
-        DENIED.iter().any(|name| self.is(name))
+        let Self::Call { source: zbus::Error::FDO(error), .. } = self else { return false };
+        matches!(
+            **error,
+            zbus::fdo::Error::AccessDenied(_)
+                | zbus::fdo::Error::AuthFailed(_)
+                | zbus::fdo::Error::InteractiveAuthorizationRequired(_)
+        )
     }
 }
 

@@ -29,11 +29,11 @@ const MANAGER: Object<'static> = Object {
 
 /// What networkd says of a link, in `/run/systemd/netif/links`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct LinkState {
+pub struct LinkState {
     /// `unmanaged`, `pending`, `configured`, ….
-    admin: String,
+    pub admin: String,
     /// The file by which it manages the link.
-    file: Option<PathBuf>,
+    pub file: Option<PathBuf>,
 }
 
 /// Why it does not let us call it, where it runs. It is asked about a link that there is none of.
@@ -202,10 +202,11 @@ pub(crate) fn other_file(root: &HostRoot, index: u32, name: InterfaceName) -> Op
 
 fn link_state(root: &HostRoot, index: u32) -> LinkState {
     let path = root.path().join(format!("run/systemd/netif/links/{index}"));
-    parse(&std::fs::read_to_string(path).unwrap_or_default())
+    read_link_state(&std::fs::read_to_string(path).unwrap_or_default())
 }
 
-fn parse(text: &str) -> LinkState {
+/// Reads one. No text is too strange.
+pub fn read_link_state(text: &str) -> LinkState {
     let value = |key: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once('='));
         lines.find(|(found, _)| *found == key).map(|(_, value)| value)
@@ -294,9 +295,9 @@ mod tests {
     fn what_networkd_says_of_a_link_is_read() {
         let text = "# This is private data. Do not parse.\nADMIN_STATE=configured\nOPER_STATE=routable\n\
                     NETWORK_FILE=/etc/systemd/network/10-multinic0.network\n";
-        let state = parse(text);
+        let state = read_link_state(text);
         assert_eq!(state.admin, "configured");
         assert_eq!(state.file.unwrap(), PathBuf::from("/etc/systemd/network/10-multinic0.network"));
-        assert_eq!(parse("ADMIN_STATE=unmanaged\n").file, None);
+        assert_eq!(read_link_state("ADMIN_STATE=unmanaged\n").file, None);
     }
 }

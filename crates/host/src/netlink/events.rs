@@ -58,6 +58,8 @@ pub enum Event {
         name: String,
         /// Its MAC, if it had one.
         mac: Option<MacAddr>,
+        /// Whether it went into another network namespace, as one does that is given to a pod.
+        moved: bool,
     },
     /// A link got an address, or an address changed.
     Address {
@@ -95,6 +97,7 @@ pub struct Events {
     buffer: Vec<u8>,
     ready: VecDeque<Event>,
     hands: BTreeMap<u32, Process>,
+    moved: BTreeSet<MacAddr>,
 }
 
 /// A process that changes addresses.
@@ -129,6 +132,7 @@ impl Events {
             buffer: Vec::new(),
             ready: VecDeque::new(),
             hands: BTreeMap::new(),
+            moved: BTreeSet::new(),
         })
     }
 
@@ -136,6 +140,16 @@ impl Events {
     /// which is that of the process for its first one, as long as both see the same processes.
     pub fn hand_on(&self, link: u32) -> Option<&Process> {
         self.hands.get(&link)
+    }
+
+    /// The NICs that went into other network namespaces and have not come back since.
+    pub fn moved(&self) -> &BTreeSet<MacAddr> {
+        &self.moved
+    }
+
+    /// Forgets where others than these went.
+    pub fn keep_moved(&mut self, macs: &BTreeSet<MacAddr>) {
+        self.moved.retain(|mac| macs.contains(mac));
     }
 
     /// Forgets who changed other links than these.
@@ -186,6 +200,13 @@ impl Events {
             {
                 self.hands.insert(link, process);
             }
+            match event {
+                Event::LinkGone { mac: Some(mac), moved: true, .. } => _ = self.moved.insert(mac),
+                Event::LinkGone { mac: Some(mac), .. } | Event::Link { mac: Some(mac), .. } => {
+                    self.moved.remove(&mac);
+                }
+                _ => {}
+            }
             self.ready.push_back(event);
         }
     }
@@ -226,7 +247,10 @@ fn events(kind: u16, payload: &[u8]) -> Vec<Event> {
             Ok(link) if kind == RTM_NEWLINK => {
                 Event::Link { link: link.index, name: link.name, mac: link.mac, up: link.up }
             }
-            Ok(link) => Event::LinkGone { link: link.index, name: link.name, mac: link.mac },
+            Ok(link) => {
+                let moved = is_moved(payload);
+                Event::LinkGone { link: link.index, name: link.name, mac: link.mac, moved }
+            }
             Err(_) => Event::Lost,
         }),
         RTM_NEWADDR | RTM_DELADDR => match read::address(payload) {
@@ -249,6 +273,14 @@ fn events(kind: u16, payload: &[u8]) -> Vec<Event> {
         _ => None,
     };
     one.into_iter().collect()
+}
+
+/// Whether a message of a link that went says where to.
+fn is_moved(payload: &[u8]) -> bool {
+    const HEADER: usize = 16;
+    const IFLA_NEW_NETNSID: u16 = 45;
+    let attributes = NlasIterator::new(payload.get(HEADER..).unwrap_or_default());
+    attributes.map_while(Result::ok).any(|attribute| attribute.kind() == IFLA_NEW_NETNSID)
 }
 
 /// The link of a `netconfmsg`; none for `all` and `default`, which have numbers below zero.

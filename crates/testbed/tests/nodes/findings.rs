@@ -1,7 +1,17 @@
 //! Each finding of the doctor, on a node that has that fault, and gone when the fault is mended.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use multinic_api::MultiNicNodeConfig;
+use multinic_core::node::doctor::CODES;
 use multinic_testbed::guest::Rootfs;
-use serde_json::Value;
+use multinic_testbed::kubernetes::ControlPlane;
+use serde_json::{Value, json};
 
 use crate::kinds::{BOOKWORM_IFCFG, BOOKWORM_NETPLAN, Kind, TRIXIE_NETWORK_MANAGER};
 use crate::node::Node;
@@ -22,6 +32,20 @@ const MAC: &str = "fa:16:3e:00:02:0a";
 
 /// As a container network would have it.
 const DROP_IN: &str = "/etc/systemd/networkd.conf.d/10-foreign.conf";
+
+/// Puts a rule of the bus in force, or takes it away. The answer comes when that is done.
+macro_rules! deny {
+    ($what:literal) => {
+        concat!(
+            "echo '<busconfig><policy context=\"mandatory\"><deny ",
+            $what,
+            "/></policy></busconfig>' >/etc/dbus-1/system.d/zz-deny.conf && busctl call org.freedesktop.DBus \
+             /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig"
+        )
+    };
+}
+const ALLOW: &str = "rm /etc/dbus-1/system.d/zz-deny.conf && \
+                     busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig";
 
 const OF_NETPLAN: &[Fault] = &[
     Fault {
@@ -91,6 +115,44 @@ const OF_NETPLAN: &[Fault] = &[
         make: "mv /usr/sbin/netplan /root/",
         mend: "mv /root/netplan /usr/sbin/",
     },
+    Fault {
+        code: "BusUnreachable",
+        severity: "refuse",
+        says: "no timer of systemd can be armed",
+        make: "mv /run/dbus/system_bus_socket /run/dbus/away",
+        mend: "mv /run/dbus/away /run/dbus/system_bus_socket",
+    },
+    Fault {
+        code: "BusDenied",
+        severity: "refuse",
+        says: "org.freedesktop.systemd1",
+        make: deny!(
+            "send_destination=\"org.freedesktop.systemd1\" send_interface=\"org.freedesktop.systemd1.Manager\" \
+             send_member=\"StartTransientUnit\""
+        ),
+        mend: ALLOW,
+    },
+    Fault {
+        code: "BusDenied",
+        severity: "warn",
+        says: "org.freedesktop.network1",
+        make: deny!("send_destination=\"org.freedesktop.network1\""),
+        mend: ALLOW,
+    },
+    Fault {
+        code: "UndoProgram",
+        severity: "refuse",
+        says: "mounted noexec",
+        make: "mkdir -p /var/lib/multinic && mount -t tmpfs -o noexec none /var/lib/multinic",
+        mend: "umount /var/lib/multinic",
+    },
+    Fault {
+        code: "UndoProgram",
+        severity: "refuse",
+        says: "/var/lib/multinic/bin/multinic-agent",
+        make: "mkdir -p /var/lib/multinic/bin/multinic-agent",
+        mend: "rmdir /var/lib/multinic/bin/multinic-agent",
+    },
 ];
 
 const OF_NETWORK_MANAGER: &[Fault] = &[
@@ -109,6 +171,13 @@ const OF_NETWORK_MANAGER: &[Fault] = &[
         make: "true",
         mend: "printf '[main]\\nno-auto-default=*\\n' >/etc/NetworkManager/conf.d/20-leave.conf",
     },
+    Fault {
+        code: "BusDenied",
+        severity: "refuse",
+        says: "org.freedesktop.NetworkManager",
+        make: deny!("send_destination=\"org.freedesktop.NetworkManager\""),
+        mend: ALLOW,
+    },
 ];
 
 const OF_IFCFG: &[Fault] = &[
@@ -122,19 +191,39 @@ const OF_IFCFG: &[Fault] = &[
     },
     // The manager goes on running, and nobody can tell it anything.
     Fault {
-        code: "Missing",
-        severity: "warn",
-        says: "system_bus_socket",
+        code: "BusUnreachable",
+        severity: "refuse",
+        says: "NetworkManager cannot be told",
         make: "mv /run/dbus/system_bus_socket /run/dbus/away",
         mend: "mv /run/dbus/away /run/dbus/system_bus_socket",
     },
 ];
+
+/// Those that are shown by more than a command of a shell.
+const SHOWN_APART: [&str; 5] = ["SharedSubnet", "StrictReversePath", "TableInUse", "RouteOverlap", "NoVlans"];
+
+#[test]
+fn every_finding_is_shown_on_a_node_that_has_the_fault_and_is_in_the_documents() {
+    let faults = [OF_NETPLAN, OF_NETWORK_MANAGER, OF_IFCFG].into_iter().flatten();
+    let shown: BTreeSet<&str> = faults.map(|fault| fault.code).chain(SHOWN_APART).collect();
+    assert_eq!(shown, CODES.into());
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations.md");
+    let page = fs::read_to_string(page).unwrap();
+    let table = page.split("## What doctor finds").nth(1).unwrap().split("\n## ").next().unwrap();
+    for code in CODES {
+        assert!(
+            table.lines().any(|line| line.starts_with("| `") && line.contains(&format!("`{code}`"))),
+            "{code}"
+        );
+    }
+}
 
 #[test]
 #[ignore = "needs root and builds a file system: make test-nodes"]
 fn the_doctor_shows_the_faults_of_a_node_with_netplan() {
     if Rootfs::supported() {
         let node = shows_and_stops_showing(&BOOKWORM_NETPLAN, OF_NETPLAN);
+        options_that_the_node_does_not_bear(&node);
         two_of_ours_in_one_subnet(&node);
         a_table_that_others_use(&node);
         what_is_written_counts_from_the_next_start(&node);
@@ -145,7 +234,8 @@ fn the_doctor_shows_the_faults_of_a_node_with_netplan() {
 #[ignore = "needs root and builds a file system: make test-nodes"]
 fn the_doctor_shows_the_faults_of_a_node_with_network_manager() {
     if Rootfs::supported() {
-        shows_and_stops_showing(&TRIXIE_NETWORK_MANAGER, OF_NETWORK_MANAGER);
+        let node = shows_and_stops_showing(&TRIXIE_NETWORK_MANAGER, OF_NETWORK_MANAGER);
+        a_manager_that_was_stopped_does_not_run(&node);
         shows_and_stops_showing(&BOOKWORM_IFCFG, OF_IFCFG);
     }
 }
@@ -188,15 +278,104 @@ fn two_of_ours_in_one_subnet(node: &Node) {
     assert_eq!(shared(&ask(node).1), None);
     let nic = second.nic();
     node.guest.switch().plug(node.guest.net(), nic.mac, &nic.name, nic.mtu, &nic.network).unwrap();
-    let filter = |value: &str| {
-        node.guest.run("sysctl", &["-w", &format!("net.ipv4.conf.all.rp_filter={value}")]).unwrap();
+    let filter = |of: &str, value: u32| {
+        node.guest.run("sysctl", &["-w", &format!("net.ipv4.conf.{of}.rp_filter={value}")]).unwrap();
     };
-    filter("0");
-    let loose = shared(&ask(node).1).expect("two NICs in one subnet");
-    assert!(!loose.contains("rp_filter"), "{loose}");
-    filter("1");
-    let strict = shared(&ask(node).1).expect("two NICs in one subnet");
-    assert!(strict.contains("rp_filter=1"), "{strict}");
+    // The kernel takes the larger of the two.
+    for (all, own, strict) in [(0, 0, 0), (1, 0, 2), (0, 1, 1), (1, 2, 1), (2, 1, 0)] {
+        filter("all", all);
+        filter(&nic.name, own);
+        filter(&Wanted::new(0, 10).first_name, 0);
+        let findings = ask(node).1;
+        assert!(shared(&findings).is_some(), "{findings:#?}");
+        let told = findings.iter().filter(|finding| finding["code"] == "StrictReversePath").count();
+        assert_eq!(told, strict, "{all} {own}: {findings:#?}");
+    }
+    filter("all", 1);
+    let loose = [("NETWORK_SET_RP_FILTER_LOOSE", "true")];
+    let (_, findings) = ask_with(node, &loose);
+    assert!(!findings.iter().any(|finding| finding["code"] == "StrictReversePath"), "{findings:#?}");
+}
+
+/// A database has no options of single interfaces: these come from the node's object.
+fn options_that_the_node_does_not_bear(node: &Node) {
+    if !ControlPlane::installed() {
+        return;
+    }
+    let plane = ControlPlane::shared().unwrap();
+    let url = plane.reach_from(node.guest.net(), [127, 0, 0, 1].into()).unwrap();
+    let kubeconfig = "/root/kubeconfig";
+    node.guest.write(kubeconfig, &plane.admin().at(&url).kubeconfig(), 0o600).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for definition in multinic_api::definitions::all() {
+            plane.install_crd(&definition).await.unwrap();
+        }
+        let namespaces: Api<Namespace> = Api::all(plane.admin().client().unwrap());
+        let namespace = serde_json::from_value(json!({"metadata": {"name": "multinic-system"}})).unwrap();
+        let _ = namespaces.create(&PostParams::default(), &namespace).await;
+    });
+    let nic = Wanted::new(0, 10);
+    let ask = |options: Value| {
+        let interface = json!({
+            "id": 0, "name": "multinic0", "macAddress": nic.mac, "addresses": nic.addresses, "mtu": nic.mtu,
+            "portId": "port-0", "options": options,
+        });
+        let object = json!({
+            "apiVersion": "multinic.io/v1alpha1", "kind": "MultiNicNodeConfig", "metadata": {"name": node.name()},
+            "spec": {"nodeName": node.name(), "interfaces": [interface]},
+        });
+        runtime.block_on(async {
+            let objects: Api<MultiNicNodeConfig> =
+                Api::namespaced(plane.admin().client().unwrap(), "multinic-system");
+            let parameters = PatchParams::apply("test").force();
+            objects.patch(node.name(), &parameters, &Patch::Apply(object)).await.unwrap();
+        });
+        let from_object = [
+            ("DATA_SOURCE", "nodecr"),
+            ("KUBECONFIG", kubeconfig),
+            ("PRODUCT_UUID_FILE", "/nowhere"),
+            ("DATABASE_URL", ""),
+        ];
+        ask_with(node, &from_object)
+    };
+    let found = |code: &str, options: Value| {
+        let (exit, findings) = ask(options);
+        let found = findings.into_iter().find(|finding| finding["code"] == code);
+        assert_eq!(found.is_some(), exit == 2, "{found:?}");
+        found
+    };
+    // That of the node's own NIC.
+    let shown = found("RouteOverlap", json!({"routes": [{"to": "198.51.100.128/25"}]}))
+        .expect("a route into the node's own network");
+    assert_eq!((&shown["severity"], &shown["where"]), (&json!("refuse"), &json!("eth0")), "{shown}");
+    assert_eq!(found("RouteOverlap", json!({"routes": [{"to": "203.0.113.192/26"}]})), None);
+    let probe = ["link", "add", "link", "eth0", "name", "probe.7", "type", "vlan", "id", "7"];
+    let has_vlans = node.guest.run("ip", &probe).is_ok();
+    if has_vlans {
+        node.guest.run("ip", &["link", "del", "probe.7"]).unwrap();
+    }
+    let shown = found("NoVlans", json!({"vlan": 100}));
+    assert_eq!(shown.is_none(), has_vlans, "{shown:?}");
+    if let Some(shown) = shown {
+        assert!(shown["what"].as_str().unwrap().contains("multinic0.100"), "{shown}");
+        assert!(shown["mend"].as_str().unwrap().contains("8021q"), "{shown}");
+    }
+    assert_eq!(found("NoVlans", json!({"strictArp": true})), None);
+}
+
+/// What it left below `/run` is still there.
+fn a_manager_that_was_stopped_does_not_run(node: &Node) {
+    let backend = || answer(node, &[])["backend"].as_str().unwrap().to_owned();
+    let manager = |act: &str| node.guest.run("systemctl", &[act, "NetworkManager"]).unwrap();
+    assert_eq!(backend(), "networkmanager");
+    manager("stop");
+    assert!(node.guest.path("/run/NetworkManager").is_dir());
+    let found = answer(node, &[]);
+    assert_eq!(found["backend"], "networkd", "{found}");
+    assert!(found["why"].as_str().unwrap().starts_with("no network manager runs"), "{found}");
+    manager("start");
+    assert_eq!(backend(), "networkmanager");
 }
 
 /// With source routing, for which `multinic0` is to have table 100 and `multinic1` table 101. Two NICs in one subnet are then no
@@ -245,10 +424,19 @@ fn ask(node: &Node) -> (i32, Vec<Value>) {
 }
 
 fn ask_with(node: &Node, variables: &[(&str, &str)]) -> (i32, Vec<Value>) {
+    let (exit, answer) = answer_and_exit(node, variables);
+    (exit, answer["findings"].as_array().unwrap().clone())
+}
+
+fn answer(node: &Node, variables: &[(&str, &str)]) -> Value {
+    answer_and_exit(node, variables).1
+}
+
+fn answer_and_exit(node: &Node, variables: &[(&str, &str)]) -> (i32, Value) {
     let output = node.agent_command(variables, &["doctor", "--output", "json"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let answer: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
     assert_eq!(answer["unread"], Value::Null);
-    (output.status.code().unwrap(), answer["findings"].as_array().unwrap().clone())
+    (output.status.code().unwrap(), answer)
 }

@@ -8,4 +8,4 @@ mod renderer;
 
 pub use read::read;
 pub use render::render;
-pub use renderer::{DIRECTORIES, renderer};
+pub use renderer::{DIRECTORIES, renderer, said_by};

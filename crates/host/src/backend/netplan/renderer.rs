@@ -25,7 +25,7 @@ pub fn renderer(root: &HostRoot) -> Option<(String, PathBuf)> {
     let others = by_name.into_values().filter(|path| places::known(path).is_none());
     let mut said = others.filter_map(|path| {
         let copy = root.read_of_others(&path).ok()??;
-        Some((read(&String::from_utf8_lossy(&copy.bytes))?, path))
+        Some((said_by(&String::from_utf8_lossy(&copy.bytes))?, path))
     });
     said.next_back()
 }
@@ -41,7 +41,7 @@ struct Network {
 }
 
 /// What a file says. No text is too strange.
-fn read(text: &str) -> Option<String> {
+pub fn said_by(text: &str) -> Option<String> {
     serde_saphyr::from_str::<Document>(text).ok()?.network?.renderer
 }
 
