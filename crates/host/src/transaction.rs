@@ -249,6 +249,8 @@ impl Host {
         self.verify(change)?;
         let still = self.probes.still(works, change.link, &self.netlink).await;
         still.map_err(|lost| Cause::Cut { lost, still: Vec::new() })?;
+        // While a manager has an address away for a moment, everything that it cuts off works.
+        self.verify(change)?;
         faults::point(Point::Verified)?;
         self.commit(change, entry)
     }

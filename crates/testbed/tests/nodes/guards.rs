@@ -120,15 +120,11 @@ pub fn a_change_that_cuts_the_node_off_is_undone(kind: &'static Kind) {
     node.until("a change that is undone", || {
         (!node.agent_log().contains(said)).then(|| "not yet".to_owned())
     });
-    // NetworkManager has the address away for a moment when it is told while it takes the NIC up by itself. A probe that falls
-    // into that moment lets the change pass, and what is undone is the repair that follows.
-    if !kind.network.has_network_manager() {
-        node.until("the NIC of before", || {
-            let shown = node.shown(&wanted);
-            let file = node.left_file(&wanted);
-            (shown.as_ref() != Some(&plugged) || file.is_some()).then(|| format!("{shown:?}, {file:?}"))
-        });
-    }
+    node.until("the NIC of before", || {
+        let shown = node.shown(&wanted);
+        let file = node.left_file(&wanted);
+        (shown.as_ref() != Some(&plugged) || file.is_some()).then(|| format!("{shown:?}, {file:?}"))
+    });
     before.assert_same(&node.foreign());
     // Another content is tried at once.
     wanted.addresses = Wanted::new(0, 10).addresses;
