@@ -20,6 +20,9 @@ const FIRST_FAILURE_WAIT: Duration = Duration::from_secs(2);
 /// A failing change is tried again this often at least: what stands in its way may not announce its end.
 const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(300);
 
+/// No more failures of an earlier agent count: with these, half a minute is waited.
+const RESUMED_FAILURES: u32 = 5;
+
 /// The changes that were made or tried, by NIC. Times are since the boot.
 #[derive(Debug, Clone, Default)]
 pub struct Attempts {
@@ -52,9 +55,15 @@ fn doubled(first: Duration, longest: Duration, count: u32) -> Duration {
 }
 
 impl Attempts {
-    /// What an agent before this one left of it.
-    pub fn after(failures: BTreeMap<MacAddr, Failed>) -> Self {
-        Self { repairs: BTreeMap::new(), failures }
+    /// What an agent before this one left of it. This one may have what that one lacked, so it does not wait as long as that one
+    /// would have in the end.
+    pub fn after(failures: BTreeMap<MacAddr, Failed>, now: Duration) -> Self {
+        let resumed = |(mac, failed): (MacAddr, Failed)| {
+            // A clock that was set back, as with a machine that is restored, must not hold it for ever.
+            let last = failed.last.min(now);
+            (mac, Failed { last, count: failed.count.min(RESUMED_FAILURES), ..failed })
+        };
+        Self { repairs: BTreeMap::new(), failures: failures.into_iter().map(resumed).collect() }
     }
 
     /// The changes that failed and were not made since.
@@ -65,9 +74,7 @@ impl Attempts {
     /// Whether this change may be made now.
     pub fn admit(&self, change: &Change, now: Duration) -> Result<(), Hold> {
         if let Some(failed) = self.failures.get(&change.mac).filter(|failed| failed.target == change.target) {
-            // A clock that was set back, as with a machine that is restored, must not hold it for ever.
-            let until =
-                failed.last.min(now) + doubled(FIRST_FAILURE_WAIT, LONGEST_FAILURE_WAIT, failed.count);
+            let until = failed.last + doubled(FIRST_FAILURE_WAIT, LONGEST_FAILURE_WAIT, failed.count);
             if now < until {
                 return Err(Hold { until, reason: failed.error.clone(), fight: false });
             }
@@ -126,9 +133,9 @@ impl Attempts {
         count
     }
 
-    /// Forgets failures of NICs that need no change any more, and repairs that are long past.
-    pub fn settle(&mut self, changing: &dyn Fn(MacAddr) -> bool, now: Duration) {
-        self.failures.retain(|mac, _| changing(*mac));
+    /// Forgets failures of NICs of which nothing is to be done any more, and repairs that are long past.
+    pub fn settle(&mut self, pending: &dyn Fn(MacAddr) -> bool, now: Duration) {
+        self.failures.retain(|mac, _| pending(*mac));
         self.repairs.retain(|_, repaired| now.saturating_sub(repaired.last) <= PEACE);
     }
 }
@@ -235,13 +242,22 @@ mod tests {
         let mut before = Attempts::default();
         before.failed(&create, seconds(1000), "ApplyFailed: busy".to_owned());
         before.failed(&create, seconds(1002), "ApplyFailed: busy".to_owned());
-        let after = Attempts::after(before.failures().clone());
+        let after = Attempts::after(before.failures().clone(), seconds(1003));
         let hold = after.admit(&create, seconds(1003)).unwrap_err();
         assert_eq!((hold.until, hold.reason.as_str()), (seconds(1006), "ApplyFailed: busy"));
         assert_eq!(after.admit(&create, seconds(1006)), Ok(()));
         assert_eq!(after.admit(&change(ChangeKind::Create, 1450), seconds(1003)), Ok(()));
         // Of a time that is yet to come.
-        assert_eq!(after.admit(&create, seconds(10)).unwrap_err().until, seconds(14));
+        let after = Attempts::after(before.failures().clone(), seconds(10));
+        assert_eq!(after.admit(&create, seconds(13)).unwrap_err().until, seconds(14));
+        assert_eq!(after.admit(&create, seconds(14)), Ok(()));
+        // Of many.
+        for _ in 0..20 {
+            before.failed(&create, seconds(1010), "ApplyFailed: busy".to_owned());
+        }
+        assert_eq!(before.admit(&create, seconds(1010)).unwrap_err().until, seconds(1310));
+        let after = Attempts::after(before.failures().clone(), seconds(1010));
+        assert_eq!(after.admit(&create, seconds(1010)).unwrap_err().until, seconds(1042));
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Node {
 
     /// Goes on from what an agent before this one could not do in this boot: that waits as it would have waited there.
     pub fn resume(&mut self) {
-        self.attempts = Attempts::after(self.host.failures().clone());
+        self.attempts = Attempts::after(self.host.failures().clone(), self.now());
     }
 
     /// The time since the boot.
@@ -176,7 +176,9 @@ impl Node {
             changed.chain(plan.settled.iter().map(|settled| &settled.target)).cloned().collect();
         let findings = examine(&targets, self.host.owned(), observed, &self.host.survey(&targets)?);
         self.metrics.findings(&findings);
-        for finding in findings.iter().filter(|finding| finding.severity == Severity::Warn) {
+        // What refuses a NIC is said with that NIC.
+        let said = |finding: &&Finding| finding.severity == Severity::Warn || finding.mac.is_none();
+        for finding in findings.iter().filter(said) {
             let Finding { code, severity: _, mac, what, place, mend } = finding;
             if self.news.is_new(Subject::Finding(code, *mac), what) {
                 tracing::warn!(
@@ -204,7 +206,10 @@ impl Node {
     /// be looked at again.
     async fn make(&mut self, passed: &mut Passed, shutdown: &Shutdown) -> bool {
         let changes = std::mem::take(&mut passed.plan.changes);
-        self.attempts.settle(&|mac| changes.iter().any(|change| change.mac == mac), self.now());
+        // What is refused for a while is still to be done.
+        let refused = |mac| passed.plan.refused.iter().any(|refusal| refusal.mac == mac);
+        let pending = |mac| changes.iter().any(|change| change.mac == mac) || refused(mac);
+        self.attempts.settle(&pending, self.now());
         let mut tried = false;
         let mut renamed = BTreeSet::new();
         for change in &changes {
