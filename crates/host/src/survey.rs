@@ -48,7 +48,7 @@ impl Host {
             rules: self.netlink.foreign_rules()?,
             claims: claims(&self.root),
             reverse_path_of_all: sysctl::of_all(observed::Setting::RpFilter),
-            kubelet: kubelet(&self.root).or(self.kubelet),
+            kubelet: both(kubelet(&self.root), self.kubelet),
             vlans: targets
                 .iter()
                 .find_map(NicTarget::vlan)
@@ -233,6 +233,12 @@ fn each_file(
 fn text(root: &HostRoot, path: &Path) -> Option<String> {
     let copy = root.read_of_others(path).ok()??;
     String::from_utf8(copy.bytes).ok()
+}
+
+/// What either says: a file may name none of the flags that the kubelet was started with.
+fn both(one: Option<Kubelet>, other: Option<Kubelet>) -> Option<Kubelet> {
+    let (Some(a), Some(b)) = (one, other) else { return one.or(other) };
+    Some(Kubelet { external_cloud: a.external_cloud || b.external_cloud, node_ip: a.node_ip || b.node_ip })
 }
 
 fn kubelet(root: &HostRoot) -> Option<Kubelet> {

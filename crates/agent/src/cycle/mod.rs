@@ -51,14 +51,19 @@ pub struct Agent {
     substance: Option<Substance>,
     last_complete: Option<Instant>,
     absent: BTreeSet<MacAddr>,
-    /// Whether the source was asked about the kubelet, which is told once.
-    kubelet_asked: bool,
+    /// When the source was asked about the kubelet last, and how often it still is.
+    kubelet_asked: Option<Instant>,
+    kubelet_asks: u8,
     book: ReportBook,
     news: News,
     metrics: Metrics,
     board: StatusBoard,
 }
 
+/// A cloud controller manager says of a new node what it is after a while: so often that is asked for.
+const KUBELET_ASKS: u8 = 10;
+/// Between two times.
+const KUBELET_PAUSE: Duration = Duration::from_secs(60);
 /// How long a source must say something that may be a mistake of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Doubt {
@@ -123,7 +128,8 @@ impl Agent {
             substance: None,
             last_complete: None,
             absent: BTreeSet::new(),
-            kubelet_asked: false,
+            kubelet_asked: None,
+            kubelet_asks: KUBELET_ASKS,
             book: ReportBook::default(),
             news: News::default(),
             metrics,
@@ -168,14 +174,22 @@ impl Agent {
         if self.source.answers_reads() {
             self.node.host.source_answered();
         }
-        if !std::mem::replace(&mut self.kubelet_asked, true)
-            && let Some(kubelet) = self.source.kubelet().await
-        {
-            self.node.host.set_kubelet(kubelet);
-        }
+        self.ask_about_kubelet().await;
         let node_addresses = self.lifeline.of(&mut self.node.host);
         self.node.host.set_anchors(Anchors { node_addresses, source_addresses });
         Ok(read)
+    }
+
+    async fn ask_about_kubelet(&mut self) {
+        let is_due = self.kubelet_asked.is_none_or(|last| last.elapsed() >= KUBELET_PAUSE);
+        if self.kubelet_asks == 0 || !is_due {
+            return;
+        }
+        self.kubelet_asked = Some(Instant::now());
+        if let Some(kubelet) = self.source.kubelet().await {
+            self.kubelet_asks = if kubelet.external_cloud { 0 } else { self.kubelet_asks - 1 };
+            self.node.host.set_kubelet(kubelet);
+        }
     }
 
     fn unread(&mut self, error: SourceError) -> Cycle {
