@@ -8,6 +8,9 @@ use crate::files::HostRoot;
 /// Where systemd (since 236) has a link for each unit that runs.
 const UNITS: &str = "run/systemd/units";
 
+/// Where there are folders with links to the units that start with the node; netplan makes those of networkd below `/run`.
+const ENABLED: [&str; 2] = ["etc/systemd/system", "run/systemd/system"];
+
 /// A network manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Daemon {
@@ -20,13 +23,18 @@ pub enum Daemon {
 }
 
 impl Daemon {
+    /// Its unit, and the others that start it.
+    fn units(self) -> &'static [&'static str] {
+        match self {
+            Self::NetworkManager => &["NetworkManager.service"],
+            Self::Networkd => &["systemd-networkd.service", "systemd-networkd.socket"],
+            Self::Wicked => &["wickedd.service", "wicked.service"],
+        }
+    }
+
     /// The link that systemd makes when it starts it.
     pub fn link(self) -> PathBuf {
-        let unit = match self {
-            Self::NetworkManager => "NetworkManager.service",
-            Self::Networkd => "systemd-networkd.service",
-            Self::Wicked => "wickedd.service",
-        };
+        let unit = self.units().first().copied().unwrap_or_default();
         Path::new(UNITS).join(format!("invocation:{unit}"))
     }
 
@@ -39,13 +47,25 @@ impl Daemon {
         }
     }
 
-    /// Whether it runs on the node of this root. Where no systemd says it, what it makes speaks for it.
+    /// Whether it runs on the node of this root. One that ran, does not just now and starts with the node does, too: it is about
+    /// to start again. Where no systemd says it, what it makes speaks for it.
     pub fn runs(self, root: &HostRoot) -> bool {
-        if root.path().join(UNITS).is_dir() {
-            // It leads to the number of the start, which is no file.
-            return root.path().join(self.link()).is_symlink();
+        let ran = root.path().join(self.trace()).exists();
+        if !root.path().join(UNITS).is_dir() {
+            return ran;
         }
-        root.path().join(self.trace()).exists()
+        // It leads to the number of the start, which is no file.
+        root.path().join(self.link()).is_symlink() || ran && self.is_enabled(root)
+    }
+
+    /// Whether it is started with the node.
+    fn is_enabled(self, root: &HostRoot) -> bool {
+        let wants = |folder: &str| {
+            let entries = std::fs::read_dir(root.path().join(folder)).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|it| it == "wants"))
+        };
+        let folders: Vec<PathBuf> = ENABLED.into_iter().flat_map(wants).collect();
+        folders.iter().any(|folder| self.units().iter().any(|unit| folder.join(unit).is_symlink()))
     }
 }
 
@@ -71,6 +91,14 @@ mod tests {
             std::os::unix::fs::symlink("0123456789abcdef0123456789abcdef", &link).unwrap();
             assert!(daemon.runs(&root), "{daemon:?}");
             std::fs::remove_file(link).unwrap();
+            assert!(!daemon.runs(&root), "{daemon:?}");
+            // It is stopped for a moment, as for an update.
+            let wants = folder.path().join("etc/systemd/system/multi-user.target.wants");
+            std::fs::create_dir_all(&wants).unwrap();
+            let enabled = wants.join(daemon.units()[0]);
+            std::os::unix::fs::symlink("/usr/lib/systemd/system/a.service", &enabled).unwrap();
+            assert!(daemon.runs(&root), "{daemon:?}");
+            std::fs::remove_file(enabled).unwrap();
             assert!(!daemon.runs(&root), "{daemon:?}");
         }
     }

@@ -367,14 +367,17 @@ fn options_that_the_node_does_not_bear(node: &Node) {
 /// What it left below `/run` is still there.
 fn a_manager_that_was_stopped_does_not_run(node: &Node) {
     let backend = || answer(node, &[])["backend"].as_str().unwrap().to_owned();
-    let manager = |act: &str| node.guest.run("systemctl", &[act, "NetworkManager"]).unwrap();
+    let manager = |act: &str| node.guest.run("systemctl", &[act, "--now", "NetworkManager"]).unwrap();
     assert_eq!(backend(), "networkmanager");
-    manager("stop");
+    // For a moment: it has the node again soon.
+    node.guest.run("systemctl", &["stop", "NetworkManager"]).unwrap();
+    assert_eq!(backend(), "networkmanager");
+    manager("disable");
     assert!(node.guest.path("/run/NetworkManager").is_dir());
     let found = answer(node, &[]);
     assert_eq!(found["backend"], "networkd", "{found}");
     assert!(found["why"].as_str().unwrap().starts_with("no network manager runs"), "{found}");
-    manager("start");
+    manager("enable");
     assert_eq!(backend(), "networkmanager");
 }
 
