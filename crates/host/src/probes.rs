@@ -150,10 +150,8 @@ impl Probes {
         netlink: &Netlink,
     ) -> Result<(), Lost> {
         let deadline = Instant::now() + PATIENCE.min(self.limit);
-        let mut left: Vec<&Probe> = works.without(changed).collect();
-        let source = left.contains(&&Probe::Source);
-        left.retain(|probe| **probe != Probe::Source);
-        let ways = async { until(deadline, async || ways(&mut left, netlink).await).await };
+        let source = works.0.contains(&Probe::Source);
+        let ways = works.ways_until(deadline, changed, netlink);
         let reach = self.reach.as_ref().filter(|_| source);
         let asked = async {
             let Some(reach) = reach else { return Ok(()) };
@@ -180,6 +178,17 @@ impl Probes {
         self.source_answered = None;
         Err(lost)
     }
+
+    /// Whether the node's own addresses and gateways, which worked, still do after the source was waited for.
+    pub async fn ways_still(
+        &mut self,
+        works: &Works,
+        changed: Option<u32>,
+        netlink: &Netlink,
+    ) -> Result<(), Lost> {
+        let still = works.ways_until(Instant::now() + PATIENCE.min(self.limit), changed, netlink).await;
+        still.inspect_err(|_| self.forget())
+    }
 }
 
 impl Works {
@@ -190,6 +199,17 @@ impl Works {
             Probe::Address(_) | Probe::Source => false,
         };
         self.0.iter().filter(move |probe| !over(probe))
+    }
+
+    /// Waits until everything but the source works, or the time is over.
+    async fn ways_until(
+        &self,
+        deadline: Instant,
+        changed: Option<u32>,
+        netlink: &Netlink,
+    ) -> Result<(), Lost> {
+        let mut left: Vec<&Probe> = self.without(changed).filter(|probe| **probe != Probe::Source).collect();
+        until(deadline, async || ways(&mut left, netlink).await).await
     }
 }
 

@@ -247,10 +247,11 @@ impl Host {
         // The answers come while we look.
         Probes::begin(works, change.link, &self.netlink);
         self.verify(change)?;
-        let still = self.probes.still(works, change.link, &self.netlink).await;
-        still.map_err(|lost| Cause::Cut { lost, still: Vec::new() })?;
+        let cut = |lost| Cause::Cut { lost, still: Vec::new() };
+        self.probes.still(works, change.link, &self.netlink).await.map_err(cut)?;
         // While a manager has an address away for a moment, everything that it cuts off works.
         self.verify(change)?;
+        self.probes.ways_still(works, change.link, &self.netlink).await.map_err(cut)?;
         faults::point(Point::Verified)?;
         self.commit(change, entry)
     }

@@ -112,6 +112,9 @@ pub fn a_change_that_cuts_the_node_off_is_undone(kind: &'static Kind) {
     run(&format!("neighbour replace {GATEWAY} dev eth0 lladdr 02:00:00:00:00:60 nud permanent"));
     let mut wanted = Wanted { addresses: vec!["10.60.0.7/24".parse().unwrap()], ..Wanted::new(0, 10) };
     node.plug(&wanted);
+    if kind.network.has_network_manager() {
+        node.until_managed(&wanted);
+    }
     let before = node.foreign();
     let plugged = node.shown(&wanted).unwrap();
     node.publish(&wanted);
