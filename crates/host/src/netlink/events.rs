@@ -202,9 +202,7 @@ impl Events {
             }
             match event {
                 Event::LinkGone { mac: Some(mac), moved: true, .. } => _ = self.moved.insert(mac),
-                Event::LinkGone { mac: Some(mac), .. } | Event::Link { mac: Some(mac), .. } => {
-                    self.moved.remove(&mac);
-                }
+                Event::Link { mac: Some(mac), .. } => _ = self.moved.remove(&mac),
                 _ => {}
             }
             self.ready.push_back(event);
