@@ -208,9 +208,12 @@ fn network_manager_agrees_at_once_and_after_a_boot_and_forgets() {
     node.converge(&format!("{NIC},0,1450,192.0.2.10/24,2001:db8::10/64"));
     assert!(node.agrees("multinic0"), "{:?}", node.nmcli("multinic0"));
     assert!(node.shows("multinic0", &["192.0.2.10/24", "2001:db8::10/64", "mtu 1450"]));
-    let known =
-        node.run("nmcli", &["-g", "IP4.ADDRESS,IP6.ADDRESS,GENERAL.MTU", "device", "show", "multinic0"]);
-    assert!(known.contains("192.0.2.10/24") && known.contains("1450"), "{known}");
+    // What it knows of the kernel follows a moment later.
+    node.wait("addresses and MTU by NetworkManager", || {
+        let fields = ["-g", "IP4.ADDRESS,IP6.ADDRESS,GENERAL.MTU", "device", "show", "multinic0"];
+        let known = node.run("nmcli", &fields);
+        known.contains("192.0.2.10/24") && known.contains("1450")
+    });
 
     // At once, before it knows the link.
     plug(&mut node.guest, OTHER_NIC, "ens10");
