@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_before_a_restart_waits_as_it_would_have_without() {
+    fn what_failed_before_a_restart_goes_on_waiting_and_half_a_minute_at_most() {
         let create = change(ChangeKind::Create, 1500);
         let mut before = Attempts::default();
         before.failed(&create, seconds(1000), "ApplyFailed: busy".to_owned());

@@ -101,7 +101,7 @@ impl Node {
         }
     }
 
-    /// Goes on from what an agent before this one could not do in this boot: that waits as it would have waited there.
+    /// Goes on from what an agent before this one could not do in this boot.
     pub fn resume(&mut self) {
         self.attempts = Attempts::after(self.host.failures().clone(), self.now());
     }

@@ -57,15 +57,17 @@ fn outcome(
     if let Some(refusal) = plan.refused.iter().find(|refusal| refusal.mac == nic.mac) {
         return Some(Outcome::Failed { name: None, error: refusal.reason.to_string() });
     }
-    if plan.absent.contains(&nic.mac) && moved.contains(&nic.mac) {
-        let error = "Waiting: its link was moved into another network namespace, as that of a pod; it is configured again when \
-                     it comes back"
-            .to_owned();
-        return Some(Outcome::Failed { name: None, error });
-    }
     if plan.absent.contains(&nic.mac) {
-        let error = "Waiting: no link with this MAC on the node".to_owned();
-        return waited_for.contains(&nic.mac).then_some(Outcome::Failed { name: None, error });
+        let is_moved = moved.contains(&nic.mac);
+        let error = if is_moved {
+            "Waiting: its link was moved into another network namespace, as that of a pod; it is configured again when it comes \
+             back"
+        } else {
+            "Waiting: no link with this MAC on the node"
+        };
+        let outcome = Outcome::Failed { name: None, error: error.to_owned() };
+        // One that was moved is not on its way.
+        return (is_moved || waited_for.contains(&nic.mac)).then_some(outcome);
     }
     // What was changed a moment ago and has drifted since is looked at again at once; there is nothing to say yet.
     let error = unmade.get(&nic.mac)?.clone();

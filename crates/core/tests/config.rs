@@ -273,18 +273,25 @@ fn controllers() -> Defaults {
     }
 }
 
-#[test]
-fn what_is_left_out_comes_from_the_controller_and_then_from_the_contract() {
-    let bare = "
+/// A configuration that says no more than it must.
+fn bare(credentials: &str) -> String {
+    format!(
+        "
 apiVersion: multinic.example.com/v1alpha1
 kind: OpenstackConfig
-metadata: {name: bare}
+metadata: {{name: bare}}
 spec:
   vmNames: [w]
   subnetID: s
-  credentials: {openstackProviderID: p, projectID: x, k8sProviderID: k}
-";
-    let config = read_with(bare, &controllers()).unwrap();
+  credentials: {credentials}
+"
+    )
+}
+
+#[test]
+fn what_is_left_out_comes_from_the_controller_and_then_from_the_contract() {
+    let bare = bare("{openstackProviderID: p, projectID: x, k8sProviderID: k}");
+    let config = read_with(&bare, &controllers()).unwrap();
     assert_eq!(config.selection.statuses, StatusFilter::Any);
     assert_eq!(config.selection.node_name_key.as_deref(), Some("default-key"));
     assert_eq!(config.cloud.timeout, Duration::from_secs(4));
@@ -323,27 +330,19 @@ fn what_the_configuration_says_wins_over_the_controller() {
 
 #[test]
 fn keystone_is_that_of_the_configuration_and_else_that_of_the_controller() {
-    let bare = "
-apiVersion: multinic.example.com/v1alpha1
-kind: OpenstackConfig
-metadata: {name: bare}
-spec:
-  vmNames: [w]
-  subnetID: s
-  credentials: {applicationCredentialID: a, applicationCredentialSecret: s}
-";
+    let bare = bare("{applicationCredentialID: a, applicationCredentialSecret: s}");
     let keystone = |yaml: &str, defaults: &Defaults| match read_with(yaml, defaults)?.cloud.credentials {
         Credentials::ApplicationCredential { auth_url, .. } => Ok(auth_url.to_string()),
         _ => panic!("another kind of credentials"),
     };
-    let own = but(bare, "{appl", "{authURL: 'http://keystone/v3', appl");
+    let own = but(&bare, "{appl", "{authURL: 'http://keystone/v3', appl");
     assert_eq!(keystone(&own, &controllers()).unwrap(), "http://keystone/v3");
-    assert_eq!(keystone(bare, &controllers()).unwrap(), "http://default-keystone/");
-    let errors: ConfigErrors = keystone(bare, &Defaults::default()).unwrap_err();
+    assert_eq!(keystone(&bare, &controllers()).unwrap(), "http://default-keystone/");
+    let errors: ConfigErrors = keystone(&bare, &Defaults::default()).unwrap_err();
     let error = errors.to_string();
     assert!(error.contains("spec.credentials.authURL") && error.contains("OPENSTACK_AUTH_URL"), "{error}");
     // A wrong one is no absent one.
-    let wrong = but(bare, "{appl", "{authURL: keystone, appl");
+    let wrong = but(&bare, "{appl", "{authURL: keystone, appl");
     assert!(keystone(&wrong, &controllers()).is_err());
 }
 

@@ -361,6 +361,15 @@ fn sync_directory(path: &Path) -> Result<(), FileError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(io_error("sync the directory", path))
 }
 
+/// Puts a file below a root of a test.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+pub(crate) fn put(root: &Path, path: impl AsRef<Path>, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;

@@ -23,19 +23,27 @@ pub enum Daemon {
 }
 
 impl Daemon {
-    /// Its unit, and the others that start it.
-    fn units(self) -> &'static [&'static str] {
+    /// Its unit.
+    fn unit(self) -> &'static str {
         match self {
-            Self::NetworkManager => &["NetworkManager.service"],
-            Self::Networkd => &["systemd-networkd.service", "systemd-networkd.socket"],
-            Self::Wicked => &["wickedd.service", "wicked.service"],
+            Self::NetworkManager => "NetworkManager.service",
+            Self::Networkd => "systemd-networkd.service",
+            Self::Wicked => "wickedd.service",
+        }
+    }
+
+    /// Another unit that starts it.
+    fn starter(self) -> Option<&'static str> {
+        match self {
+            Self::NetworkManager => None,
+            Self::Networkd => Some("systemd-networkd.socket"),
+            Self::Wicked => Some("wicked.service"),
         }
     }
 
     /// The link that systemd makes when it starts it.
     pub fn link(self) -> PathBuf {
-        let unit = self.units().first().copied().unwrap_or_default();
-        Path::new(UNITS).join(format!("invocation:{unit}"))
+        Path::new(UNITS).join(format!("invocation:{}", self.unit()))
     }
 
     /// What it makes when it starts. tmpfiles.d makes networkd's folder whether that runs or not; the file is its own.
@@ -64,14 +72,17 @@ impl Daemon {
             let entries = std::fs::read_dir(root.path().join(folder)).into_iter().flatten().flatten();
             entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|it| it == "wants"))
         };
-        let folders: Vec<PathBuf> = ENABLED.into_iter().flat_map(wants).collect();
-        folders.iter().any(|folder| self.units().iter().any(|unit| folder.join(unit).is_symlink()))
+        let mut units = ENABLED.into_iter().flat_map(wants).flat_map(|folder| {
+            std::iter::once(self.unit()).chain(self.starter()).map(move |unit| folder.join(unit))
+        });
+        units.any(|unit| unit.is_symlink())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::put;
 
     #[test]
     fn one_that_is_stopped_does_not_run_whatever_it_left() {
@@ -79,9 +90,7 @@ mod tests {
         let root = HostRoot::open(folder.path()).unwrap();
         for daemon in [Daemon::NetworkManager, Daemon::Networkd, Daemon::Wicked] {
             assert!(!daemon.runs(&root));
-            let trace = folder.path().join(daemon.trace());
-            std::fs::create_dir_all(trace.parent().unwrap()).unwrap();
-            std::fs::write(trace, "").unwrap();
+            put(folder.path(), daemon.trace(), "");
             assert!(daemon.runs(&root), "{daemon:?}: nothing else is known");
         }
         std::fs::create_dir_all(folder.path().join(UNITS)).unwrap();
@@ -95,7 +104,7 @@ mod tests {
             // It is stopped for a moment, as for an update.
             let wants = folder.path().join("etc/systemd/system/multi-user.target.wants");
             std::fs::create_dir_all(&wants).unwrap();
-            let enabled = wants.join(daemon.units()[0]);
+            let enabled = wants.join(daemon.unit());
             std::os::unix::fs::symlink("/usr/lib/systemd/system/a.service", &enabled).unwrap();
             assert!(daemon.runs(&root), "{daemon:?}");
             std::fs::remove_file(enabled).unwrap();

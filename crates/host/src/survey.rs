@@ -299,14 +299,13 @@ mod tests {
     }
 
     use super::*;
+    use crate::files::put;
 
     /// A node's root with these files.
     fn root(files: &[(&str, &str)]) -> (tempfile::TempDir, HostRoot) {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in files {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            put(folder.path(), path, text);
         }
         let root = HostRoot::open(folder.path()).unwrap();
         (folder, root)
@@ -320,9 +319,8 @@ mod tests {
             ("etc/systemd/networkd.conf", "[Network]\n#ManageForeignRoutingPolicyRules=no\n"),
         ]);
         assert_eq!(networkd(&root), Networkd { keeps_routes: Setting::Unset, keeps_rules: Setting::Unset });
+        put(folder.path(), drop_in, DROP_IN);
         let path = folder.path().join(drop_in);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, DROP_IN).unwrap();
         let started = folder.path().join(Daemon::Networkd.link());
         std::fs::create_dir_all(started.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink("0123", &started).unwrap();

@@ -326,8 +326,7 @@ impl Agent {
         shutdown: &Shutdown,
     ) -> Result<(Passed, Vec<Verified>), HostError> {
         let passed = self.node.pass(wishes, shutdown).await?;
-        let verified =
-            reports::outcomes(wishes, &passed.plan, &passed.unmade, &self.absent, self.node.moved());
+        let verified = self.outcomes(wishes, &passed);
         self.board.pass(counts(wishes, &verified));
         let ours = self.node.ours(&passed.observed);
         self.board.held(ours.len());
@@ -338,6 +337,10 @@ impl Agent {
             self.source.passed(|| Facts::new(wishes, &verified, &passed), nothing_left);
         }
         Ok((passed, verified))
+    }
+
+    fn outcomes(&self, wishes: &Wishes, passed: &Passed) -> Vec<Verified> {
+        reports::outcomes(wishes, &passed.plan, &passed.unmade, &self.absent, self.node.moved())
     }
 
     /// Makes the node as the last good read wished, without reading again. Reports wait for the next read, whose
@@ -357,8 +360,7 @@ impl Agent {
     /// Everything that the last pass found.
     pub fn facts(&self, passed: &Passed) -> Option<Facts> {
         let wishes = self.wishes.as_ref()?;
-        let verified =
-            reports::outcomes(wishes, &passed.plan, &passed.unmade, &self.absent, self.node.moved());
+        let verified = self.outcomes(wishes, passed);
         Some(Facts::new(wishes, &verified, passed))
     }
 

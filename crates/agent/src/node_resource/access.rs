@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use multinic_core::brief::causes;
 use multinic_host::probes::Reach;
 
 /// How long one request may take. A watch is no such request.
@@ -145,18 +146,9 @@ pub struct RequestError {
     pub text: String,
 }
 
-/// An error and its causes, which is where the clients of HTTP say what happened.
+/// An error and its causes.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    bounded(&text)
+    bounded(&causes(error))
 }
 
 /// At most so much of a text that somebody else wrote.

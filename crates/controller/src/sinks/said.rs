@@ -1,5 +1,6 @@
 //! What another program said, made fit for a message: one line, bounded, without markup and without our secrets.
 
+use multinic_core::brief;
 use multinic_openstack::{blotted, without_markup};
 use secrecy::SecretString;
 
@@ -37,18 +38,9 @@ pub(crate) fn line(text: &str) -> String {
     line
 }
 
-/// An error and its causes in one line. Wrappers often repeat what they wrap.
+/// An error and its causes in one line.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = inner.source();
-    }
-    line(&text)
+    line(&brief::causes(error))
 }
 
 #[cfg(test)]

@@ -152,6 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::files::put;
 
     fn slot(number: i64) -> Slot {
         Slot::new(number).unwrap()
@@ -330,9 +331,7 @@ mod tests {
             "etc/systemd/network/10-multinic3.network",
             "etc/systemd/network/10-others.network",
         ] {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "network: {}").unwrap();
+            put(folder.path(), path, "network: {}");
         }
         let files = all(&HostRoot::open(folder.path()).unwrap(), Backend::Netplan).unwrap();
         assert_eq!(files.iter().map(|file| file.slot.number()).collect::<Vec<_>>(), [1, 3, 12]);
@@ -342,11 +341,7 @@ mod tests {
     fn a_file_about_a_vlan_is_ours_if_we_wrote_it() {
         let folder = tempfile::tempdir().unwrap();
         let root = HostRoot::open(folder.path()).unwrap();
-        let write = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let write = |path: &str, text: &str| put(folder.path(), path, text);
         let theirs = "etc/sysconfig/network-scripts/ifcfg-multinic0.100";
         write(theirs, "DEVICE=multinic0.100\nVLAN=yes\nIPADDR=192.0.2.99\nPREFIX=24\n");
         std::fs::create_dir_all(folder.path().join("etc/systemd/network/10-multinic0.100.network")).unwrap();
@@ -365,11 +360,7 @@ mod tests {
     #[test]
     fn a_release_leaves_the_files_of_another_nic_of_the_same_name() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |path: &Path, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let write = |path: &Path, text: &str| put(folder.path(), path, text);
         for file in Backend::Wicked.render(&target()) {
             write(&file.path, &file.text);
         }

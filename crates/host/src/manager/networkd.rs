@@ -222,6 +222,7 @@ mod tests {
     use multinic_core::{Addresses, Mtu, NicOptions};
 
     use super::*;
+    use crate::files::put;
 
     #[test]
     fn a_link_that_it_has_by_a_file_of_somebody_else_is_told() {
@@ -248,11 +249,7 @@ mod tests {
     fn what_it_is_not_told_of_before_the_next_boot_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let root = HostRoot::open(folder.path()).unwrap();
-        let write = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let write = |path: &str, text: &str| put(folder.path(), path, text);
         let target = NicTarget {
             mac: "fa:16:3e:00:00:01".parse().unwrap(),
             name: "multinic0".parse().unwrap(),

@@ -23,26 +23,7 @@ use crate::nics::{Wanted, Watch};
 use crate::operated;
 
 pub const NAMESPACE: &str = "multinic-system";
-/// Changes the DaemonSet as the documentation says.
-const AGENTS_ON_DATABASE: &str = "- patch: |-
-    apiVersion: apps/v1
-    kind: DaemonSet
-    metadata:
-      name: multinic-agent
-      namespace: multinic-system
-    spec:
-      template:
-        spec:
-          containers:
-          - name: agent
-            env:
-            - name: DATA_SOURCE
-              value: db
-            - name: POLL_INTERVAL
-              value: 1s
-            - name: DATABASE_URL
-              valueFrom: {secretKeyRef: {name: operator-secret, key: DATABASE_URL}}
-";
+
 /// A pod without one of its rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Without {
@@ -52,55 +33,53 @@ pub enum Without {
     Run,
 }
 
+/// A patch of the agents' pods, as the documentation has them.
+fn of_agents(pod: &Value) -> String {
+    let daemon_set = json!({
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": { "name": "multinic-agent", "namespace": NAMESPACE },
+        "spec": { "template": { "spec": pod } },
+    });
+    format!("- patch: '{daemon_set}'\n")
+}
+
+/// A patch of the agents' container.
+fn of_container(fields: &Value) -> String {
+    let mut container = json!({ "name": "agent" });
+    container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    of_agents(&json!({ "containers": [container] }))
+}
+
 /// For nodes of which some keep their profiles there.
-const SYSCONFIG: &str = "- patch: |-
-    apiVersion: apps/v1
-    kind: DaemonSet
-    metadata: {name: multinic-agent, namespace: multinic-system}
-    spec:
-      template:
-        spec:
-          volumes:
-          - name: sysconfig
-            hostPath: {path: /etc/sysconfig, type: DirectoryOrCreate}
-";
+fn with_sysconfig() -> String {
+    let folder = json!({ "path": "/etc/sysconfig", "type": "DirectoryOrCreate" });
+    of_agents(&json!({ "volumes": [{ "name": "sysconfig", "hostPath": folder }] }))
+}
+
+fn on_database() -> String {
+    let url = json!({ "secretKeyRef": { "name": "operator-secret", "key": "DATABASE_URL" } });
+    of_container(&json!({ "env": [
+        { "name": "DATA_SOURCE", "value": "db" },
+        { "name": "POLL_INTERVAL", "value": "1s" },
+        { "name": "DATABASE_URL", "valueFrom": url },
+    ] }))
+}
 
 impl Without {
-    fn patch(self) -> &'static str {
+    fn patch(self) -> String {
+        let mount = |path: &str| {
+            of_container(&json!({ "volumeMounts": [{ "mountPath": path, "$patch": "delete" }] }))
+        };
         match self {
-            Self::NetAdmin => {
-                "- target: {kind: DaemonSet}
+            Self::NetAdmin => "- target: {kind: DaemonSet}
   patch: |-
     - op: remove
       path: /spec/template/spec/containers/0/securityContext/capabilities/add
 "
-            }
-            Self::Sysctls => {
-                "- patch: |-
-    apiVersion: apps/v1
-    kind: DaemonSet
-    metadata: {name: multinic-agent, namespace: multinic-system}
-    spec:
-      template:
-        spec:
-          containers:
-          - name: agent
-            volumeMounts: [{mountPath: /host/proc/sys/net, $patch: delete}]
-"
-            }
-            Self::Run => {
-                "- patch: |-
-    apiVersion: apps/v1
-    kind: DaemonSet
-    metadata: {name: multinic-agent, namespace: multinic-system}
-    spec:
-      template:
-        spec:
-          containers:
-          - name: agent
-            volumeMounts: [{mountPath: /host/run, $patch: delete}]
-"
-            }
+            .to_owned(),
+            Self::Sysctls => mount("/host/proc/sys/net"),
+            Self::Run => mount("/host/run"),
         }
     }
 }
@@ -227,12 +206,12 @@ impl Scene {
              - {{name: multinic-agent, newName: localhost/multinic-agent, newTag: \"{agent_tag}\"}}\n\
              patches:\n"
         );
-        kustomization += without.map_or("", Without::patch);
+        kustomization += &without.map_or_else(String::new, Without::patch);
         if has_ifcfg {
-            kustomization += SYSCONFIG;
+            kustomization += &with_sysconfig();
         }
         if source == Source::Database {
-            kustomization += AGENTS_ON_DATABASE;
+            kustomization += &on_database();
         }
         fs::write(folder.path().join("kustomization.yaml"), kustomization).unwrap();
         self.kubectl(&["apply", "--server-side", "--kustomize", folder.path().to_str().unwrap()]);

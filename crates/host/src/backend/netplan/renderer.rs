@@ -48,16 +48,13 @@ pub fn said_by(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::put;
 
     #[test]
     fn the_last_word_by_the_names_of_files_counts_and_ours_have_none() {
         let folder = tempfile::tempdir().unwrap();
         let root = HostRoot::open(folder.path()).unwrap();
-        let write = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let write = |path: &str, text: &str| put(folder.path(), path, text);
         let said = || renderer(&root).map(|(name, path)| format!("{name} by {}", path.display()));
         assert_eq!(said(), None);
         write("etc/netplan/50-cloud-init.yaml", "network: {ethernets: {eth0: {renderer: NetworkManager}}}");

@@ -1,10 +1,9 @@
 //! How a request to a bucket fails, and what to do then.
 
-use std::error::Error;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use multinic_core::brief::cut;
+use multinic_core::brief::{causes, cut};
 use reqwest::StatusCode;
 use reqwest::blocking::Response;
 use reqwest::header::{DATE, HeaderMap};
@@ -90,17 +89,7 @@ impl S3Error {
     /// There was no answer.
     pub(super) fn of_connection(method: &'static str, url: &Url, error: reqwest::Error) -> Self {
         // A URL is signed.
-        let error = error.without_url();
-        let mut reason = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            let text = inner.to_string();
-            if !reason.contains(&text) {
-                reason = format!("{reason}: {text}");
-            }
-            cause = inner.source();
-        }
-        Self::new(method, url, no_answer(reason))
+        Self::new(method, url, no_answer(causes(&error.without_url())))
     }
 
     /// The answer broke off.
