@@ -14,6 +14,8 @@ use multinic_core::fleet::{FleetLimits, Listing};
 use multinic_openstack::Gate;
 use multinic_telemetry::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use support::Bench;
 
 /// Two configurations with one node each, published.
@@ -249,5 +251,17 @@ async fn a_followed_directory_is_carried_out_once_it_rests_also_when_no_cloud_is
         }
         stop.now();
     };
-    tokio::join!(bench.standalone.run(shutdown), acts);
+    let (ended, ()) = tokio::join!(bench.standalone.run(shutdown), acts);
+    ended.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_is_emptied_meanwhile_ends_the_controller() {
+    let mut bench = two_configs().await;
+    let (_stop, shutdown) = Shutdown::by_hand();
+    let ledger = SqliteConnectOptions::new().filename(bench.directory.parent().unwrap().join("multinic.db"));
+    let mut other = ledger.connect().await.unwrap();
+    sqlx::raw_sql("DROP TABLE multi_interface").execute(&mut other).await.unwrap();
+    let ended = bench.standalone.run(shutdown).await.unwrap_err();
+    assert!(ended.to_string().contains("multi_interface"), "{ended}");
 }

@@ -193,7 +193,7 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     // Planning for a large fleet keeps this thread.
     server.serve_apart(pulse.pages(registry), shutdown.clone()).context(NO_PAGES)?;
     tokio::spawn(database);
-    standalone.run(shutdown).await;
+    standalone.run(shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
 

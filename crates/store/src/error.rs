@@ -180,6 +180,12 @@ impl StoreError {
             if matches!(code_of(source), Some(Code::Number(1205 | 1213 | 1412) | Code::Busy)))
     }
 
+    /// Whether what [`Store::open`](crate::Store::open) makes is not there any more: the database was emptied meanwhile, or is
+    /// another one.
+    pub fn finds_no_tables(&self) -> bool {
+        matches!(self, Self::Missing { .. }) || self.lacks_table_or_column()
+    }
+
     /// Whether a table or a column was missing.
     pub(crate) fn lacks_table_or_column(&self) -> bool {
         matches!(self, Self::Statement { source, .. }

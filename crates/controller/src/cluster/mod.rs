@@ -163,6 +163,12 @@ pub enum ClusterError {
     /// What follows the configurations has ended, which it does of itself never.
     #[error("the configurations are not followed any more: {0}")]
     Unfollowed(RecvError),
+    /// The ledger was emptied, or another one is in its place. Whoever starts anew makes its tables, and fills them from what is
+    /// published.
+    #[error(
+        "the ledger's tables are gone, so this controller ends: its next start makes and fills them. {0}"
+    )]
+    LedgerGone(StoreError),
 }
 
 /// The controller over an API server.
@@ -272,32 +278,32 @@ impl Cluster {
                 inventory.is_written(works);
             }
         };
-        loop {
+        let ended = loop {
             tokio::select! {
                 gained = leadership.gained() => gained?,
                 () = tokio::time::sleep(STAND_BY) => {
                     self.pulse.turn();
                     continue;
                 }
-                () = shutdown.requested() => break,
+                () = shutdown.requested() => break Ok(()),
             }
             // Whatever another leader published meanwhile, nothing is remembered from an earlier time.
             let reconciler = self.reconciler(leadership.clone());
             works(true);
             tokio::select! {
-                ended = leadership.guard(reconciler.run()) => return Err(ClusterError::Unfollowed(ended)),
+                ended = leadership.guard(reconciler.run()) => break Err(ended),
                 // What is published goes in one transaction: one that is not complete is not there.
                 () = leadership.lost() => {
                     tracing::warn!("this controller does not lead any more; what it was doing is given up");
                 }
-                () = shutdown.requested() => break,
+                () = shutdown.requested() => break Ok(()),
             }
             works(false);
-        }
+        };
         if let Some(standing) = standing {
             standing.withdraw().await;
         }
-        Ok(())
+        ended
     }
 
     async fn stand(&self) -> Result<(Leadership, Option<Standing>), ElectionError> {

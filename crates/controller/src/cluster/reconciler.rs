@@ -1,6 +1,7 @@
 //! What the leader does, turn by turn: read the configurations with their Secrets, make a pass, tell everybody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use multinic_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::sync::watch::error::RecvError;
 
+use super::ClusterError;
 use super::deliver::Deliverer;
 use super::entry::{Entry, Mark};
 use super::finalizer::{self, Definition, Wish};
@@ -96,21 +98,23 @@ struct Asked {
 }
 
 impl Reconciler {
-    /// Works until it is dropped, or nobody follows the configurations any more.
-    pub async fn run(mut self) -> RecvError {
-        // Before a first complete list nothing is known of what there is.
-        if let Err(ended) = self.view.wait_for(|view| view.listed).await {
-            return ended;
+    /// Works until it is dropped, nobody follows the configurations any more, or the ledger is gone.
+    pub async fn run(mut self) -> ClusterError {
+        match self.work().await {
+            Err(ended) => ended,
         }
+    }
+
+    async fn work(&mut self) -> Result<Infallible, ClusterError> {
+        // Before a first complete list nothing is known of what there is.
+        self.view.wait_for(|view| view.listed).await.map_err(ClusterError::Unfollowed)?;
         self.controller.wait_at_most(Some(TURN));
-        self.remember().await;
+        self.remember().await.map_err(ClusterError::LedgerGone)?;
         loop {
             let seen = marks(&self.view.borrow_and_update());
             let started = Instant::now();
-            let wake = self.turn().await;
-            if let Err(ended) = self.wait(&seen, wake, started.elapsed()).await {
-                return ended;
-            }
+            let wake = self.turn().await.map_err(ClusterError::LedgerGone)?;
+            self.wait(&seen, wake, started.elapsed()).await.map_err(ClusterError::Unfollowed)?;
         }
     }
 
@@ -177,8 +181,8 @@ impl Reconciler {
         }
     }
 
-    /// One turn. Returns when the next is due.
-    pub async fn turn(&mut self) -> Option<Instant> {
+    /// One turn. Returns when the next is due. An error says that the ledger is gone.
+    async fn turn(&mut self) -> Result<Option<Instant>, StoreError> {
         let view = self.view.borrow().clone();
         let asked = self.ask(&view).await;
         let Asked { mut configs, deleted, undeletable, mut retry } = asked;
@@ -207,7 +211,7 @@ impl Reconciler {
                 let failed = Outcome::Failed { reason: "DatabaseError", message: error.to_string() };
                 let outcomes = configs.by_key.keys().map(|key| (key.clone(), failed.clone())).collect();
                 self.tell(&configs, &Report { outcomes, ..Report::default() }, &mut retry).await;
-                return retry;
+                return if error.finds_no_tables() { Err(error) } else { Ok(retry) };
             }
         };
         self.deliver(&configs, &report, &mut retry).await;
@@ -225,7 +229,7 @@ impl Reconciler {
             let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
             Instant::now() + wait
         });
-        [retry, due, scheduled].into_iter().flatten().min()
+        Ok([retry, due, scheduled].into_iter().flatten().min())
     }
 
     /// Puts together what the objects ask for.

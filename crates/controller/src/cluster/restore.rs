@@ -232,15 +232,21 @@ fn publication(rows: Vec<PublishedInterface>, based_on: Option<u64>) -> (Publica
 }
 
 impl Reconciler {
-    /// Fills a ledger that was lost. Returns when that is done, or was not necessary.
-    pub(super) async fn remember(&mut self) {
+    /// Fills a ledger that was lost. Returns when that is done, or was not necessary; an error says that it is gone once more.
+    pub(super) async fn remember(&mut self) -> Result<(), StoreError> {
         let mut wait = PATIENCE;
         while let Err(error) = self.try_remember().await {
             self.pulse.failed(&error);
             tracing::error!(error = %error, "no pass is made before what was published is known");
+            if let RestoreError::Store(error) = error
+                && error.finds_no_tables()
+            {
+                return Err(error);
+            }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(self.defaults.cadence.error.max(PATIENCE));
         }
+        Ok(())
     }
 
     async fn try_remember(&mut self) -> Result<(), RestoreError> {

@@ -134,7 +134,10 @@ impl Standalone {
     }
 
     /// Passes until a stop is requested: at once when a file changes, else when a cloud is due.
-    pub async fn run(&mut self, mut shutdown: Shutdown) {
+    ///
+    /// # Errors
+    /// Where the database's tables are gone: whoever starts anew makes them.
+    pub async fn run(&mut self, mut shutdown: Shutdown) -> Result<(), StandaloneError> {
         self.controller.wait_at_most(Some(TURN));
         loop {
             let seen = self.directory.fingerprint();
@@ -143,7 +146,7 @@ impl Standalone {
             let passed = tokio::select! {
                 passed = self.pass() => passed,
                 // What is published goes in one transaction: one that is not complete is not there.
-                () = shutdown.requested() => return,
+                () = shutdown.requested() => return Ok(()),
             };
             let retry = match passed {
                 Ok(summary) => {
@@ -154,13 +157,16 @@ impl Standalone {
                 Err(error) => {
                     self.pulse.failed(&error);
                     tracing::error!(error = %error, "the pass failed; nothing was removed");
+                    if matches!(&error, StandaloneError::Store(error) if error.finds_no_tables()) {
+                        return Err(error);
+                    }
                     Some(Instant::now() + self.error_interval)
                 }
             };
             let due = retry.or_else(|| self.controller.next_due()).into_iter().chain(settled).min();
             loop {
                 tokio::select! {
-                    () = shutdown.requested() => return,
+                    () = shutdown.requested() => return Ok(()),
                     () = self.controller.come() => break,
                     () = tokio::time::sleep(LOOK_INTERVAL) => self.pulse.turn(),
                 }

@@ -36,7 +36,7 @@ use tokio::task::JoinHandle;
 pub const PASSWORD: &str = "operator-password";
 
 /// The machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 pub struct Bench {
     config: Config,

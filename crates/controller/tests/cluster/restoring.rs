@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 
 use kube::api::PostParams;
 use multinic_api::{MultiNicNodeConfig, RECONCILE_AT_ANNOTATION};
+use multinic_controller::cluster::{Cluster, ClusterError};
 use multinic_controller::inventory::Inventory;
 use multinic_core::{ServerId, SubnetId};
 use multinic_store::inventory::Entry;
 use multinic_store::{DatabaseSettings, Store};
+use multinic_telemetry::shutdown::Shutdown;
 use multinic_testbed::cloud_simulator::{Attached, Fault};
 use multinic_testbed::kubernetes::{ControlPlane, FaultProxy};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, PASSWORD, Running, condition, logs, run, until};
+use crate::bench::{Bench, PASSWORD, PATIENCE, Running, condition, logs, run, until};
 use crate::moves::Scene;
 use crate::sinks::{Viola, inventory, names, objects, records};
 use crate::slow::{Silent, grows, publish_to};
+use crate::stale::{SERVER, sql};
 
 async fn lose_ledger(bench: &mut Bench) {
     let settings = DatabaseSettings::sqlite(bench.folder.path().join("another.db"));
@@ -71,6 +74,59 @@ async fn a_fleet_behind_viola_keeps_its_names_by_the_inventory() {
     };
     assert_eq!(sent, before, "it is not known any more what Viola was sent; it is the same");
     controller.stop().await;
+}
+
+/// Somebody empties the ledger while the controller works with it.
+async fn empties(bench: &Bench, empty: impl AsyncFnOnce()) {
+    let server = bench.cloud.add_server("worker-1");
+    let [first, _] = [(); 2].map(|()| bench.cloud.attach(&server, &[&bench.subnet]).unwrap().port);
+    bench.apply("a", bench.spec(&[&server])).await;
+    let (setup, _registry) = bench.setup(&["--leader-elect=false"]);
+    let (_stop, shutdown) = Shutdown::by_hand();
+    let controller = tokio::spawn(Cluster::start(setup).await.unwrap().run(shutdown));
+    bench.until_count(2).await;
+    // The first slot becomes free, so that a new count from zero would show.
+    bench.cloud.delete_port(&first).unwrap();
+    until("the node has one", async || names(bench, "worker-1").await.len() == 1).await;
+    let before = names(bench, "worker-1").await;
+    assert_eq!(before.values().collect::<Vec<_>>(), ["multinic1"]);
+    empty().await;
+    let ended = tokio::time::timeout(PATIENCE, controller).await.expect("it goes on").unwrap().unwrap_err();
+    assert!(matches!(ended, ClusterError::LedgerGone(_)), "{ended}");
+    assert_eq!(names(bench, "worker-1").await, before, "nothing is removed");
+}
+
+/// What a start of the program does.
+async fn starts_anew(bench: &mut Bench, settings: &DatabaseSettings) {
+    let before = names(bench, "worker-1").await;
+    bench.store = Store::open(settings).await.unwrap();
+    let controller = bench.start().await;
+    bench.until_count(1).await;
+    until_passed(bench).await;
+    assert_eq!((bench.slots().await, names(bench, "worker-1").await), (before.clone(), before));
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_emptied_meanwhile_is_filled_by_the_next_start() {
+    let Some(mut bench) = Bench::new().await else { return };
+    empties(&bench, async || {
+        bench.sql("DROP TABLE multi_interface; DROP TABLE multi_slot; DROP TABLE multinic_meta").await;
+    })
+    .await;
+    let settings = bench.settings.clone();
+    starts_anew(&mut bench, &settings).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_emptied_meanwhile_is_filled_by_the_next_start() {
+    let (Some(mut bench), Some(server)) = (Bench::new().await, &*SERVER) else { return };
+    server.create_database("emptied").unwrap();
+    let settings = DatabaseSettings::from_url(&server.url("emptied")).unwrap();
+    bench.store = Store::open(&settings).await.unwrap();
+    let empty = "DROP DATABASE emptied; CREATE DATABASE emptied";
+    empties(&bench, async || sql(server, "mysql", empty.to_owned()).await).await;
+    starts_anew(&mut bench, &settings).await;
 }
 
 /// An object as an older program wrote it.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::bench::{Bench, Running, condition, until};
 use crate::sinks::{Viola, names, objects};
 
-static SERVER: LazyLock<Option<MariaDb>> =
+pub static SERVER: LazyLock<Option<MariaDb>> =
     LazyLock::new(|| MariaDb::installed().then(|| MariaDb::start().expect("a MariaDB server")));
 
 fn cloud_fails(bench: &Bench) {
@@ -26,7 +26,7 @@ async fn epoch(bench: &Bench, node: &str) -> Option<String> {
 }
 
 /// Not on the thread on which the controller may be in the midst of a transaction.
-async fn sql(server: &'static MariaDb, database: &'static str, text: String) {
+pub async fn sql(server: &'static MariaDb, database: &'static str, text: String) {
     tokio::task::spawn_blocking(move || server.sql(database, &text).unwrap()).await.unwrap();
 }
 
