@@ -1,5 +1,5 @@
 //! The Helm chart: that it is what `deploy/` is, what it makes of values and what it refuses, and its life on a real API
-//! server, by hand and by `scripts/`.
+//! server, by hand and by `scripts/`; and what docs/ says of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
@@ -10,5 +10,6 @@ mod life;
 mod one_truth;
 mod page;
 mod refusals;
+mod rights;
 mod scripts;
 mod site;
