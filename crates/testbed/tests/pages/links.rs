@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::page::{parts, read, root};
+use crate::page::{parts, quotes, read, root};
 
 const FOLDERS: [&str; 3] = [".", "docs", "charts/multinic"];
 
@@ -63,4 +63,48 @@ fn every_link_leads_somewhere() {
     }
     assert!(count > 200, "{count}");
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Folders of the project by which a page names files of it.
+const OURS: [&str; 7] =
+    ["crates/", "deploy/", "charts/", "docs/", "scripts/", "testbed/", "fuzz/fuzz_targets"];
+
+#[test]
+fn every_file_that_a_page_names_is_there() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for page in pages() {
+        for quote in quotes(&read(&page)) {
+            let path = quote.split(['*', ' ', '…', '#']).next().unwrap();
+            if OURS.iter().any(|folder| path.starts_with(folder)) {
+                // What stands for several is in a folder.
+                let path = if path == quote { path } else { path.rsplit_once('/').unwrap().0 };
+                if !root().join(path).exists() {
+                    wrong.push(format!("{page}: {quote}"));
+                }
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 50, "{count}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_target_of_make_that_a_page_names_is_there() {
+    let makefile = read("Makefile");
+    let mut count = 0;
+    for page in pages() {
+        let text = read(&page);
+        let (_, blocks) = parts(&text);
+        for command in quotes(&text).iter().chain(&blocks).flat_map(|text| text.lines()) {
+            let Some(target) = command.trim().strip_prefix("make ").and_then(|rest| rest.split(' ').next())
+            else {
+                continue;
+            };
+            assert!(makefile.contains(&format!("\n{target}: ")), "{page}: make {target}");
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count}");
 }
