@@ -423,6 +423,10 @@ pub struct MultiNicOperatorStatus {
     /// The `spec.database.restoreFrom` that the server was filled from: it acts once, and another one acts again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<String>,
+    /// With `enableAutoRecovery: false`: a digest of each object as it was carried out last. What is wanted otherwise is carried out,
+    /// and what is otherwise was changed by others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub carried_out: BTreeMap<String, String>,
 }
 
 /// A backup of the database.

@@ -1,18 +1,20 @@
 //! Carries a plan out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::{Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 
-use crate::credentials::SECRET;
+use crate::credentials::{SECRET, is_sealed};
 use crate::desired::DATABASE;
 use crate::kinds::{Key, NETWORK_POLICY};
 use crate::object::{MANAGER, Object};
 use crate::observe::Observed;
 use crate::plan::{Plan, Removal, denies_the_rest};
 use crate::protection::judge::broken;
+use crate::record::Record;
 use crate::said::answer;
 use crate::tls;
 use crate::webhook::is_part;
@@ -44,28 +46,37 @@ pub struct Applied {
     pub differing: Vec<Key>,
     /// What was left as it is because somebody broke the glass.
     pub held: Vec<Key>,
+    /// What is as it is wanted now.
+    pub written: BTreeSet<Key>,
 }
 
 impl Applied {
     /// This and what else was done.
     fn and(&mut self, other: Self) {
-        let Self { live, changes, failures, differing, held } = other;
+        let Self { live, changes, failures, differing, held, written } = other;
         self.live.extend(live);
         self.changes.extend(changes);
         self.failures.extend(failures);
         self.differing.extend(differing);
         self.held.extend(held);
+        self.written.extend(written);
     }
 }
 
 /// Applies and removes.
 pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Applied {
+    carry_out_beside(&[], client, plan, observed).await
+}
+
+/// The same where some objects are left as others made them.
+async fn carry_out_beside(left: &[Key], client: &Client, plan: Plan, observed: &Observed) -> Applied {
     let Plan { apply, held, remove, keeps_scale, refused } = plan;
+    let left: Vec<&Key> = held.iter().map(|object| &object.key).chain(left).collect();
     let mut applied = Applied { failures: refused, ..Applied::default() };
     let mut waiting = Vec::new();
     for object in apply {
         let failed: Vec<&Key> = applied.failures.iter().map(|(key, _)| key).collect();
-        if has_to_wait(&object, &failed, &held, observed) {
+        if has_to_wait(&object, &failed, &left, observed) {
             waiting.push(object);
             continue;
         }
@@ -73,9 +84,12 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
         match write(client, object, observed.objects.get(&key), keeps_scale).await {
             Ok(Written { live, change }) => {
                 applied.changes.extend(change.map(|change| (key.clone(), change)));
-                applied
-                    .held
-                    .extend((broken(&live.metadata).is_some() && !is_part(&key)).then(|| key.clone()));
+                let is_held = broken(&live.metadata).is_some() && !is_part(&key);
+                if is_held {
+                    applied.held.push(key.clone());
+                } else {
+                    applied.written.insert(key.clone());
+                }
                 applied.live.insert(key, live);
             }
             Err(error) => applied.failures.push((key, answer(&error))),
@@ -98,8 +112,8 @@ pub async fn carry_out(client: &Client, plan: Plan, observed: &Observed) -> Appl
 }
 
 /// Whether what an object needs is not there, because it could not be written or is left as it is.
-fn has_to_wait(object: &Object, failed: &[&Key], held: &[Object], observed: &Observed) -> bool {
-    let is_left = |kind: &str, name: &str| held.iter().any(|object| object.key.is(kind, name));
+fn has_to_wait(object: &Object, failed: &[&Key], left: &[&Key], observed: &Observed) -> bool {
+    let is_left = |kind: &str, name: &str| left.iter().any(|key| key.is(kind, name));
     let has_failed = |kind: &str, name: &str| failed.iter().any(|key| key.is(kind, name));
     let is_there = |name: &str| observed.objects.keys().any(|key| key.is("Secret", name));
     // As long as the passwords that are wanted are not there, every turn makes others, and would start again whoever reads
@@ -186,16 +200,37 @@ fn is_always_right(key: &Key) -> bool {
     is_part(key) || is_of_tls || key.kind.name == NETWORK_POLICY
 }
 
-/// Carries out what has to be right always, and looks what the rest would change.
-pub async fn look(client: &Client, plan: Plan, observed: &Observed) -> Applied {
+/// Carries out what has to be right always and what is wanted otherwise than it was carried out last, and looks what the rest would
+/// change.
+pub async fn look(client: &Client, plan: Plan, observed: &Observed, record: &Record) -> Applied {
     let Plan { apply, held, remove, keeps_scale, refused } = plan;
-    let (own, others): (Vec<Object>, Vec<Object>) =
-        apply.into_iter().partition(|object| is_always_right(&object.key));
-    let remove = remove.into_iter().filter(|removal| is_always_right(&removal.key)).collect();
-    let mut applied =
-        carry_out(client, Plan { apply: own, held, remove, keeps_scale, refused }, observed).await;
-    applied.and(compare(client, others).await);
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    for object in apply {
+        let is_there = observed.objects.contains_key(&object.key);
+        let is_step = record.is_step(&object, is_there) && !is_spoiled(client, &object.key, record).await;
+        let place = if is_step || is_always_right(&object.key) { &mut own } else { &mut others };
+        place.push(object);
+    }
+    let remove = remove.into_iter().filter(|it| is_always_right(&it.key) || record.has(&it.key)).collect();
+    let compared = compare(client, others).await;
+    let own = Plan { apply: own, held, remove, keeps_scale, refused };
+    let mut applied = carry_out_beside(&compared.differing, client, own, observed).await;
+    applied.and(compared);
     applied
+}
+
+/// Whether somebody else changed or took the passwords, which the operator knows from there only: what it wants then follows from
+/// that, and is no step of its own.
+async fn is_spoiled(client: &Client, key: &Key, record: &Record) -> bool {
+    if !key.is("Secret", SECRET) || !record.has(key) {
+        return false;
+    }
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), key.namespace.as_deref().unwrap_or_default());
+    match secrets.get_opt(SECRET).await {
+        Ok(secret) => secret.is_none_or(|secret| !is_sealed(&secret)),
+        // As long as nobody knows.
+        Err(_) => true,
+    }
 }
 
 /// Looks what applying objects would change, and changes nothing.

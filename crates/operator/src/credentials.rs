@@ -17,10 +17,15 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use multinic_api::operator::DatabaseSpec;
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 
 pub use self::accounts::{Account, Accounts};
 use crate::desired::given;
+use crate::record::hex;
 
+/// Annotation of that Secret: a digest of all that it holds, by which it shows when somebody else changed that. Passwords that were
+/// generated are in it, so nobody finds others by it.
+const SEAL: &str = "multinic.example.com/seal";
 /// The Secret with the accounts.
 pub const SECRET: &str = "multinic-database";
 /// Annotation of that Secret and of pods that read it: another text after all of it was lost. Pods are replaced then.
@@ -277,6 +282,7 @@ impl Credentials {
     /// What its annotations say.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         let mut annotations = BTreeMap::from([
+            (SEAL.to_owned(), seal(&self.data())),
             (REVISION.to_owned(), self.revision.clone()),
             (SERVER_REVISION.to_owned(), self.server_revision.clone()),
         ]);
@@ -284,6 +290,23 @@ impl Credentials {
         annotations.extend(self.ended.clone().map(|ended| (ENDED.to_owned(), ended)));
         annotations
     }
+}
+
+/// Whether a Secret holds what the operator wrote. One of an earlier version does not say.
+pub fn is_sealed(secret: &Secret) -> bool {
+    let said = Known(Some(secret)).annotation(SEAL);
+    said.is_none_or(|said| said == seal(secret.data.as_ref().unwrap_or(&BTreeMap::new())))
+}
+
+fn seal(data: &BTreeMap<String, ByteString>) -> String {
+    let mut hash = Sha256::new();
+    for (key, ByteString(value)) in data {
+        hash.update(key);
+        hash.update([0]);
+        hash.update(value);
+        hash.update([0]);
+    }
+    hex(&hash.finalize())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! * [`check`](mod@check): what is wrong with a spec. [`desired`](mod@desired): which objects a spec wants. Both pure.
 //!   [`credentials`](mod@credentials): the accounts of the database; [`rotation`]: when they change. [`tls`]: its certificate, of
 //!   [`certificates`].
-//! * [`observe`](mod@observe): what is there. [`plan`](mod@plan): what is to be done about the difference. [`apply`]: it is done.
+//! * [`observe`](mod@observe): what is there. [`plan`](mod@plan): what is to be done about the difference. [`apply`]: it is done. [`record`]: what was.
 //! * [`component`], [`shown`](mod@shown), [`status`]: how it is, and how that is told.
 //! * [`protection`]: what others may do to it. [`claims`]: what configurations and nodes contradict each other in. [`webhook`]: how
 //!   API servers ask about both.
@@ -43,6 +43,7 @@ pub mod plan;
 pub mod protection;
 pub mod pulse;
 mod reconciler;
+pub mod record;
 pub mod rotation;
 mod said;
 pub mod settings;

@@ -27,9 +27,10 @@ use crate::plan::{left_over, plan};
 use crate::protection::Wanted;
 use crate::protection::change::Operation;
 use crate::pulse::{Carried, Pulse};
+use crate::record::Record;
 use crate::settings::OperatorArgs;
 use crate::status::{Certificate, Findings, Problem};
-use crate::tell::{Way, is_carried_out, protection_of};
+use crate::tell::{Way, is_begun, is_carried_out, protection_of, status_of};
 use crate::tls;
 use crate::watch::{follow, operators};
 use crate::webhook::{Webhook, is_part};
@@ -283,7 +284,7 @@ impl Operator {
         let prepared = self.webhook.prepare().await;
         let way = Way { wanted: &parts.protection, prepared: &prepared };
         let how = How { is_known: problem.is_none(), recovers: parts.recovers };
-        let applied = self.carry_out(object, owner, wanted, observed, &way, how).await;
+        let (applied, record) = self.carry_out(object, owner, wanted, observed, &way, how).await;
         if let Ok(Some(prepared)) = &prepared {
             *again = self.webhook.applied(prepared, &applied);
         }
@@ -327,6 +328,7 @@ impl Operator {
             restored,
             rotation,
             certificate,
+            record,
         }
     }
 
@@ -340,7 +342,7 @@ impl Operator {
         observed: &Observed,
         way: &Way<'_>,
         how: How,
-    ) -> Applied {
+    ) -> (Applied, Record) {
         let How { is_known, recovers } = how;
         if let Ok(Some(prepared)) = way.prepared {
             objects.extend(prepared.objects(owner, &self.manifests.protection, way.wanted));
@@ -352,13 +354,24 @@ impl Operator {
         plan.keeps_scale = is_carried_out(object) && others_scale;
         // What makes API servers ask stays as it is until it is known how it is to be.
         plan.remove.retain(|removal| if is_part(&removal.key) { way.prepared.is_ok() } else { is_known });
-        let applied = if recovers || !is_carried_out(object) {
+        let before = Record(status_of(object).carried_out);
+        let wanted = Record::of(plan.apply.iter().chain(&plan.held));
+        let applied = if recovers || !is_begun(object) {
             carry_out(&self.client, plan, observed).await
         } else {
-            look(&self.client, plan, observed).await
+            look(&self.client, plan, observed, &before).await
         };
         self.announce(object, &applied.changes).await;
-        applied
+        let record = match recovers {
+            // Whoever turns it off changes the spec: all is carried out then.
+            true => Record::default(),
+            false => {
+                let removed = applied.changes.iter().filter(|(_, change)| *change == Change::Removed);
+                let removed = removed.map(|(key, _)| key.clone()).collect();
+                before.after(&wanted, is_known, &applied.written, &removed)
+            }
+        };
+        (applied, record)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::backup::fresh::Freshness;
 use crate::backup::restoration::Restoration;
 use crate::component::{Component, Phase};
 use crate::protection::tally::Untold;
+use crate::record::Record;
 use crate::rotation::Rotation;
 use multinic_core::brief::cut;
 
@@ -41,6 +42,8 @@ pub struct Findings {
     pub rotation: Option<Rotation>,
     /// The certificate that the database shows.
     pub certificate: Certificate,
+    /// What was carried out, where others are left as they are.
+    pub record: Record,
 }
 
 /// The certificate that the database shows to those who connect.
@@ -112,6 +115,7 @@ pub fn after_pass(
         restored,
         rotation,
         certificate,
+        record,
     } = findings;
     let now = whole_second(now);
     let mut status = before.clone();
@@ -217,6 +221,7 @@ pub fn after_pass(
         }
     }
     status.conditions = conditions.list;
+    status.carried_out.clone_from(&record.0);
     status.phase = Some(phase.as_str().to_owned());
     status.message = Some(cut(message, MOST_TEXT));
     if status != *before {

@@ -130,11 +130,17 @@ pub(crate) fn protection_of(way: &Way<'_>, applied: &Applied) -> Protection {
     Protection { is_active: true, reason: "Active", message }
 }
 
-/// Whether the spec as it is now was carried out before: what is otherwise since then was changed by somebody else.
+/// Whether the spec as it is now was carried out before, in as many steps as it takes: what is otherwise since then was changed by
+/// somebody else.
 pub(crate) fn is_carried_out(object: &DynamicObject) -> bool {
     let status = status_of(object);
+    is_begun(object) && !status.conditions.iter().any(|condition| condition.type_ == ROTATING)
+}
+
+/// Whether a first pass carried out as a whole what the spec wants as it is now. What was not done then are steps that follow.
+pub(crate) fn is_begun(object: &DynamicObject) -> bool {
+    let status = status_of(object);
     status.observed_generation == object.metadata.generation
-        && !status.conditions.iter().any(|condition| condition.type_ == ROTATING)
         && Readiness::of(&status.conditions).is_some_and(|said| said.reason != RECONCILE_ERROR)
 }
 

@@ -7,6 +7,7 @@ use multinic_api::operator::{OpenstackEndpoints, ReconcileTrigger};
 use sha2::{Digest as _, Sha256};
 
 use super::given;
+use crate::record::hex;
 
 const AUTH_URL: &str = "OPENSTACK_AUTH_URL";
 const NEUTRON: &str = "OPENSTACK_NEUTRON_ENDPOINT";
@@ -77,5 +78,5 @@ pub(super) fn digest(settings: &BTreeMap<String, String>) -> String {
         hash.update(value.as_bytes());
         hash.update([0]);
     }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }

@@ -1,6 +1,9 @@
 //! `enableAutoRecovery: false`: what others change is told and left, and what the user wants is carried out nevertheless.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use multinic_operator::observe::observe;
 use serde_json::{Value, json};
 
@@ -105,4 +108,133 @@ async fn what_no_operator_makes_is_left_alone_whatever_its_labels_say() {
         let name = format!("of-{operator}");
         assert!(bench.get("rbac.authorization.k8s.io", "ClusterRole", &name).await.is_some());
     }
+}
+
+fn with_database(rotation: &str, more: &Value) -> Value {
+    let mut spec = json!({
+        "controller": {"image": "multinic:1"},
+        "agent": {"image": "multinic-agent:1", "dataSource": "db"},
+        "database": {"enabled": true, "credentials": {"rotation": rotation}},
+        "protection": {"enableAutoRecovery": false},
+    });
+    for (name, value) in more.as_object().unwrap() {
+        spec["database"][name] = value.clone();
+    }
+    spec
+}
+
+async fn template(bench: &Bench, kind: &str, name: &str) -> Value {
+    bench.get("apps", kind, name).await.unwrap()["spec"]["template"].clone()
+}
+
+async fn until_nothing_is_rotating(bench: &Bench) {
+    bench
+        .until("no accounts change", async || {
+            bench.be_the_kubelet().await;
+            let object = bench.operators().get("multinic").await.unwrap();
+            let status = object.status.unwrap_or_default();
+            status.observed_generation == object.metadata.generation
+                && !status.conditions.iter().any(|it| it.type_ == "CredentialsRotating")
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn without_recovery_the_operators_own_steps_are_carried_out_to_the_end() {
+    let Some(bench) = Bench::start().await else { return };
+    let restored =
+        json!({"tls": {"enabled": false}, "backup": {"schedule": "0 3 * * *"}, "restoreFrom": "latest"});
+    bench.want("multinic", with_database("spring", &restored)).await;
+    bench.until_running("multinic").await;
+
+    // The container that restored goes, and what somebody did meanwhile stays.
+    bench.meddle("apps", "Deployment", "multinic-controller", json!({"spec": {"replicas": 2}})).await;
+    bench.until("it is told", async || drift(&bench).await.is_some()).await;
+    restored_by_its_pod(&bench).await;
+    bench
+        .until("it is done once", async || {
+            let server = template(&bench, "StatefulSet", "mariadb").await;
+            !server.to_string().contains("--from=latest")
+        })
+        .await;
+    bench.until_running("multinic").await;
+    bench.turn("multinic").await;
+    let told = drift(&bench).await.unwrap();
+    assert!(told.ends_with(": Deployment multinic-controller"), "{told}");
+    let deployment = bench.get("apps", "Deployment", "multinic-controller").await.unwrap();
+    assert_eq!(deployment["spec"]["replicas"], json!(2));
+
+    // Accounts change in four steps, and TLS in two.
+    for rotation in ["summer", "autumn"] {
+        let mut wanted = with_database(rotation, &restored);
+        if rotation == "autumn" {
+            wanted["database"]["tls"] = json!({"enabled": true});
+        }
+        bench.want("multinic", wanted).await;
+        until_nothing_is_rotating(&bench).await;
+        bench.until_running("multinic").await;
+        bench
+            .until("what was is forgotten, and nothing is told", async || {
+                bench.be_the_kubelet().await;
+                let secret = bench.get("", "Secret", "multinic-database").await.unwrap();
+                let data = secret["data"].as_object().unwrap();
+                data.keys().filter(|key| key.starts_with("init.")).count() == 1
+                    && !data.keys().any(|key| key.starts_with("previous-"))
+                    && drift(&bench).await.is_none()
+            })
+            .await;
+    }
+    bench
+        .until("programs insist on the certificate", async || {
+            bench.be_the_kubelet().await;
+            let config = bench.get("", "ConfigMap", "operator-config").await.unwrap();
+            config["data"]["DB_TLS"] == json!("verify")
+        })
+        .await;
+    bench.until_running("multinic").await;
+    bench.turn("multinic").await;
+    assert_eq!(drift(&bench).await, None);
+}
+
+/// The pod of the server says that it was filled.
+async fn restored_by_its_pod(bench: &Bench) {
+    let words = json!({"restored": {"file": "multinic-1.sql", "rows": 12}}).to_string();
+    let state = json!({"terminated": {"exitCode": 0, "message": words}});
+    let container = json!({"name": "restore", "image": "x", "imageID": "x", "ready": true, "restartCount": 0,
+        "state": state});
+    let patch = json!({"status": {"initContainerStatuses": [container]}});
+    let pods: Api<Pod> = Api::namespaced(bench.client.clone(), NAMESPACE);
+    pods.patch_status("mariadb-0", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    bench.turn("multinic").await;
+}
+
+#[tokio::test]
+async fn without_recovery_passwords_that_others_changed_or_took_are_left_and_nobody_is_started_for_them() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.want("multinic", with_database("spring", &json!({}))).await;
+    bench.until_running("multinic").await;
+    let programs =
+        [("StatefulSet", "mariadb"), ("Deployment", "multinic-controller"), ("DaemonSet", "multinic-agent")];
+    let mut before = Vec::new();
+    for (kind, name) in programs {
+        before.push(template(&bench, kind, name).await);
+    }
+    let told = "not as wanted, and left so: Secret multinic-database";
+    let other = json!({"data": {"agent-password": "b3RoZXI="}});
+    bench.meddle("", "Secret", "multinic-database", other).await;
+    bench.until("the change is told", async || drift(&bench).await.as_deref() == Some(told)).await;
+    bench.delete("", "Secret", "multinic-database").await;
+    bench.turn("multinic").await;
+    assert_eq!(drift(&bench).await.as_deref(), Some(told));
+    assert_eq!(bench.get("", "Secret", "multinic-database").await, None);
+    for ((kind, name), before) in programs.into_iter().zip(before) {
+        assert_eq!(template(&bench, kind, name).await, before, "{kind} {name}");
+    }
+    bench.want("multinic", with_database("summer", &json!({}))).await;
+    bench
+        .until("the next spec is carried out as a whole", async || {
+            bench.be_the_kubelet().await;
+            bench.get("", "Secret", "multinic-database").await.is_some() && drift(&bench).await.is_none()
+        })
+        .await;
 }
