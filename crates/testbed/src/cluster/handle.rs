@@ -1,5 +1,6 @@
 //! The handle by which a cluster is changed and asked.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -151,6 +152,16 @@ impl Cluster {
     /// Where there is no such node.
     pub fn guest(&self, node: usize) -> Result<&Guest, ClusterError> {
         self.nodes.get(node).ok_or(ClusterError::NoNode(node))
+    }
+
+    /// A node's own address, which the network namespace of the control plane reaches.
+    ///
+    /// # Errors
+    /// Where there is no such node.
+    pub fn address(&self, node: usize) -> Result<Ipv4Addr, ClusterError> {
+        self.guest(node)?;
+        let number = u8::try_from(node + 1).map_err(|_| ClusterError::NoNode(node))?;
+        Ok(network::node_address(number))
     }
 
     fn guest_mut(&mut self, node: usize) -> Result<&mut Guest, ClusterError> {

@@ -16,9 +16,10 @@ use crate::real_parts;
 const MIRROR_VARIABLE: &str = "MULTINIC_DEBIAN_MIRROR";
 const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// What every guest has. nftables, conntrack and the rest of the second line are what a Kubernetes node needs.
+/// What every guest has. nftables, conntrack and the rest of the second line are what a Kubernetes node needs, and its
+/// administrator.
 const PACKAGES: &str = "systemd-sysv,udev,dbus,iproute2,ethtool,iputils-ping,procps,kmod,util-linux,\
-                        nftables,conntrack,ca-certificates";
+                        nftables,conntrack,ca-certificates,openssh-server";
 /// Nobody reads these in a guest.
 const LEFT_OUT: [&str; 3] = ["man", "doc", "locale"];
 /// What makes a guest of a Debian userland.

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
-use multinic_testbed::kubernetes;
+use multinic_testbed::kubernetes::{self, Access};
 
 use crate::scene::{NAMESPACE, Scene};
 
@@ -23,18 +23,23 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// Runs a program in the project's folder, with the cluster's kubeconfig and with Helm and kubectl on the search path.
-fn run(scene: &Scene, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+/// A program in the project's folder, with a way to the cluster and with Helm and kubectl on the search path.
+fn command(scene: &Scene, access: &Access, program: &str) -> Command {
     let kubeconfig = scene.cluster.folder().join("kubeconfig");
-    scene.cluster.access().write_kubeconfig(&kubeconfig).unwrap();
+    access.write_kubeconfig(&kubeconfig).unwrap();
     // kubectl is beside it.
     let programs = kubernetes::helm().unwrap().parent().unwrap().to_owned();
     let path = std::env::var_os("PATH").unwrap();
     let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&path))).unwrap();
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(root()).envs(variables.iter().copied());
+    command.current_dir(root());
     command.env("PATH", path).env("HOME", scene.cluster.folder()).env("KUBECONFIG", kubeconfig);
-    command.output().unwrap()
+    command
+}
+
+fn run(scene: &Scene, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = command(scene, scene.cluster.access(), program);
+    command.args(arguments).envs(variables.iter().copied()).output().unwrap()
 }
 
 /// Runs Helm on the release, and waits until what it changed runs.
@@ -101,7 +106,18 @@ pub fn images(scene: &Scene) -> Vec<String> {
 
 /// Runs a script of `scripts/`, which has to succeed, and returns what it says.
 pub fn script(scene: &Scene, name: &str, variables: &[(&str, &str)]) -> String {
-    let output = run(scene, &format!("scripts/{name}"), &[], variables);
+    succeeded(&run(scene, &format!("scripts/{name}"), &[], variables))
+}
+
+/// The same on a machine of the nodes' network.
+pub fn script_among_nodes(scene: &Scene, name: &str, variables: &[(&str, &str)]) -> String {
+    let access = scene.cluster.control_plane().admin();
+    let mut command = command(scene, access, &format!("scripts/{name}"));
+    command.envs(variables.iter().copied());
+    succeeded(&scene.cluster.net().run(|| command.output()).unwrap().unwrap())
+}
+
+fn succeeded(output: &Output) -> String {
     let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
     assert!(output.status.success(), "{said}");
     said

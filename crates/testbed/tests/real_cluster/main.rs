@@ -10,6 +10,7 @@ mod feed;
 mod nics;
 mod operated;
 mod scene;
+mod ssh;
 mod system;
 
 use std::io::Write as _;
@@ -24,6 +25,7 @@ use feed::Feed;
 use nics::Wanted;
 use scene::{NAMESPACE, Scene, Source, Without, kill_agent};
 use serde_json::json;
+use ssh::Ssh;
 use system::{Cloud, Steps};
 
 /// What happens to pods and nodes while NICs come and go, whoever says which NICs there are to be. One NIC of each node is
@@ -229,15 +231,23 @@ async fn nics_outlive_all_that_helm_does_and_go_when_they_are_to_go() {
         scene.wait_reported(node, &[nic]).await;
     }
 
-    // Without programs, the NICs are as they were; with them again, the same NICs are theirs again. Now an operator makes the
-    // controller.
+    // Without programs, the NICs are as they were; with them again, the same NICs are theirs again. Images come by ssh now,
+    // and at last an operator makes the controller.
     chart::script(&scene, "cleanup.sh", &[]);
-    let images = [("DEPLOY_MODE", "none"), ("IMAGE_NAME", "localhost/multinic"), ("IMAGE_TAG", "2")];
-    chart::script(&scene, "deploy-operator.sh", &images);
-    assert_eq!(chart::images(&scene).len(), 3);
-    for (node, nic) in nics.iter().enumerate() {
-        scene.wait_reported(node, &[nic]).await;
+    let ssh = Ssh::start(&scene);
+    let [script, of_operator] = ["deploy.sh", "deploy-operator.sh"];
+    for (script, tag, secret) in [(script, "3", ssh.key()), (of_operator, "4", ssh.password())] {
+        let said = ssh.deploy(&scene, script, tag, &secret);
+        for node in 0..nics.len() {
+            assert!(said.contains(&format!("{} has both", scene.cluster.address(node).unwrap())), "{said}");
+        }
+        let images = chart::images(&scene);
+        assert!(images.iter().all(|image| image.ends_with(&format!(":{tag}"))), "{images:?}");
+        for (node, nic) in nics.iter().enumerate() {
+            scene.wait_reported(node, &[nic]).await;
+        }
     }
+    assert_eq!(chart::images(&scene).len(), 3);
     watches.iter_mut().for_each(nics::Watch::assert_kept);
 
     let everything = [
@@ -246,7 +256,7 @@ async fn nics_outlive_all_that_helm_does_and_go_when_they_are_to_go() {
         ("DELETE_NAMESPACE", "true"),
         ("TIMEOUT", "120"),
     ];
-    let said = chart::script(&scene, "cleanup-operator.sh", &everything);
+    let said = chart::script_among_nodes(&scene, "cleanup-operator.sh", &everything);
     for (node, nic) in nics.iter().enumerate() {
         assert!(
             said.contains(&format!(

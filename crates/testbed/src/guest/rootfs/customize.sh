@@ -19,6 +19,9 @@ mask sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys
   modprobe@.service systemd-modules-load.service console-getty.service \
   apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service e2scrub_all.timer fstrim.timer
 
+# Who wants it starts it.
+rm -f "$units/multi-user.target.wants/ssh.service"
+
 drop_in() { # unit, lines on standard input
   mkdir -p "$units/$1.d"
   cat >"$units/$1.d/guest.conf"
