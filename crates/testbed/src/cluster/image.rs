@@ -9,6 +9,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use object::elf::PT_INTERP;
+use object::read::elf::{ElfFile64, ProgramHeader as _};
+use object::{Architecture, Endianness, Object as _, ReadCache};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -30,16 +33,18 @@ pub struct Image {
     reference: String,
     entrypoint: Vec<String>,
     user: String,
+    architecture: &'static str,
     labels: BTreeMap<String, String>,
 }
 
 impl Image {
-    /// An image of this name with tag, whose containers run this program, as root.
+    /// An image of this name with tag, whose containers run this program, as root, on a machine like this one.
     pub fn new(reference: &str, entrypoint: &[&str]) -> Self {
         Self {
             reference: reference.to_owned(),
             entrypoint: entrypoint.iter().map(|&word| word.to_owned()).collect(),
             user: "0:0".to_owned(),
+            architecture: own_architecture(),
             labels: BTreeMap::new(),
         }
     }
@@ -48,6 +53,13 @@ impl Image {
     #[must_use]
     pub fn user(mut self, user: &str) -> Self {
         user.clone_into(&mut self.user);
+        self
+    }
+
+    /// Its containers run on machines of this kind, such as `arm64`.
+    #[must_use]
+    pub fn architecture(mut self, architecture: &'static str) -> Self {
+        self.architecture = architecture;
         self
     }
 
@@ -71,9 +83,9 @@ pub fn pack(root: &Path, image: &Image, archive: &Path) -> Result<(), ClusterErr
     let layer = folder.path().join("layer");
     tar(root, &layer)?;
     let layer = keep(&blobs, &layer, LAYER)?;
-    let Image { reference, entrypoint, user, labels } = image;
+    let Image { reference, entrypoint, user, architecture, labels } = image;
     let config = json!({
-        "architecture": architecture(),
+        "architecture": architecture,
         "os": "linux",
         "config": {
             "Entrypoint": entrypoint,
@@ -106,7 +118,8 @@ pub fn pack_program(program: &Path, reference: &str, archive: &Path) -> Result<(
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     let folder = tempfile::tempdir().map_err(file(std::env::temp_dir()))?;
     lay_out(program, folder.path())?;
-    pack(folder.path(), &of_program(&name, reference), archive)
+    let image = of_program(&name, reference).architecture(Program::read(program)?.architecture);
+    pack(folder.path(), &image, archive)
 }
 
 /// As `deploy/images/Containerfile` has it.
@@ -151,8 +164,42 @@ pub fn lay_out(program: &Path, root: &Path) -> Result<(), ClusterError> {
     Ok(())
 }
 
+/// What a program's header says.
+struct Program {
+    /// What it runs on, as Go names it.
+    architecture: &'static str,
+    /// Whether another program loads it, with its libraries.
+    is_dynamic: bool,
+}
+
+impl Program {
+    fn read(path: &Path) -> Result<Self, ClusterError> {
+        let content = ReadCache::new(File::open(path).map_err(file(path))?);
+        let unfit = |why: String| file(path)(io::Error::new(io::ErrorKind::InvalidData, why));
+        let header = ElfFile64::<Endianness, _>::parse(&content);
+        let header = header.map_err(|error| unfit(format!("no program for Linux: {error}")))?;
+        let architecture = match header.architecture() {
+            Architecture::X86_64 => "amd64",
+            Architecture::Aarch64 => "arm64",
+            other => return Err(unfit(format!("there are no images for {other:?}"))),
+        };
+        let mut segments = header.elf_program_headers().iter();
+        let is_dynamic = segments.any(|segment| segment.p_type(header.endian()) == PT_INTERP);
+        Ok(Self { architecture, is_dynamic })
+    }
+}
+
 /// The libraries of a program, with the one that loads them.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>, ClusterError> {
+    let Program { architecture, is_dynamic } = Program::read(program)?;
+    if !is_dynamic {
+        return Ok(Vec::new());
+    }
+    if architecture != own_architecture() {
+        let why =
+            format!("is for {architecture} and needs libraries, which are not here: link it statically");
+        return Err(file(program)(io::Error::new(io::ErrorKind::Unsupported, why)));
+    }
     let mut command = Command::new("ldd");
     command.arg(program);
     let listed = succeed(command)?;
@@ -241,8 +288,8 @@ impl io::Write for DigestWriter<'_> {
     }
 }
 
-/// As Go names it.
-fn architecture() -> &'static str {
+/// What this machine is, as Go names it.
+fn own_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -296,5 +343,49 @@ mod tests {
             assert!(MAKEFILE.contains(&format!("-p {name} --bin {name}")), "{name}");
         }
         assert!(MAKEFILE.contains(&format!("STATIC = -- {STATIC}")));
+    }
+
+    /// A program that has this number for its machine in its header, in place of this machine's.
+    fn program_for(machine: u16, is_static: bool, folder: &Path) -> PathBuf {
+        let mut bytes = fs::read("/bin/true").unwrap();
+        bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+        if is_static {
+            // Of segments, by which it would name what loads it, it has none.
+            bytes[56..58].fill(0);
+        }
+        let path = folder.join("multinic");
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn in_archive(archive: &Path, member: &str) -> Value {
+        let output = Command::new("tar").arg("-xOf").arg(archive).arg(member).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    #[test]
+    fn an_image_is_for_the_machines_that_its_program_is_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join("image.tar");
+        for (machine, name) in [(object::elf::EM_X86_64, "amd64"), (object::elf::EM_AARCH64, "arm64")] {
+            pack_program(&program_for(machine, true, folder.path()), "any:1", &archive).unwrap();
+            let mut blob = in_archive(&archive, "index.json")["manifests"][0].clone();
+            for next in ["/config", ""] {
+                let digest = blob["digest"].as_str().unwrap().replace(':', "/");
+                let content = in_archive(&archive, &format!("blobs/{digest}"));
+                blob = content.pointer(next).unwrap().clone();
+            }
+            assert_eq!(blob["architecture"], name);
+        }
+        let refused = |program: &Path| pack_program(program, "any:1", &archive).unwrap_err().to_string();
+        let other = refused(&program_for(object::elf::EM_RISCV, true, folder.path()));
+        assert!(other.contains("no images for Riscv64"), "{other}");
+        let dynamic =
+            if own_architecture() == "amd64" { object::elf::EM_AARCH64 } else { object::elf::EM_X86_64 };
+        let dynamic = refused(&program_for(dynamic, false, folder.path()));
+        assert!(dynamic.contains("link it statically"), "{dynamic}");
+        let script = folder.path().join("multinic");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        assert!(refused(&script).contains("no program for Linux"));
     }
 }
