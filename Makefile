@@ -103,19 +103,35 @@ images: build ## Make both images without an engine, as OCI archives: target/ima
 
 VERSION = $(shell sed -n 's/^appVersion: *//p' charts/multinic/Chart.yaml)
 BUNDLE = multinic-$(VERSION)
+# The image of the operator's database, which is somebody else's: docs/install.md says how to get it as an archive.
+MARIADB_IMAGE = mariadb:10.11
+MARIADB_IMAGE_TAR ?=
 
 .PHONY: images-tar
-images-tar: images ## Both images, the chart and the scripts in one file, for clusters without a network: target/multinic-VERSION.tar
-	rm -rf target/$(BUNDLE)
-	mkdir -p target/$(BUNDLE)/docs
-	cp -r target/images charts scripts target/$(BUNDLE)
-	cp docs/install.md docs/install.ko.md target/$(BUNDLE)/docs
-	mkdir -p target/$(BUNDLE)/deploy
-	cp -r deploy/samples target/$(BUNDLE)/deploy
-	if $(CARGO) sbom --version >/dev/null 2>&1; then $(MAKE) sbom && cp -r target/sbom target/$(BUNDLE); fi
-	cd target/$(BUNDLE) && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs -d '\n' sha256sum >SHA256SUMS
-	tar -C target -cf target/$(BUNDLE).tar $(BUNDLE)
-	rm -r target/$(BUNDLE)
+images-tar: ## All for clusters without a network in one file, target/multinic-VERSION.tar: make images-tar MARIADB_IMAGE_TAR=…
+	$(MAKE) images IMG=multinic:$(VERSION) AGENT_IMG=multinic-agent:$(VERSION)
+	$(MAKE) bundle
+
+# What is in IMAGES, with chart, scripts and page, as one file in BUNDLE_FOLDER.
+IMAGES = target/images
+BUNDLE_FOLDER = target
+.PHONY: bundle
+bundle:
+	@if [ -z "$(MARIADB_IMAGE_TAR)" ]; then \
+	  echo "without MARIADB_IMAGE_TAR: the nodes need $(MARIADB_IMAGE) from elsewhere if the operator is to run the database"; \
+	elif ! tar -xOf "$(MARIADB_IMAGE_TAR)" index.json manifest.json 2>/dev/null | grep -q '$(MARIADB_IMAGE)"'; then \
+	  echo "$(MARIADB_IMAGE_TAR) is no archive of the image $(MARIADB_IMAGE): see docs/install.md" >&2; exit 1; fi
+	rm -rf $(BUNDLE_FOLDER)/$(BUNDLE)
+	mkdir -p $(BUNDLE_FOLDER)/$(BUNDLE)/docs $(BUNDLE_FOLDER)/$(BUNDLE)/deploy $(BUNDLE_FOLDER)/$(BUNDLE)/images
+	cp $(IMAGES)/multinic.tar $(IMAGES)/multinic-agent.tar $(BUNDLE_FOLDER)/$(BUNDLE)/images
+	[ -z "$(MARIADB_IMAGE_TAR)" ] || cp "$(MARIADB_IMAGE_TAR)" $(BUNDLE_FOLDER)/$(BUNDLE)/images/mariadb.tar
+	cp -r charts scripts $(BUNDLE_FOLDER)/$(BUNDLE)
+	cp docs/install.md docs/install.ko.md $(BUNDLE_FOLDER)/$(BUNDLE)/docs
+	cp -r deploy/samples $(BUNDLE_FOLDER)/$(BUNDLE)/deploy
+	if $(CARGO) sbom --version >/dev/null 2>&1; then $(MAKE) sbom SBOM=$(BUNDLE_FOLDER)/$(BUNDLE)/sbom; fi
+	cd $(BUNDLE_FOLDER)/$(BUNDLE) && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs -d '\n' sha256sum >SHA256SUMS
+	tar -C $(BUNDLE_FOLDER) -cf $(BUNDLE_FOLDER)/$(BUNDLE).tar $(BUNDLE)
+	rm -r $(BUNDLE_FOLDER)/$(BUNDLE)
 
 .PHONY: install
 install: ## Put the resource definitions into the cluster of the current kubeconfig
@@ -162,11 +178,12 @@ fuzz: ## Feed damaged input to every parser of outside text: make fuzz FUZZ_SECO
 deny: ## Check licences, sources and duplicates of the dependencies (needs cargo-deny)
 	$(CARGO) deny --all-features check bans licenses sources
 
+SBOM = target/sbom
 .PHONY: sbom
 sbom: ## Write what each binary is made of, as CycloneDX: target/sbom (needs cargo-sbom)
-	mkdir -p target/sbom
+	mkdir -p $(SBOM)
 	for program in multinic multinic-agent; do \
-	  $(CARGO) sbom --cargo-package $$program --output-format cyclone_dx_json_1_4 >target/sbom/$$program.cdx.json || exit; done
+	  $(CARGO) sbom --cargo-package $$program --output-format cyclone_dx_json_1_4 >$(SBOM)/$$program.cdx.json || exit; done
 
 .PHONY: bench
 bench: build-bench ## Measure against the limits of docs/benchmarks.md; fails if one is missed

@@ -11,7 +11,7 @@
 #   DEPLOY_MODE=tar            tar: the images go to every node by ssh. registry: they are pushed with skopeo; IMAGE_NAME names
 #                              the registry. none: they are where nodes find them
 #   SKIP_BUILD=false           true: the images are in IMAGES_FOLDER already
-#   IMAGES_FOLDER=target/images    with SKIP_BUILD=true
+#   IMAGES_FOLDER=target/images    with SKIP_BUILD=true. A mariadb.tar in it, for the operator's database, goes to every node too
 #   NODES=                     addresses for ssh, by commas; else every node's InternalIP
 #   SSH_USER=root  SSH_PORT=22  SSH_KEY_PATH=  SSH_OPTIONS=
 #   SSH_PASSWORD= or SSH_PASSWORD_FILE=     where there is no key. Another user than root needs sudo without a password
@@ -91,9 +91,11 @@ if [[ $SKIP_BUILD == true || $DEPLOY_MODE == none ]]; then
 else
   run scripts/build-image.sh
 fi
+archives=(multinic.tar multinic-agent.tar)
+[[ ! -f $IMAGES_FOLDER/mariadb.tar ]] || archives+=(mariadb.tar)
 if [[ $DEPLOY_MODE != none ]] && ! $DRY_RUN; then
-  for program in multinic multinic-agent; do
-    [[ -f $IMAGES_FOLDER/$program.tar ]] || fail "$IMAGES_FOLDER/$program.tar is not there"
+  for archive in "${archives[@]}"; do
+    [[ -f $IMAGES_FOLDER/$archive ]] || fail "$IMAGES_FOLDER/$archive is not there"
   done
 fi
 
@@ -110,15 +112,15 @@ case $DEPLOY_MODE in
     ((${#addresses[@]})) || fail "the cluster names no node with an address: set NODES"
     failed=()
     for address in "${addresses[@]}"; do
-      for program in multinic multinic-agent; do
+      for archive in "${archives[@]}"; do
         if $DRY_RUN; then
-          say "would import $IMAGES_FOLDER/$program.tar on $address: $IMPORT_COMMAND"
-        elif ! on_node "$address" "$IMPORT_COMMAND" <"$IMAGES_FOLDER/$program.tar"; then
+          say "would import $IMAGES_FOLDER/$archive on $address: $IMPORT_COMMAND"
+        elif ! on_node "$address" "$IMPORT_COMMAND" <"$IMAGES_FOLDER/$archive"; then
           failed+=("$address")
           break
         fi
       done
-      [[ " ${failed[*]-} " == *" $address "* ]] || $DRY_RUN || say "$address has both"
+      [[ " ${failed[*]-} " == *" $address "* ]] || $DRY_RUN || say "$address has them"
     done
     ((${#failed[@]} == 0)) || fail "no images on ${failed[*]}; nothing was installed. If ssh does not know a host's key: ssh-keyscan"
     ;;

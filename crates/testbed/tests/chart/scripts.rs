@@ -73,13 +73,13 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 
-fn succeeded(output: &Output) -> String {
+pub fn succeeded(output: &Output) -> String {
     let said = said(output);
     assert!(output.status.success(), "{said}");
     said
 }
 
-fn failed(output: &Output) -> String {
+pub fn failed(output: &Output) -> String {
     let said = said(output);
     assert!(!output.status.success(), "{said}");
     said
@@ -91,7 +91,8 @@ fn the_scripts_bring_images_to_nodes_install_and_take_everything_away_again() {
     let Some(node) = Node::start() else { return };
     let text = |name: &str| node.file(name).to_str().unwrap().to_owned();
     fs::create_dir(node.file("images")).unwrap();
-    for (name, content) in [("multinic.tar", "one\n"), ("multinic-agent.tar", "two\n")] {
+    let archives = [("multinic.tar", "one\n"), ("multinic-agent.tar", "two\n"), ("mariadb.tar", "three\n")];
+    for (name, content) in archives {
         fs::write(node.file("images").join(name), content).unwrap();
     }
     fs::write(node.file("password"), PASSWORD).unwrap();
@@ -115,7 +116,7 @@ fn the_scripts_bring_images_to_nodes_install_and_take_everything_away_again() {
     // There is no node for its pod.
     let settings = ["--", "--set", "controller.replicas=0,agent.pollInterval=15s"];
 
-    let dry = succeeded(&site.script("deploy.sh", &["--dry-run"], &variables));
+    let dry = succeeded(&site.script("scripts/deploy.sh", &["--dry-run"], &variables));
     assert!(dry.contains("would run: helm upgrade multinic") && !dry.contains(PASSWORD), "{dry}");
     assert!(!node.file("imported").exists());
     assert_eq!(site.kubectl(&["get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"]), "");
@@ -123,18 +124,19 @@ fn the_scripts_bring_images_to_nodes_install_and_take_everything_away_again() {
     // A node that is not reached: nothing is installed.
     let unknown = ("SSH_OPTIONS", "-o UserKnownHostsFile=/dev/null");
     for wrong in [("SSH_KEY_PATH", "/dev/null"), unknown] {
-        let refused = failed(&site.script("deploy.sh", &settings, &[&variables[..], &[wrong]].concat()));
+        let refused =
+            failed(&site.script("scripts/deploy.sh", &settings, &[&variables[..], &[wrong]].concat()));
         assert!(refused.contains("no images on 127.0.0.1"), "{refused}");
     }
     assert_eq!(site.kubectl(&["get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"]), "");
 
-    let log = succeeded(&site.script("deploy.sh", &settings, &variables));
-    assert!(log.contains("127.0.0.1 has both") && log.contains("[9/9") && !log.contains(PASSWORD), "{log}");
-    assert_eq!(fs::read_to_string(node.file("imported")).unwrap(), "one\ntwo\n");
+    let log = succeeded(&site.script("scripts/deploy.sh", &settings, &variables));
+    assert!(log.contains("127.0.0.1 has them") && log.contains("[9/9") && !log.contains(PASSWORD), "{log}");
+    assert_eq!(fs::read_to_string(node.file("imported")).unwrap(), "one\ntwo\nthree\n");
     assert_eq!(site.agent_variable("POLL_INTERVAL").as_deref(), Some("15s"));
     // And once more, as an upgrade, with images that are where nodes find them.
     let settings = ["--", "--set", "controller.replicas=0"];
-    succeeded(&site.script("deploy.sh", &settings, &[("DEPLOY_MODE", "none"), ("TIMEOUT", "60s")]));
+    succeeded(&site.script("scripts/deploy.sh", &settings, &[("DEPLOY_MODE", "none"), ("TIMEOUT", "60s")]));
     assert_eq!(site.agent_variable("POLL_INTERVAL").as_deref(), Some("15s"), "what was set before stays");
 
     takes_everything_away(&site);
@@ -159,22 +161,22 @@ fn takes_everything_away(site: &Site) {
         ("TIMEOUT", "5"),
     ];
     let before = site.of_release();
-    let dry = succeeded(&site.script("cleanup.sh", &["--dry-run"], &everything));
+    let dry = succeeded(&site.script("scripts/cleanup.sh", &["--dry-run"], &everything));
     assert!(dry.contains("would run: helm uninstall multinic"), "{dry}");
-    let stuck = failed(&site.script("cleanup.sh", &[], &everything));
+    let stuck = failed(&site.script("scripts/cleanup.sh", &[], &everything));
     assert!(stuck.contains("MultiNicNodeConfig") && stuck.contains("is left after 5s"), "{stuck}");
     assert_eq!(site.of_release(), before);
 
     // By itself, the script takes the programs alone.
-    succeeded(&site.script("cleanup.sh", &[], &[]));
+    succeeded(&site.script("scripts/cleanup.sh", &[], &[]));
     eventually("the end of the programs", || site.of_release().is_empty());
     assert_eq!(site.names("multinicnodeconfigs").len(), 1);
-    let kept = failed(&site.script("cleanup.sh", &[], &[("DELETE_DEFINITIONS", "true")]));
+    let kept = failed(&site.script("scripts/cleanup.sh", &[], &[("DELETE_DEFINITIONS", "true")]));
     assert!(kept.contains("these objects are left"), "{kept}");
 
     // As its agent does when it has cleaned up.
     finalizers("null");
-    succeeded(&site.script("cleanup.sh", &[], &everything));
+    succeeded(&site.script("scripts/cleanup.sh", &[], &everything));
     eventually("the end of the definitions", || site.names("customresourcedefinitions").is_empty());
     assert_eq!(site.kubectl(&["get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"]), "");
 }

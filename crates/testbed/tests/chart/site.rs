@@ -50,9 +50,9 @@ impl Site {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs a script of `scripts/`, with these variables.
-    pub fn script(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-        let mut command = self.command(&format!("scripts/{name}"));
+    /// Runs a script, with these variables.
+    pub fn script(&self, path: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = self.command(path);
         command.args(arguments).envs(variables.iter().copied()).output().unwrap()
     }
 
@@ -98,7 +98,7 @@ impl Site {
     pub fn of_release(&self) -> Vec<String> {
         let kinds = "deployments,daemonsets,services,configmaps,secrets,serviceaccounts,roles,rolebindings,clusterroles,\
                      clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,networkpolicies,\
-                     poddisruptionbudgets";
+                     poddisruptionbudgets,validatingwebhookconfigurations";
         let selector = "--selector=app.kubernetes.io/part-of=multinic";
         let text = self.kubectl(&["get", kinds, "--all-namespaces", selector, "--output=name"]);
         text.lines().map(str::to_owned).collect()

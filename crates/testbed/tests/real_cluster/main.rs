@@ -239,7 +239,7 @@ async fn nics_outlive_all_that_helm_does_and_go_when_they_are_to_go() {
     for (script, tag, secret) in [(script, "3", ssh.key()), (of_operator, "4", ssh.password())] {
         let said = ssh.deploy(&scene, script, tag, &secret);
         for node in 0..nics.len() {
-            assert!(said.contains(&format!("{} has both", scene.cluster.address(node).unwrap())), "{said}");
+            assert!(said.contains(&format!("{} has them", scene.cluster.address(node).unwrap())), "{said}");
         }
         let images = chart::images(&scene);
         assert!(images.iter().all(|image| image.ends_with(&format!(":{tag}"))), "{images:?}");
