@@ -112,7 +112,8 @@ else
 fi
 
 step 6 "Programs"
-# While it runs, an operator takes away what it made for the whole cluster; nobody else would.
+# While it runs, an operator takes away what it made for the whole cluster. Helm waits for that too where the release has the
+# operator, from this version on.
 operators=$(objects multinicoperators.multinic.example.com NAMESPACE:.metadata.namespace)
 if grep -qx "$NAMESPACE" <<<"$operators"; then
   run kubectl --namespace "$NAMESPACE" delete multinicoperators --all

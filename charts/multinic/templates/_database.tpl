@@ -32,7 +32,8 @@ database
 {{- define "multinic.login" -}}
 {{- $database := (index . 0).Values.database -}}
 {{- $login := $database -}}
-{{- $own := "multinic-database" -}}
+{{- /* multinic-database is the operator's, for the database that it runs. */ -}}
+{{- $own := "multinic-external-database" -}}
 {{- if and (eq (index . 1) "agent") (include "multinic.agentHasUser" (index . 0)) -}}
 {{- $login = $database.agent -}}
 {{- $own = "multinic-agent-database" -}}

@@ -1,10 +1,12 @@
 //! The control plane's binary.
 
 mod backup;
+mod clean_cluster;
 mod clean_nodes;
 mod controller;
 mod crds;
 mod demo;
+mod objects;
 mod operator;
 mod process;
 mod settings_environment;
@@ -28,6 +30,8 @@ struct Cli {
 enum Command {
     /// Back a MariaDB up, with proof that the backup can be restored; and restore it
     Backup(Box<backup::Args>),
+    /// Delete the MultiNicOperators, and wait until what they made for the whole cluster is gone: before an end for good
+    CleanCluster(clean_cluster::Args),
     /// Delete all configurations and nodes' objects, and wait until the agents have taken the NICs away: before an end for good
     CleanNodes(clean_nodes::Args),
     /// Read OpenStack, work out which NICs each node is to have, publish that to the database
@@ -71,6 +75,7 @@ fn run() -> anyhow::Result<ExitCode> {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
         Command::Backup(args) => backup::run(*args),
+        Command::CleanCluster(args) => clean_cluster::run(args),
         Command::CleanNodes(args) => clean_nodes::run(args),
         Command::Controller(args) => controller::run(*args),
         Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),

@@ -10,7 +10,7 @@ use kube::core::Request;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde::Deserialize;
 
-use super::PAUSE;
+use crate::objects::PAUSE;
 
 const AGENTS: &str = "app.kubernetes.io/name=multinic-agent";
 

@@ -1,6 +1,12 @@
 //! Install, upgrade, roll back, uninstall, on a real API server with its controllers.
 
+use std::time::Duration;
+
+use multinic_testbed::program::Program;
+use serde_json::Value;
+
 use crate::helm::{CHART, root};
+use crate::scripts::succeeded;
 use crate::site::{NAMESPACE, RELEASE, Site, eventually};
 
 #[test]
@@ -48,7 +54,69 @@ fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_definitions_a
     site.install(&["--set", "database.host=mariadb.example,database.password=of-the-test"]);
     assert_eq!(site.agent_variable("DATA_SOURCE").as_deref(), Some("db"));
     assert_eq!(site.object("configmap/operator-config")["data"]["SINKS"], "database");
-    assert_eq!(site.names("secrets/multinic-database").len(), 1);
+    assert_eq!(site.names("secrets/multinic-external-database").len(), 1);
+}
+
+/// What an operator made for the whole cluster, or elsewhere.
+fn of_operator(site: &Site) -> Vec<String> {
+    let kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,\
+                 validatingwebhookconfigurations,roles,rolebindings";
+    let selector = "--selector=multinic.example.com/operator-namespace=multinic-system";
+    let text = site.kubectl(&["get", kinds, "--namespace=default", selector, "--output=name"]);
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Does what the pod of the Job would do on a node.
+fn run_job(site: &Site) {
+    let pods = "--selector=batch.kubernetes.io/job-name=multinic-uninstall";
+    let list = || {
+        let text = site.kubectl(&["get", "pods", "--namespace", NAMESPACE, pods, "--output=json"]);
+        serde_json::from_str::<Value>(&text).unwrap()["items"].as_array().unwrap().clone()
+    };
+    eventually("a pod of the Job", || !list().is_empty());
+    let pod = list().remove(0);
+    let account = pod["spec"]["serviceAccountName"].as_str().unwrap();
+    let containers = pod["spec"]["containers"].as_array().unwrap();
+    assert_eq!(containers.len(), 1);
+    let arguments: Vec<String> = serde_json::from_value(containers[0]["args"].clone()).unwrap();
+    succeeded(&site.command_as(account, "multinic").args(arguments).output().unwrap());
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    let done = r#"{"status": {"phase": "Succeeded"}}"#;
+    let patch = ["patch", "pod", name, "--subresource=status", "--type=merge", "--patch", done];
+    site.kubectl(&[&patch[..], &["--namespace", NAMESPACE]].concat());
+}
+
+#[test]
+fn an_operator_takes_what_it_made_for_the_whole_cluster_with_it() {
+    let Some(site) = Site::new() else { return };
+    let values = "operator.enabled=true,agent.enabled=false,operator.spec.agent.dataSource=nodecr,\
+                  operator.spec.agent.image=multinic-agent:1,\
+                  operator.spec.protection.enableMutationPrevention=true";
+    site.install(&["--set", values]);
+    let mut command = site.command_as("multinic-operator", "multinic");
+    let loopback = "127.0.0.1";
+    command.arg("operator").env("HEALTH_ADDR", loopback).env("WEBHOOK_ADDR", loopback);
+    for port in ["HEALTH_PORT", "METRICS_PORT", "WEBHOOK_PORT"] {
+        command.env(port, "0");
+    }
+    let log = site.helm.home().join("operator.log");
+    let mut operator = Program::start("operator", command, log).unwrap();
+    let last = "validatingwebhookconfiguration.admissionregistration.k8s.io/multinic-operator-protection";
+    eventually("all that it makes", || of_operator(&site).iter().any(|name| name == last));
+    assert!(of_operator(&site).len() > 10, "{:?}", of_operator(&site));
+
+    let arguments = ["uninstall", "multinic", "--namespace", NAMESPACE];
+    std::thread::scope(|scope| {
+        let uninstall = scope.spawn(|| site.helm.run(&arguments));
+        run_job(&site);
+        // Nothing of it is left when Helm goes on.
+        assert_eq!(of_operator(&site), Vec::<String>::new());
+        uninstall.join().unwrap();
+    });
+    operator.terminate(Duration::from_secs(60)).unwrap();
+    eventually("the end of all others", || site.of_release().is_empty());
+    assert_eq!(site.names("multinicoperators"), Vec::<String>::new());
+    assert_eq!(site.names("customresourcedefinitions").len(), 3);
 }
 
 #[test]

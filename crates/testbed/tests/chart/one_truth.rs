@@ -63,7 +63,8 @@ fn plain(value: &mut Value) {
 
 /// What the chart makes, without what is Helm's own.
 fn of_chart(helm: &Helm, arguments: &[&str]) -> BTreeMap<String, Value> {
-    let mut objects = helm.template(arguments);
+    // What is only there while a release is taken away is in no kustomization.
+    let mut objects = helm.template(&[&["--no-hooks"], arguments].concat());
     for object in &mut objects {
         remove(object, "/metadata/labels", &RELEASE_LABELS);
         remove(object, "/metadata/annotations", &[POLICY]);
@@ -135,6 +136,29 @@ fn the_operator_is_that_of_the_kustomization_and_makes_the_controller_in_place_o
     let mut own = own["ConfigMap multinic-system operator-config"]["data"].as_object().unwrap().clone();
     own.retain(|_, value| value != "");
     assert_eq!(operator["spec"]["controller"]["settings"], Value::Object(own));
+}
+
+#[test]
+fn no_secret_of_the_chart_has_a_name_that_the_operator_gives_to_its_own() {
+    let Some(helm) = Helm::installed() else { return };
+    let rights = fs::read_to_string(root().join("deploy/operator/rbac.yaml")).unwrap();
+    let mut names = Vec::new();
+    for object in objects(&rights) {
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            if rule["resources"].as_array().unwrap().iter().any(|kind| kind == "secrets") {
+                names.extend(rule["resourceNames"].as_array().into_iter().flatten().cloned());
+            }
+        }
+    }
+    assert!(names.iter().any(|name| name == "multinic-database"), "{names:?}");
+
+    let database = "database.host=mariadb.example,database.password=one,database.agent.user=agent,database.agent.password=two";
+    let made = helm.template(&["--set", database]);
+    let secrets: Vec<_> = made.iter().filter(|object| object["kind"] == "Secret").collect();
+    assert_eq!(secrets.len(), 2);
+    for secret in secrets {
+        assert!(!names.contains(&secret["metadata"]["name"]), "{secret}");
+    }
 }
 
 #[test]

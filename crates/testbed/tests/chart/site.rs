@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use multinic_testbed::kubernetes::ControlPlane;
+use multinic_testbed::program::find;
 use serde_json::Value;
 
 use crate::helm::{CHART, Helm, kubectl_installed, root};
@@ -15,7 +16,7 @@ pub const RELEASE: [&str; 3] = ["multinic", CHART, "--namespace=multinic-system"
 /// A cluster without nodes, whose controllers work, and its administrator's Helm and kubectl.
 pub struct Site {
     pub helm: Helm,
-    _control_plane: ControlPlane,
+    control_plane: ControlPlane,
 }
 
 impl Site {
@@ -27,7 +28,7 @@ impl Site {
         let mut control_plane = ControlPlane::start().unwrap();
         control_plane.start_controllers().unwrap();
         control_plane.admin().write_kubeconfig(&helm.kubeconfig()).unwrap();
-        Some(Self { helm, _control_plane: control_plane })
+        Some(Self { helm, control_plane })
     }
 
     pub fn install(&self, arguments: &[&str]) {
@@ -68,6 +69,17 @@ impl Site {
         let mut command = Command::new(program);
         command.current_dir(root()).env("PATH", self.helm.path()).env("HOME", self.helm.home());
         command.env("KUBECONFIG", self.helm.kubeconfig());
+        command
+    }
+
+    /// Starts one of our programs as if it were in a pod of this account.
+    pub fn command_as(&self, account: &str, program: &str) -> Command {
+        let kubeconfig = self.helm.home().join(account);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let access = runtime.block_on(self.control_plane.service_account(NAMESPACE, account)).unwrap();
+        access.write_kubeconfig(&kubeconfig).unwrap();
+        let mut command = Command::new(find(program).unwrap());
+        command.env_clear().env("KUBECONFIG", kubeconfig).env("POD_NAMESPACE", NAMESPACE);
         command
     }
 

@@ -83,6 +83,14 @@ pub fn uninstall(scene: &Scene) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
+/// What of ours the whole cluster has, or a namespace of others.
+pub fn left(scene: &Scene) -> Vec<String> {
+    let kinds = "customresourcedefinitions,clusterroles,clusterrolebindings,validatingadmissionpolicies,\
+                 validatingadmissionpolicybindings,validatingwebhookconfigurations,roles,rolebindings";
+    let text = scene.kubectl(&["get", kinds, "--namespace=default", "--output=name"]);
+    text.lines().filter(|name| name.contains("multinic")).map(str::to_owned).collect()
+}
+
 /// Whether something else holds the object of a node, as an agent does that cannot take its NICs away.
 pub fn hold(scene: &Scene, node: usize, is_held: bool) {
     let name = crate::scene::node_name(node);

@@ -267,8 +267,7 @@ async fn nics_outlive_all_that_helm_does_and_go_when_they_are_to_go() {
         );
         assert!(!nic.is_addressed(scene.cluster.guest(node).unwrap()));
     }
-    let left = scene.kubectl(&["get", "customresourcedefinitions,clusterroles", "--output=name"]);
-    assert!(!left.contains("multinic"), "{left}");
+    assert_eq!(chart::left(&scene), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,8 +295,9 @@ async fn an_uninstall_that_is_to_clean_nodes_waits_for_every_agent_and_else_take
     for (node, nic) in nics.iter().enumerate() {
         assert!(!nic.is_addressed(scene.cluster.guest(node).unwrap()));
     }
-    let left = scene.kubectl(&["get", "clusterroles,mnnc,osc", "--all-namespaces", "--output=name"]);
-    assert!(!left.contains("multinic"), "{left}");
+    let left = chart::left(&scene);
+    assert!(left.iter().all(|name| name.starts_with("customresourcedefinition")), "{left:?}");
+    assert_eq!(scene.kubectl(&["get", "mnnc,osc", "--all-namespaces", "--output=name"]), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -343,9 +343,17 @@ async fn nics_outlive_all_that_happens_to_an_operator_and_to_the_database_that_i
     operated::helm(&scene, "rollback", &operated::values("1")).await;
     watches.iter_mut().for_each(nics::Watch::assert_kept);
 
-    // Without programs, the NICs are as they were. Volume and passwords are there, and with them all that was known.
-    chart::script(&scene, "cleanup.sh", &[]);
-    assert!(chart::images(&scene).is_empty());
+    // Without programs, the NICs are as they were. Volume and passwords are there, and with them all that was known. Of the
+    // whole cluster, nothing has any more than the definitions.
+    chart::uninstall(&scene).unwrap();
+    let left = chart::left(&scene);
+    assert!(left.iter().all(|name| name.starts_with("customresourcedefinition")), "{left:?}");
+    scene
+        .until("the end of all programs", async || {
+            let images = chart::images(&scene);
+            (!images.is_empty()).then(|| images.join(", "))
+        })
+        .await;
     operated::helm(&scene, "install", &operated::values("2")).await;
     for (node, nic) in nics.iter().enumerate() {
         scene.wait_reported(node, &[nic]).await;
@@ -367,8 +375,7 @@ async fn nics_outlive_all_that_happens_to_an_operator_and_to_the_database_that_i
         assert!(!nic.is_addressed(scene.cluster.guest(node).unwrap()), "{nic:?}");
     }
     assert!(!new.is_addressed(scene.cluster.guest(2).unwrap()));
-    let left = scene.kubectl(&["get", "customresourcedefinitions,clusterroles", "--output=name"]);
-    assert!(!left.contains("multinic"), "{left}");
+    assert_eq!(chart::left(&scene), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -434,13 +441,8 @@ async fn the_whole_system_makes_working_nics_of_neutron_ports() {
     chart::uninstall(&scene).unwrap();
     assert!(!first.is_addressed(scene.cluster.guest(0).unwrap()));
     steps.add("`helm uninstall` with `uninstall.cleanNodes`: the other NIC is given back", now);
-    scene.kubectl(&["delete", "namespace", NAMESPACE]);
-    scene
-        .until("a cluster without us", async || {
-            let left = scene.kubectl(&["get", "clusterroles,clusterrolebindings", "--output=name"]);
-            left.contains("multinic-").then_some(left)
-        })
-        .await;
+    let left = chart::left(&scene);
+    assert!(left.iter().all(|name| name.starts_with("customresourcedefinition")), "{left:?}");
     println!("{}", steps.table());
 }
 
