@@ -53,10 +53,3 @@ fn every_command_of_the_install_page_that_needs_no_node_works_in_its_turn() {
     assert_eq!(site.names("customresourcedefinitions").len(), 3);
     assert_eq!(site.names(&format!("namespace/{NAMESPACE}")).len(), 1);
 }
-
-#[test]
-fn the_korean_page_has_the_same_commands() {
-    let [english, korean] = ["install.md", "install.ko.md"]
-        .map(|page| read(page).into_iter().map(|block| (block.needs, block.text)).collect::<Vec<_>>());
-    assert_eq!(english, korean);
-}

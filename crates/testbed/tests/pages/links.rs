@@ -36,7 +36,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
 }
 
 /// What links lead to: `](…)`.
-fn links(page: &str) -> Vec<String> {
+pub fn links(page: &str) -> Vec<String> {
     let (text, _) = parts(page);
     let ends = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
     ends.map(|(link, _)| link.to_owned()).collect()

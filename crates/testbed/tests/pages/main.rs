@@ -5,3 +5,4 @@
 mod links;
 mod page;
 mod quotes;
+mod twins;
