@@ -423,10 +423,23 @@ pub struct MultiNicOperatorStatus {
     /// The `spec.database.restoreFrom` that the server was filled from: it acts once, and another one acts again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<String>,
+    /// The restoration that this speaks of, and since which generation of the spec it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_asked: Option<RestoreAsked>,
     /// With `enableAutoRecovery: false`: a digest of each object as it was carried out last. What is wanted otherwise is carried out,
     /// and what is otherwise was changed by others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub carried_out: BTreeMap<String, String>,
+}
+
+/// A restoration that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreAsked {
+    /// `spec.database.restoreFrom`.
+    pub from: String,
+    /// The generation of the spec that asked for it.
+    pub generation: i64,
 }
 
 /// A backup of the database.

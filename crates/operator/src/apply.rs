@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt as _};
 
 use crate::credentials::{SECRET, is_sealed};
 use crate::desired::DATABASE;
 use crate::kinds::{Key, NETWORK_POLICY};
-use crate::object::{MANAGER, Object};
+use crate::object::{MANAGED_BY, MANAGER, Object, label};
 use crate::observe::Observed;
 use crate::plan::{Plan, Removal, denies_the_rest};
 use crate::protection::judge::broken;
@@ -92,7 +92,7 @@ async fn carry_out_beside(left: &[Key], client: &Client, plan: Plan, observed: &
                 }
                 applied.live.insert(key, live);
             }
-            Err(error) => applied.failures.push((key, answer(&error))),
+            Err(why) => applied.failures.push((key, why)),
         }
     }
     let compared = compare(client, waiting).await;
@@ -141,9 +141,66 @@ struct Written {
 /// So many others may be faster in the time of one write.
 const ATTEMPTS: usize = 5;
 
+async fn write(
+    client: &Client,
+    object: Object,
+    seen: Option<&ObjectMeta>,
+    keeps_scale: bool,
+) -> Result<Written, String> {
+    let is_secret = object.key.kind.name == "Secret";
+    let written = match (is_secret, seen) {
+        (true, seen) => write_secret(client, object, seen).await?,
+        (false, seen) => write_over(client, object, seen, keeps_scale).await,
+    };
+    written.map_err(|error| answer(&error))
+}
+
+/// Writes a Secret over that which was seen, or where there is none. What is in it follows from what was read: a later one is
+/// newer, and the next turn begins with that. One that the operator has not made is somebody else's.
+async fn write_secret(
+    client: &Client,
+    object: Object,
+    seen: Option<&ObjectMeta>,
+) -> Result<Result<Written, kube::Error>, String> {
+    let key = &object.key;
+    let mut before = seen.cloned();
+    if before.is_none() {
+        let api = key.api(client.clone());
+        let failed = |error: kube::Error| answer(&error);
+        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let there = match api.get_opt(&key.name).await.map_err(failed)? {
+            Some(there) if label(&there.metadata, MANAGED_BY).is_some_and(|by| by == MANAGER) => {
+                return Err("it was made meanwhile, and is looked at again".to_owned());
+            }
+            // Somebody took its labels.
+            Some(there) if is_written_by_us(&there.metadata) => there,
+            Some(_) => return Err(NOT_OURS.to_owned()),
+            None => api.create(&parameters, &object.empty()).await.map_err(failed)?,
+        };
+        before = Some(there.metadata);
+    }
+    let object = object.over(before.as_ref().and_then(|before| before.resource_version.as_deref()));
+    let put = put(client, &object).await;
+    Ok(put.map(|live| {
+        let change = match seen {
+            None => Some(Change::Made),
+            Some(before) => (!is_same(before, &live.metadata)).then_some(Change::Changed),
+        };
+        Written { live, change }
+    }))
+}
+
+/// Why a Secret is left alone.
+const NOT_OURS: &str = "it was not made by this operator, which neither changes nor uses it: give it another name, or delete it if \
+                        nobody needs it";
+
+fn is_written_by_us(metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(MANAGER))
+}
+
 /// Writes over what was seen, and nothing else: somebody who broke the glass, or scaled where he may, after that is not
 /// overwritten.
-async fn write(
+async fn write_over(
     client: &Client,
     mut object: Object,
     seen: Option<&ObjectMeta>,

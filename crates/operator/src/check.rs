@@ -17,7 +17,7 @@ const TAKEN_PORTS: [i32; 2] = [8083, 18081];
 /// The shortest interval of `scheduled`.
 const LEAST_INTERVAL: Duration = Duration::from_secs(60);
 /// Databases and users of the server itself, and the users of agents and backups.
-const SYSTEM_NAMES: [&str; 9] = [
+const SYSTEM_NAMES: [&str; 10] = [
     "mysql",
     "sys",
     "information_schema",
@@ -27,6 +27,7 @@ const SYSTEM_NAMES: [&str; 9] = [
     "multinic-agent",
     "multinic-agent-b",
     "multinic-backup",
+    "multinic-backup-b",
 ];
 /// The longest value of a label, which the name is.
 const MOST_NAME: usize = 63;

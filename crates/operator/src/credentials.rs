@@ -38,7 +38,7 @@ pub const ROTATION: &str = "multinic.example.com/rotation";
 const ENDED: &str = "multinic.example.com/rotation-ended";
 /// The agents' account; its other name ends in `-b`.
 pub const AGENT_USER: &str = "multinic-agent";
-/// The account that backups are made by.
+/// The account that backups are made by; its other name ends in `-b`.
 pub const BACKUP_USER: &str = "multinic-backup";
 /// Key of the administrator's password.
 pub const ROOT_PASSWORD: &str = "root-password";
@@ -50,6 +50,8 @@ pub const PASSWORD: &str = "password";
 pub const AGENT_USERNAME: &str = "agent-username";
 /// Key of the agents' password.
 pub const AGENT_PASSWORD: &str = "agent-password";
+/// Key of the user that backups are made by.
+pub const BACKUP_USERNAME: &str = "backup-username";
 /// Key of the password of backups.
 pub const BACKUP_PASSWORD: &str = "backup-password";
 /// Key of the users that there once were, by commas.
@@ -96,8 +98,6 @@ pub struct Credentials {
     pub current: Accounts,
     /// While a rotation is under way: the other ones.
     pub other: Option<(Step, Accounts)>,
-    /// The password of [`BACKUP_USER`].
-    pub backup_password: SecretString,
     /// Users that there were and are not any more.
     pub retired: BTreeSet<String>,
     /// The rotation that was asked for last.
@@ -134,7 +134,12 @@ impl Known<'_> {
         };
         // An earlier version had one name for agents, and said it nowhere.
         let agent = account(AGENT_USERNAME, AGENT_PASSWORD, prefix.is_empty().then_some(AGENT_USER))?;
-        Some(Accounts { controller: account(USER, PASSWORD, None)?, agent })
+        let controller = account(USER, PASSWORD, None)?;
+        // The same of backups, which had one account in every rotation.
+        let backup = account(BACKUP_USERNAME, BACKUP_PASSWORD, prefix.is_empty().then_some(BACKUP_USER));
+        let backup =
+            backup.or_else(|| self.accounts("").filter(|_| !prefix.is_empty()).map(|it| it.backup))?;
+        Some(Accounts { controller, agent, backup })
     }
 }
 
@@ -195,23 +200,25 @@ pub fn credentials(
             let agent = known.text(AGENT_PASSWORD).unwrap_or_else(&mut fresh);
             let password = said_password.or_else(|| known.text(PASSWORD)).unwrap_or_else(&mut fresh);
             carried_out = rotation;
+            let backup = known.text(BACKUP_PASSWORD).unwrap_or_else(&mut fresh);
+            let account =
+                |user: &str, password: String| Account { user: user.to_owned(), password: password.into() };
             Accounts {
-                controller: Account { user: base.clone(), password: password.into() },
-                agent: Account { user: AGENT_USER.to_owned(), password: agent.into() },
+                controller: account(&base, password),
+                agent: account(AGENT_USER, agent),
+                backup: account(BACKUP_USER, backup),
             }
         }
     };
     let root_password = said.root_password.filter(|password| !password.is_empty());
-    let mut password = |said: Option<String>, key: &str| -> SecretString {
-        // Nobody has these for long: a backup is told its password when it is made, and so is the administrator.
-        said.or_else(|| known.text(key).filter(|_| !is_anew)).unwrap_or_else(&mut fresh).into()
-    };
+    // No program has it.
+    let root_password =
+        root_password.or_else(|| known.text(ROOT_PASSWORD).filter(|_| !is_anew)).unwrap_or_else(&mut fresh);
     let mut credentials = Credentials {
         database: given(said.database.as_ref()).unwrap_or(NAME).to_owned(),
-        root_password: password(root_password, ROOT_PASSWORD),
+        root_password: root_password.into(),
         current,
         other,
-        backup_password: password(None, BACKUP_PASSWORD),
         retired,
         rotation: carried_out,
         ended,
@@ -221,7 +228,8 @@ pub fn credentials(
     };
     if credentials.other.is_none() {
         // A name that was given up in a rotation is nobody's, also where it was forgotten that there was one.
-        credentials.retired.extend(Account::names(&base).into_iter().chain(Account::names(AGENT_USER)));
+        let names = [base.as_str(), AGENT_USER, BACKUP_USER];
+        credentials.retired.extend(names.into_iter().flat_map(Account::names));
     }
     let live = credentials.users();
     credentials.retired.retain(|user| !user.is_empty() && !live.contains(user));
@@ -262,11 +270,10 @@ impl Credentials {
 
     /// What the Secret holds.
     pub fn data(&self) -> BTreeMap<String, ByteString> {
-        let Self { root_password, current, other, backup_password, retired, before, .. } = self;
+        let Self { root_password, current, other, retired, before, .. } = self;
         let retired = retired.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         let mut entries = vec![
             (ROOT_PASSWORD.to_owned(), root_password.expose_secret().to_owned()),
-            (BACKUP_PASSWORD.to_owned(), backup_password.expose_secret().to_owned()),
             (RETIRED.to_owned(), retired),
             (self.init_key(), self.init_sql()),
         ];
@@ -408,7 +415,7 @@ mod tests {
                 now = credentials(&wanted, Some(&secret(&now)), ALL, &mut fresh);
             }
             assert!(now.other.is_none());
-            let Accounts { controller, agent } = &now.current;
+            let Accounts { controller, agent, backup: _ } = &now.current;
             names.push((
                 controller.user.clone(),
                 agent.user.clone(),
@@ -455,14 +462,40 @@ mod tests {
         let mut step = |known: &Credentials, progress| {
             credentials(&spec(None, None, Some("summer")), Some(&secret(known)), progress, &mut fresh)
         };
-        let text = |it: &Credentials| {
-            [&it.backup_password, &it.root_password].map(|it| it.expose_secret().to_owned())
+        let root = |it: &Credentials| it.root_password.expose_secret().to_owned();
+        let backup = |it: &Credentials| {
+            let Account { user, password } = &it.current.backup;
+            (user.clone(), password.expose_secret().to_owned())
         };
         let preparing = step(&first, ALL);
-        assert!(text(&preparing).iter().zip(&text(&first)).all(|(now, before)| now != before));
+        assert_ne!(root(&preparing), root(&first));
+        assert_eq!(backup(&preparing), backup(&first), "the server that runs knows no other one");
         let moving = step(&preparing, SERVER);
-        assert_eq!(text(&moving), text(&preparing));
-        assert_eq!(text(&step(&moving, ALL)), text(&preparing));
+        assert_eq!(backup(&moving).0, "multinic-backup-b");
+        assert_ne!(backup(&moving).1, backup(&first).1);
+        assert!(says(&moving, "ALTER USER 'multinic-backup'@'%'"), "one that is made just now goes on");
+        let done = step(&moving, ALL);
+        assert_eq!((root(&done), backup(&done)), (root(&preparing), backup(&moving)));
+        assert!(says(&done, "DROP USER IF EXISTS 'multinic-backup'@'%'"));
+    }
+
+    #[test]
+    fn a_rotation_that_an_earlier_version_began_goes_on_with_one_account_of_backups() {
+        let mut fresh = counting();
+        let wanted = spec(None, None, Some("summer"));
+        let first = credentials(&spec(None, None, Some("spring")), None, NONE, &mut fresh);
+        let mut now = secret(&credentials(&wanted, Some(&secret(&first)), ALL, &mut fresh));
+        now.data
+            .as_mut()
+            .unwrap()
+            .retain(|key, _| !key.ends_with("backup-username") && key != "next-backup-password");
+        for (user, is_over) in [("multinic-b", false), ("multinic-b", true)] {
+            let step = credentials(&wanted, Some(&now), ALL, &mut fresh);
+            assert_eq!((step.current.controller.user.as_str(), step.other.is_none()), (user, is_over));
+            assert_eq!(step.current.backup.user, "multinic-backup");
+            assert!(says(&step, "ALTER USER 'multinic-backup'@'%'"));
+            now = secret(&step);
+        }
     }
 
     #[test]
@@ -540,8 +573,9 @@ mod tests {
     fn no_debug_output_holds_a_password() {
         let credentials = credentials(&DatabaseSpec::default(), None, NONE, counting());
         let text = format!("{credentials:?}");
-        let Accounts { controller, agent } = &credentials.current;
-        for password in [&credentials.root_password, &controller.password, &agent.password] {
+        let Accounts { controller, agent, backup } = &credentials.current;
+        let accounts = [controller, agent, backup].map(|account| &account.password);
+        for password in accounts.into_iter().chain([&credentials.root_password]) {
             assert!(!text.contains(password.expose_secret()), "{text}");
         }
     }

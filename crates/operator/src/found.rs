@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
-use multinic_api::operator::BackupSpec;
+use multinic_api::operator::{BackupSpec, RestoreAsked};
 use multinic_core::brief::short;
 use serde::de::DeserializeOwned;
 
@@ -106,8 +106,8 @@ impl Operator {
     }
 
     /// What came of a restoration.
-    pub(crate) async fn restored(&self, from: &str) -> Restoration {
-        restoration(from, &self.pods(DATABASE).await)
+    pub(crate) async fn restored(&self, asked: RestoreAsked) -> Restoration {
+        restoration(asked, &self.pods(DATABASE).await)
     }
 
     /// The certificate that the database shows, as one of its clients sees it. Where it is not looked at though it could be, that is

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::DynamicObject;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -139,6 +140,14 @@ impl Object {
             }
         }
         self
+    }
+
+    /// The same with nothing in it yet but its labels.
+    pub(crate) fn empty(&self) -> DynamicObject {
+        let mut empty = DynamicObject::new(&self.key.name, &self.key.kind.resource());
+        let labels = self.content.pointer("/metadata/labels").cloned();
+        empty.metadata.labels = labels.and_then(|labels| serde_json::from_value(labels).ok());
+        empty
     }
 
     /// The same without an owner: it stays when its owner goes.

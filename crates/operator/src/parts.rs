@@ -6,8 +6,10 @@ use multinic_api::operator::{BackupSpec, DatabaseSpec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::backup::restoration::Asked;
 use crate::check::check;
 use crate::protection::Wanted;
+use crate::tell::status_of;
 
 /// The parts.
 #[derive(Debug)]
@@ -25,9 +27,7 @@ pub(crate) struct Parts {
     /// Backups of that.
     pub backup: Option<BackupSpec>,
     /// What it is to be filled from.
-    pub restore_from: Option<String>,
-    /// Whether it was. One that loses its data later is not filled again: nobody wants that of the backup any more.
-    pub is_restored: bool,
+    pub restore: Option<Asked>,
     /// All of it, or why it cannot be carried out.
     pub spec: Result<MultiNicOperatorSpec, String>,
 }
@@ -38,10 +38,10 @@ impl Parts {
         let at = |path: &str| object.data.pointer(path);
         let is = |path: &str, value: bool| at(path) == Some(&Value::Bool(value));
         let text = |path: &str| at(path)?.as_str().map(str::trim).filter(|text| !text.is_empty());
-        let restore_from = text("/spec/database/restoreFrom").map(str::to_owned);
-        let is_restored = restore_from.is_some() && restore_from.as_deref() == text("/status/restoredFrom");
+        let restore = text("/spec/database/restoreFrom")
+            .map(|from| Asked::of(from, object.metadata.generation.unwrap_or_default(), &status_of(object)));
         let mut spec = carried_out(name, at("/spec").cloned().unwrap_or_default());
-        if let (Ok(spec), true) = (&mut spec, is_restored) {
+        if let (Ok(spec), Some(Asked { is_done: true, .. })) = (&mut spec, &restore) {
             spec.database.restore_from = None;
         }
         Self {
@@ -51,8 +51,7 @@ impl Parts {
             database: at("/spec/database").and_then(read),
             has_database: is("/spec/database/enabled", true),
             backup: at("/spec/database/backup").and_then(read),
-            restore_from,
-            is_restored,
+            restore,
             spec,
         }
     }

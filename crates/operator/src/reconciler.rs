@@ -303,9 +303,9 @@ impl Operator {
             Some(spec) => Some(self.backup(object, owner, spec, observed).await),
             None => None,
         };
-        let restored = match &parts.restore_from {
-            Some(from) if parts.is_restored => Some(Restoration::earlier(from)),
-            Some(from) => Some(self.restored(from).await),
+        let restored = match parts.restore {
+            Some(asked) if asked.is_done => Some(Restoration::earlier(asked.what)),
+            Some(asked) => Some(self.restored(asked.what).await),
             None => None,
         };
         let has_certificate = parts.database.as_ref().is_some_and(tls::is_wanted);

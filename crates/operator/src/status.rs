@@ -171,10 +171,12 @@ pub fn after_pass(
         None => {
             conditions.remove("Restored");
             status.restored_from = None;
+            status.restore_asked = None;
         }
-        Some(Restoration { is_done, reason, message, from }) => {
+        Some(Restoration { is_done, reason, message, asked }) => {
             conditions.set("Restored", *is_done, reason, message);
-            status.restored_from = is_done.then(|| from.clone());
+            status.restored_from = is_done.then(|| asked.from.clone());
+            status.restore_asked = Some(asked.clone());
         }
     }
     if let Some(Protection { is_active, reason, message }) = protection {

@@ -44,7 +44,9 @@ impl Operator {
         let addresses = self.addresses(spec).await.map_err(failed)?;
         let (credentials, rotation) = credentials.unzip();
         let (credentials, tls) = (credentials.as_ref(), tls.as_ref());
-        let objects = desired(owner, spec, &self.manifests, credentials, tls, addresses.as_ref());
+        let restore = parts.restore.as_ref().filter(|asked| !asked.is_done).map(|asked| &asked.what);
+        let addresses = addresses.as_ref();
+        let objects = desired(owner, spec, &self.manifests, credentials, tls, addresses, restore);
         Ok((objects, rotation.flatten()))
     }
 

@@ -2,8 +2,15 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
+use kube::ResourceExt as _;
+use multinic_api::MultiNicOperatorStatus;
+use multinic_api::operator::RestoreAsked;
+
 use super::report::Report;
 use crate::desired::RESTORE;
+
+/// Annotation of the server's pods: the request for which they are to fill it.
+pub(crate) const ASKED: &str = "multinic.example.com/restore";
 
 /// The condition `Restored`: whether it is true, its reason and its message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,37 +22,59 @@ pub struct Restoration {
     /// For people.
     pub message: String,
     /// What the spec wants.
-    pub from: String,
+    pub asked: RestoreAsked,
+}
+
+/// What the spec wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// From what, and since when.
+    pub what: RestoreAsked,
+    /// Whether it was done. A server that loses its data later is not filled again: nobody wants that of the backup any more.
+    pub is_done: bool,
+}
+
+impl Asked {
+    /// What a spec of this generation asks for: the same as before, or anew. Of two changes that came at once nobody knows whether
+    /// the first took it away, so that counts as asked for anew, and a server that holds something stays as it is.
+    pub fn of(from: &str, generation: i64, told: &MultiNicOperatorStatus) -> Self {
+        let is_done = told.restored_from.as_deref() == Some(from);
+        let is_next = told.observed_generation.is_some_and(|seen| generation.saturating_sub(seen) <= 1);
+        // An earlier version did not say since when.
+        let since = told.restore_asked.as_ref().filter(|asked| asked.from == from);
+        let since = since.map(|asked| asked.generation).or(is_done.then_some(generation)).filter(|_| is_next);
+        Self {
+            what: RestoreAsked { from: from.to_owned(), generation: since.unwrap_or(generation) },
+            is_done: is_done && since.is_some(),
+        }
+    }
 }
 
 impl Restoration {
     /// One that was done, and is not done again.
-    pub fn earlier(from: &str) -> Self {
+    pub fn earlier(asked: RestoreAsked) -> Self {
         let message = format!(
-            "the server was filled from {from}; a server that loses its data is filled by another value only"
+            "the server was filled from {}; a server that loses its data is filled by another value only, \
+             or by the same after it was taken away",
+            asked.from
         );
-        Self { is_done: true, reason: "Restored", message, from: from.to_owned() }
+        Self { is_done: true, reason: "Restored", message, asked }
     }
 }
 
-/// Reads it of the pods of the server; `from` is what the spec wants. What a pod says that was to be filled from something else
-/// is another matter.
-pub fn restoration(from: &str, pods: &[Pod]) -> Restoration {
-    let not = |reason, message| Restoration { is_done: false, reason, message, from: from.to_owned() };
-    let argument = format!("--from={from}");
-    let is_meant = |pod: &&Pod| {
-        let containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
-        containers
-            .filter(|it| it.name == RESTORE)
-            .any(|it| it.args.iter().flatten().any(|it| *it == argument))
-    };
+/// Reads it of the pods of the server. What a pod says that was to be filled because of another request is another matter.
+pub fn restoration(asked: RestoreAsked, pods: &[Pod]) -> Restoration {
+    let from = asked.from.clone();
+    let mark = mark(&asked);
+    let is_meant = |pod: &&Pod| pod.annotations().get(ASKED) == Some(&mark);
+    let not = |reason, message| Restoration { is_done: false, reason, message, asked: asked.clone() };
     let pods = pods.iter().filter(is_meant);
     let statuses = pods.filter_map(|pod| pod.status.as_ref()?.init_container_statuses.as_ref()).flatten();
     let said = statuses.filter(|status| status.name == RESTORE).find_map(said);
     match said.as_deref().map(serde_json::from_str) {
         Some(Ok(Report::Restored { file, rows })) => {
             let message = format!("{file}: {rows} rows; take restoreFrom away when you like");
-            Restoration { is_done: true, message, ..Restoration::earlier(from) }
+            Restoration { message, ..Restoration::earlier(asked) }
         }
         Some(Ok(Report::NotEmpty { rows })) => {
             let message = format!(
@@ -59,6 +88,11 @@ pub fn restoration(from: &str, pods: &[Pod]) -> Restoration {
         }
         None => not("Pending", format!("the server was not started with {from} yet")),
     }
+}
+
+/// What a pod's [`ASKED`] says.
+pub(crate) fn mark(RestoreAsked { from, generation }: &RestoreAsked) -> String {
+    format!("{from} since generation {generation}")
 }
 
 /// What the container said in its last end.
@@ -78,12 +112,39 @@ mod tests {
     fn reason(state: &Value, last: &Value) -> &'static str {
         let status = json!({"name": "restore", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": state, "lastState": last});
-        let restore = json!({"name": "restore", "args": ["--folder=/backups", "--from=latest"]});
-        let pod = json!({"metadata": {}, "spec": {"containers": [], "initContainers": [restore]},
+        let pod = json!({"metadata": {"annotations": {ASKED: "latest since generation 3"}},
             "status": {"initContainerStatuses": [status]}});
         let pods = [serde_json::from_value(pod).unwrap()];
-        assert_eq!(restoration("another", &pods).reason, "Pending");
-        restoration("latest", &pods).reason
+        for (from, generation) in [("another", 3), ("latest", 4)] {
+            assert_eq!(restoration(asked(from, generation), &pods).reason, "Pending");
+        }
+        restoration(asked("latest", 3), &pods).reason
+    }
+
+    fn asked(from: &str, generation: i64) -> RestoreAsked {
+        RestoreAsked { from: from.to_owned(), generation }
+    }
+
+    #[test]
+    fn the_same_value_asks_anew_after_it_was_taken_away_and_wherever_it_may_have_been() {
+        let told = |seen: i64, since: Option<i64>, done: Option<&str>| MultiNicOperatorStatus {
+            observed_generation: Some(seen),
+            restore_asked: since.map(|since| asked("latest", since)),
+            restored_from: done.map(str::to_owned),
+            ..MultiNicOperatorStatus::default()
+        };
+        for (told, now, since, is_done, why) in [
+            (told(3, None, None), 4, 4, false, "it is new"),
+            (told(4, Some(4), None), 4, 4, false, "it is under way"),
+            (told(4, Some(4), Some("latest")), 5, 4, true, "it was done, and something else changed"),
+            (told(4, Some(4), Some("latest")), 6, 6, false, "it may have been taken away"),
+            (told(4, Some(4), None), 6, 6, false, "it may have been, while it was under way"),
+            (told(4, None, Some("latest")), 4, 4, true, "an earlier version did it"),
+            (told(4, None, Some("another")), 5, 5, false, "it is another one"),
+        ] {
+            let found = Asked::of("latest", now, &told);
+            assert_eq!((found.what.generation, found.is_done), (since, is_done), "{why}");
+        }
     }
 
     #[test]
@@ -95,6 +156,6 @@ mod tests {
         assert_eq!(reason(&waiting, &ended(r#"{"failed":{"error":"no such file"}}"#)), "RestoreFailed");
         assert_eq!(reason(&ended("Killed"), &json!({})), "RestoreFailed");
         assert_eq!(reason(&json!({"running": {}}), &json!({})), "Pending");
-        assert_eq!(restoration("latest", &[]).reason, "Pending");
+        assert_eq!(restoration(asked("latest", 3), &[]).reason, "Pending");
     }
 }

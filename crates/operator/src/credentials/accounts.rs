@@ -1,8 +1,10 @@
-//! The accounts of controller and agents.
+//! The accounts of controller, agents and backups.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{AGENT_PASSWORD, AGENT_USER, AGENT_USERNAME, PASSWORD, USER};
+use super::{
+    AGENT_PASSWORD, AGENT_USER, AGENT_USERNAME, BACKUP_PASSWORD, BACKUP_USER, BACKUP_USERNAME, PASSWORD, USER,
+};
 
 /// An account.
 #[derive(Debug, Clone)]
@@ -43,12 +45,15 @@ pub struct Accounts {
     pub controller: Account,
     /// The agents'.
     pub agent: Account,
+    /// That of backups.
+    pub backup: Account,
 }
 
 impl Accounts {
     /// Their users.
     pub(super) fn users(&self) -> impl Iterator<Item = String> {
-        [self.controller.user.clone(), self.agent.user.clone()].into_iter()
+        let Self { controller, agent, backup } = self;
+        [controller, agent, backup].map(|account| account.user.clone()).into_iter()
     }
 
     /// The accounts to have instead, if these are not what is wanted.
@@ -59,7 +64,7 @@ impl Accounts {
         all_anew: bool,
         mut fresh: impl FnMut() -> String,
     ) -> Option<Self> {
-        let Self { controller, agent } = self;
+        let Self { controller, agent, backup } = self;
         let has_name = Account::names(base).contains(&controller.user);
         let has_password = password.is_none_or(|password| controller.password.expose_secret() == password);
         let is_anew = all_anew && password.is_none();
@@ -73,21 +78,26 @@ impl Accounts {
                 controller.beside(base, password.unwrap_or_else(|| if is_anew { fresh() } else { known() }))
             },
             agent: if all_anew { agent.beside(AGENT_USER, fresh()) } else { agent.clone() },
+            backup: if all_anew { backup.beside(BACKUP_USER, fresh()) } else { backup.clone() },
         };
-        let is_same = wanted.controller.is(controller) && wanted.agent.is(agent);
+        let is_same = wanted.controller.is(controller) && wanted.agent.is(agent) && wanted.backup.is(backup);
         (!is_same).then_some(wanted)
     }
 
     /// Keys and values of a Secret.
     pub(super) fn entries(&self, prefix: &str) -> Vec<(String, String)> {
-        let Self { controller, agent } = self;
-        let roles = [(controller, USER, PASSWORD), (agent, AGENT_USERNAME, AGENT_PASSWORD)];
+        let Self { controller, agent, backup } = self;
+        let roles = [
+            (controller, USER, PASSWORD),
+            (agent, AGENT_USERNAME, AGENT_PASSWORD),
+            (backup, BACKUP_USERNAME, BACKUP_PASSWORD),
+        ];
         let entries = roles.into_iter().flat_map(|(Account { user, password }, user_key, password_key)| {
             let password = password.expose_secret().to_owned();
             [(format!("{prefix}{user_key}"), user.clone()), (format!("{prefix}{password_key}"), password)]
         });
-        let own =
-            [controller, agent].map(|account| (account.key(), account.password.expose_secret().to_owned()));
+        let own = [controller, agent, backup]
+            .map(|account| (account.key(), account.password.expose_secret().to_owned()));
         entries.chain(own).collect()
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use secrecy::ExposeSecret as _;
 
+use super::Credentials;
 use super::accounts::{Account, Accounts};
-use super::{BACKUP_USER, Credentials};
 use crate::backup::programs::HALF_FILLED;
 
 /// The server takes up a certificate that was renewed, as soon as the file is: connections that there are keep theirs. Without
@@ -37,7 +37,7 @@ impl Credentials {
     /// One statement a line. Accounts have the rights that they need: the controller makes and fills its tables, agents read
     /// those that concern them and write the columns in which they say what they did, backups are read.
     pub(super) fn init_sql(&self) -> String {
-        let Self { database, root_password, current, other, backup_password, retired, .. } = self;
+        let Self { database, root_password, current, other, retired, .. } = self;
         // A pattern in a grant.
         let pattern = database.replace('_', "\\_");
         let mut lines = vec![
@@ -56,15 +56,17 @@ impl Credentials {
                 "CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
             ),
         ];
-        let backup = Account { user: BACKUP_USER.to_owned(), password: backup_password.clone() };
-        lines.extend(account(&backup));
-        lines.push(format!("GRANT SELECT, SHOW VIEW ON `{pattern}`.* TO {}@'%'", quoted(BACKUP_USER)));
         // Which of two is in use is not the server's concern: it is not started again for that.
         let both = [Some(current), other.as_ref().map(|(_, other)| other)].into_iter().flatten();
-        let (mut controllers, mut agents) = (BTreeMap::new(), BTreeMap::new());
-        for Accounts { controller, agent } in both {
+        let (mut controllers, mut agents, mut backups) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for Accounts { controller, agent, backup } in both {
+            backups.insert(&backup.user, backup);
             controllers.insert(&controller.user, controller);
             agents.insert(&agent.user, agent);
+        }
+        for backup in backups.into_values() {
+            lines.extend(account(backup));
+            lines.push(format!("GRANT SELECT, SHOW VIEW ON `{pattern}`.* TO {}@'%'", quoted(&backup.user)));
         }
         for controller in controllers.into_values() {
             lines.extend(account(controller));

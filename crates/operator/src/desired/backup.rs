@@ -7,12 +7,13 @@ use k8s_openapi::api::core::v1::{
     ProjectedVolumeSource, SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
 use multinic_api::SecretKeyRef;
-use multinic_api::operator::{BackupSpec, S3Target};
+use multinic_api::operator::{BackupSpec, RestoreAsked, S3Target};
 
 use super::container::named;
 use super::database::{Connection, sized};
 use super::given;
 use crate::backup::place::{CONTAINER, Place};
+use crate::backup::restoration::{ASKED, mark};
 
 /// The name of the CronJob and the label of its pods.
 pub const BACKUP: &str = "multinic-backup";
@@ -74,8 +75,11 @@ impl Parts<'_> {
     }
 
     /// Lets a server be filled before it starts.
-    pub(super) fn restore(&self, server: &mut StatefulSet, from: &str, database: &str) {
-        let pod = server.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
+    pub(super) fn restore(&self, server: &mut StatefulSet, asked: &RestoreAsked, database: &str) {
+        let Some(server) = server.spec.as_mut().map(|spec| &mut spec.template) else { return };
+        let annotations = server.metadata.get_or_insert_default().annotations.get_or_insert_default();
+        annotations.insert(ASKED.to_owned(), mark(asked));
+        let pod = server.spec.as_mut();
         let template = self.manifest.spec.as_ref().and_then(|spec| spec.job_template.spec.as_ref());
         let (Some(pod), Some(mut job)) = (pod, template.and_then(|job| job.template.spec.clone())) else {
             return;
@@ -96,7 +100,7 @@ impl Parts<'_> {
         });
         let words = ["/program/multinic", "backup", "restore"];
         let mut arguments = container.args.unwrap_or_default();
-        arguments.push(format!("--from={from}"));
+        arguments.push(format!("--from={}", asked.from));
         arguments.push(format!("--database={database}"));
         arguments.push("--data=/var/lib/mysql".to_owned());
         let restore = Container {

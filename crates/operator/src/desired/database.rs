@@ -8,14 +8,12 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use multinic_api::MultiNicOperatorSpec;
-use multinic_api::operator::{DatabaseService, DatabaseSpec, ExternalDatabase};
+use multinic_api::operator::{DatabaseService, DatabaseSpec, ExternalDatabase, RestoreAsked};
 
 use super::backup::Parts;
 use super::container::{named, set_limits};
 use super::given;
-use crate::credentials::{
-    Account, BACKUP_PASSWORD, BACKUP_USER, Credentials, PASSWORD, SECRET, SERVER_REVISION, USER,
-};
+use crate::credentials::{Account, Credentials, PASSWORD, SECRET, SERVER_REVISION, USER};
 use crate::manifests::DatabaseManifests;
 use crate::object::{Object, Owner};
 use crate::tls::{self, Tls};
@@ -45,6 +43,7 @@ pub(super) fn objects(
     manifests: &DatabaseManifests,
     credentials: &Credentials,
     tls: Option<&Tls>,
+    restore: Option<&RestoreAsked>,
 ) -> Vec<Object> {
     let DatabaseManifests { volume, service, stateful_set, backup, backup_volume } = manifests;
     let program = &spec.controller.image;
@@ -53,10 +52,10 @@ pub(super) fn objects(
     let mut of_backups = Vec::new();
     if let Some(wanted) = &spec.backup {
         let parts = Parts { spec: wanted, image: image(spec), program: program.trim(), manifest: backup };
-        if let Some(from) = given(spec.restore_from.as_ref()) {
-            parts.restore(&mut stateful_set, from, &credentials.database);
+        if let Some(asked) = restore {
+            parts.restore(&mut stateful_set, asked, &credentials.database);
         }
-        let connection = to_own(owner, spec, credentials, tls, BACKUP_USER, BACKUP_PASSWORD.to_owned());
+        let connection = to_own(owner, spec, credentials, tls, &credentials.current.backup);
         of_backups.push(
             parts.volume(backup_volume).and_then(|volume| Object::new(owner, &volume)).map(Object::lasting),
         );
@@ -179,7 +178,7 @@ pub(super) fn connection(
 ) -> Option<Connection> {
     match (spec.enabled, credentials, &spec.external) {
         (true, Some(credentials), _) => {
-            Some(to_own_as(owner, spec, credentials, tls, &credentials.current.controller))
+            Some(to_own(owner, spec, credentials, tls, &credentials.current.controller))
         }
         (false, _, Some(external)) => {
             let ExternalDatabase { host, port: at, database, tls, secret_name, ca_key } = external;
@@ -217,33 +216,22 @@ pub(super) fn connection_of_agents(
     tls: Option<&Tls>,
 ) -> Option<Connection> {
     let credentials = credentials.filter(|_| spec.enabled)?;
-    Some(to_own_as(owner, spec, credentials, tls, &credentials.current.agent))
+    Some(to_own(owner, spec, credentials, tls, &credentials.current.agent))
 }
 
-fn to_own_as(
+/// To the database that the operator runs, by an account.
+fn to_own(
     owner: &Owner,
     spec: &DatabaseSpec,
     credentials: &Credentials,
     tls: Option<&Tls>,
     account: &Account,
 ) -> Connection {
-    to_own(owner, spec, credentials, tls, &account.user, account.key())
-}
-
-/// To the database that the operator runs, as a user whose password has a key of its Secret.
-fn to_own(
-    owner: &Owner,
-    spec: &DatabaseSpec,
-    credentials: &Credentials,
-    tls: Option<&Tls>,
-    user: &str,
-    key: String,
-) -> Connection {
     let mut settings = vec![
         ("DB_HOST", format!("{DATABASE}.{}.svc", owner.namespace)),
         ("DB_PORT", port(spec.service.as_ref().and_then(|service| service.port))),
         ("DB_NAME", credentials.database.clone()),
-        ("DB_USER", user.to_owned()),
+        ("DB_USER", account.user.clone()),
         password_file(),
     ];
     let has_authorities = tls.is_some_and(|tls| tls.is_offered);
@@ -253,7 +241,7 @@ fn to_own(
     Connection {
         settings,
         secret: SECRET.to_owned(),
-        files: vec![(key, PASSWORD)],
+        files: vec![(account.key(), PASSWORD)],
         revision: Some(credentials.revision.clone()),
         is_external: false,
         has_authorities,

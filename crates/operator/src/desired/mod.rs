@@ -9,6 +9,7 @@ mod network;
 mod settings;
 
 use multinic_api::MultiNicOperatorSpec;
+use multinic_api::operator::RestoreAsked;
 
 use crate::credentials::Credentials;
 use crate::manifests::Manifests;
@@ -28,7 +29,7 @@ pub(crate) use settings::RESERVED;
 
 /// Every object that is wanted, in the order in which they are to be made. The spec has passed [`check`](crate::check::check).
 /// There are `credentials` where the spec wants a database, and `tls` where that has it. NetworkPolicies are
-/// among them where the `addresses` are known that they name.
+/// among them where the `addresses` are known that they name. `restore` is what the database is still to be filled from.
 pub fn desired(
     owner: &Owner,
     spec: &MultiNicOperatorSpec,
@@ -36,11 +37,12 @@ pub fn desired(
     credentials: Option<&Credentials>,
     tls: Option<&Tls>,
     addresses: Option<&Addresses>,
+    restore: Option<&RestoreAsked>,
 ) -> Vec<Object> {
     let connection = database::connection(owner, &spec.database, credentials, tls);
     let mut objects = controller::objects(owner, spec, &manifests.controller, connection.as_ref());
     if let Some(credentials) = credentials.filter(|_| spec.database.enabled) {
-        objects.extend(database::objects(owner, spec, &manifests.database, credentials, tls));
+        objects.extend(database::objects(owner, spec, &manifests.database, credentials, tls, restore));
     }
     if let Some(agent) = &spec.agent {
         let connection = database::connection_of_agents(owner, &spec.database, credentials, tls);

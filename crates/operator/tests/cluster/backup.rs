@@ -258,3 +258,62 @@ async fn a_server_is_filled_before_it_starts_and_the_pod_says_what_came_of_it() 
     let server = bench.get("apps", "StatefulSet", "mariadb").await.unwrap();
     assert_eq!(server["spec"]["template"]["spec"]["initContainers"].as_array().unwrap().len(), 1);
 }
+
+/// The pod of the server says that it was filled, and the operator is told to look.
+async fn filled(bench: &Bench) {
+    let words = json!({"restored": {"file": "multinic-1.sql", "rows": 12}}).to_string();
+    let container = json!({"name": "restore", "image": "x", "imageID": "x", "ready": true, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 0, "message": words}}});
+    let patch = json!({"status": {"initContainerStatuses": [container]}});
+    let pods: Api<Pod> = Api::namespaced(bench.client.clone(), NAMESPACE);
+    pods.patch_status("mariadb-0", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+}
+
+async fn pod_of_the_server(bench: &Bench) -> Option<Pod> {
+    let pods: Api<Pod> = Api::namespaced(bench.client.clone(), NAMESPACE);
+    pods.get_opt("mariadb-0").await.unwrap()
+}
+
+#[tokio::test]
+async fn a_restoration_that_was_taken_away_and_asked_for_again_at_once_is_made_again() {
+    let Some(mut bench) = Bench::start().await else { return };
+    let spec_of = |from: Option<&str>| {
+        spec(&json!({"backup": {"schedule": "0 3 * * *"}, "restoreFrom": from.unwrap_or_default()}))
+    };
+    bench.want("multinic", spec_of(Some("latest"))).await;
+    bench.until_running("multinic").await;
+    let first = pod_of_the_server(&bench).await.unwrap().metadata.uid;
+    filled(&bench).await;
+    // Once where the operator knows what came of the first one, and once where its pod is still there and says that of it.
+    for knows in [false, true] {
+        if knows {
+            bench.turn("multinic").await;
+            assert_eq!(until_told(&bench, "Restored", "Restored").await.0, "True");
+        }
+        bench.stop().await;
+        bench.want("multinic", spec_of(None)).await;
+        bench.want("multinic", spec_of(Some("latest"))).await;
+        bench.run();
+        until_told(&bench, "Restored", "Pending").await;
+        bench
+            .until("another pod is to fill the server", async || {
+                bench.be_the_kubelet().await;
+                let pod = pod_of_the_server(&bench).await;
+                pod.is_some_and(|pod| {
+                    pod.metadata.uid != first && json!(pod.spec).to_string().contains("--from=latest")
+                })
+            })
+            .await;
+        assert_eq!(bench.status("multinic").await.restored_from, None);
+        bench.until_running("multinic").await;
+        filled(&bench).await;
+    }
+    bench.turn("multinic").await;
+    assert_eq!(until_told(&bench, "Restored", "Restored").await.0, "True");
+    // What else is changed asks for nothing again.
+    let mut other = spec_of(Some("latest"));
+    other["controller"]["replicas"] = json!(2);
+    bench.want("multinic", other).await;
+    bench.until_running("multinic").await;
+    assert_eq!(until_told(&bench, "Restored", "Restored").await.0, "True");
+}

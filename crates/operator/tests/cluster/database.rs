@@ -1,8 +1,13 @@
 //! The database: what is made for it, who knows its passwords, and what becomes of its data.
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use multinic_operator::apply::carry_out;
+use multinic_operator::object::{Object, Owner};
+use multinic_operator::observe::{Observed, observe};
+use multinic_operator::plan::plan;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, NAMESPACE};
@@ -184,4 +189,74 @@ async fn a_database_of_ones_own_is_reached_by_a_secret_and_nothing_is_made_for_i
         .until("it is refused", async || bench.status("multinic").await.phase.as_deref() == Some("Error"))
         .await;
     assert!(bench.status("multinic").await.message.unwrap().contains("spec.database.external"));
+}
+
+#[tokio::test]
+async fn a_secret_that_the_operator_has_not_made_is_neither_taken_over_nor_read() {
+    let Some(bench) = Bench::start().await else { return };
+    let secrets: Api<Secret> = Api::namespaced(bench.client.clone(), NAMESPACE);
+    for name in ["multinic-database", "multinic-database-tls"] {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "Helm"}},
+            "stringData": {"password": "somebody's"},
+        });
+        let before = secrets.patch(name, &PatchParams::apply("helm"), &Patch::Apply(&secret)).await.unwrap();
+        bench
+            .want("multinic", json!({"controller": {"image": "multinic:1"}, "database": {"enabled": true}}))
+            .await;
+        let told = format!("Secret {name}: it was not made by this operator");
+        bench
+            .until("it is told", async || {
+                bench.status("multinic").await.message.is_some_and(|message| message.contains(&told))
+            })
+            .await;
+        bench.turn("multinic").await;
+        let now = secrets.get(name).await.unwrap();
+        assert_eq!((now.data, now.metadata.labels), (before.data, before.metadata.labels));
+        assert_eq!(bench.get("apps", "StatefulSet", "mariadb").await, None, "it reads {name}");
+        secrets.delete(name, &DeleteParams::default()).await.unwrap();
+        bench.until_running("multinic").await;
+        bench.operators().delete("multinic", &DeleteParams::default()).await.unwrap();
+        bench
+            .until("data are left, which others may take away", async || {
+                bench.be_the_kubelet().await;
+                bench.get("apps", "StatefulSet", "mariadb").await.is_none()
+                    && bench.get("", "Secret", "multinic-database-tls").await.is_none()
+            })
+            .await;
+        secrets.delete("multinic-database", &DeleteParams::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn passwords_that_changed_after_they_were_read_are_not_written_over() {
+    let Some(bench) = Bench::empty().await else { return };
+    let namespaces: Api<Namespace> = Api::all(bench.client.clone());
+    let owner = Owner {
+        name: "multinic".to_owned(),
+        uid: "1".to_owned(),
+        namespace: NAMESPACE.to_owned(),
+        namespace_uid: namespaces.get(NAMESPACE).await.unwrap().metadata.uid.unwrap(),
+    };
+    let secret = |password: &str| {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "multinic-database"},
+            "data": {"password": ByteString(password.as_bytes().to_vec())}});
+        Object::new(&owner, &secret).unwrap().lasting()
+    };
+    let turn = async |password: &str, seen: &Observed| {
+        carry_out(&bench.client, plan(&owner, vec![secret(password)], seen), seen).await
+    };
+    // Two operators that see none, and then the same one.
+    let mut seen = Observed::default();
+    for (newer, stale) in [("first", "second"), ("third", "fourth")] {
+        let done = turn(newer, &seen).await;
+        assert_eq!(done.failures, [], "{newer}");
+        let done = turn(stale, &seen).await;
+        assert_eq!(done.failures.len(), 1, "{stale}: {:?}", done.changes);
+        let secrets: Api<Secret> = Api::namespaced(bench.client.clone(), NAMESPACE);
+        let there = secrets.get("multinic-database").await.unwrap().data.unwrap();
+        assert_eq!(String::from_utf8_lossy(&there["password"].0), newer);
+        seen = observe(&bench.client, NAMESPACE).await.unwrap();
+    }
 }

@@ -15,7 +15,7 @@ fn spec(rotation: &str) -> Value {
     json!({
         "controller": {"image": "multinic:1"},
         "agent": {"image": "multinic-agent:1", "dataSource": "db"},
-        "database": {"enabled": true, "credentials": {"rotation": rotation}},
+        "database": {"enabled": true, "credentials": {"rotation": rotation}, "backup": {"schedule": "0 3 * * *"}},
     })
 }
 
@@ -68,6 +68,21 @@ async fn everybody_is_let_in(bench: &Bench, server: &Server) {
         let password = text(&secret(bench).await, &key);
         server.login(user, &password, "multinic").await.unwrap_or_else(|why| panic!("{user}: {why}"));
     }
+    let (user, password) = account_of_backups(bench).await;
+    server.login(&user, &password, "multinic").await.unwrap_or_else(|why| panic!("a backup, {user}: {why}"));
+}
+
+/// What a backup would log in with that is made now.
+async fn account_of_backups(bench: &Bench) -> (String, String) {
+    let job = bench.get("batch", "CronJob", "multinic-backup").await.unwrap();
+    let pod = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    let named = |list: &Value, name: &str| {
+        list.as_array().unwrap().iter().find(|it| it["name"] == json!(name)).unwrap().clone()
+    };
+    let user = named(&pod["containers"][0]["env"], "DB_USER")["value"].as_str().unwrap().to_owned();
+    let volume = named(&pod["volumes"], "mariadb");
+    let key = volume["secret"]["items"][0]["key"].as_str().unwrap();
+    (user, text(&secret(bench).await, key))
 }
 
 #[tokio::test]

@@ -158,8 +158,7 @@ async fn agents_may_read_what_concerns_them_and_write_what_they_did() {
         ],
     )
     .await;
-    let backup = Account { user: "multinic-backup".to_owned(), password: accounts.backup_password.clone() };
-    let mut connection = login(&server, &backup).await.unwrap();
+    let mut connection = login(&server, &accounts.current.backup).await.unwrap();
     does(&mut connection, "SELECT * FROM cr_state").await.unwrap();
     all_denied(&mut connection, &["UPDATE multinic_meta SET value = 'mine'", "DELETE FROM cr_state"]).await;
 }

@@ -9,7 +9,7 @@ use multinic_operator::backup::archive::{Archive as _, LATEST, Record, Retention
 use multinic_operator::backup::folder::Folder;
 use multinic_operator::backup::report::Report;
 use multinic_operator::backup::{BackupError, Restored, Restoring, Source, make, restore};
-use multinic_operator::credentials::{BACKUP_USER, Credentials, Progress, credentials};
+use multinic_operator::credentials::{Credentials, Progress, credentials};
 use multinic_store::{DatabaseSettings, Store};
 use multinic_testbed::mariadb::MariaDb;
 use multinic_testbed::publication::one_nic;
@@ -89,8 +89,8 @@ impl Scene {
         Source {
             host: "127.0.0.1".to_owned(),
             port: self.server.port,
-            user: BACKUP_USER.to_owned(),
-            password: self.accounts.backup_password.clone(),
+            user: self.accounts.current.backup.user.clone(),
+            password: self.accounts.current.backup.password.clone(),
             database: "multinic".to_owned(),
             authority: None,
         }

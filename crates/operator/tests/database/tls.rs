@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use multinic_operator::backup::archive::Retention;
 use multinic_operator::backup::folder::Folder;
 use multinic_operator::backup::{Source, make};
-use multinic_operator::credentials::{BACKUP_USER, Credentials, Progress, credentials};
+use multinic_operator::credentials::{Credentials, Progress, credentials};
 use multinic_operator::shown::shown;
 use multinic_operator::tls::{Keys, keys};
 use multinic_store::{DatabaseSettings, Store, StoreError, Tls};
@@ -109,8 +109,8 @@ impl Scene {
         let source = Source {
             host: "localhost".to_owned(),
             port: self.server.port,
-            user: BACKUP_USER.to_owned(),
-            password: self.accounts.backup_password.clone(),
+            user: self.accounts.current.backup.user.clone(),
+            password: self.accounts.current.backup.password.clone(),
             database: "multinic".to_owned(),
             authority: Some(authorities),
         };

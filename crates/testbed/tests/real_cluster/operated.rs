@@ -186,7 +186,7 @@ impl Login {
     }
 
     pub fn backup(scene: &Scene) -> Self {
-        Self { user: "multinic-backup".to_owned(), password: key(scene, "backup-password") }
+        Self { user: key(scene, "backup-username"), password: key(scene, "backup-password") }
     }
 }
 
