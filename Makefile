@@ -14,7 +14,7 @@ endif
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The agent puts a copy of itself on the node, and `multinic backup` one beside MariaDB's programs, where they have to run without
 # their images: they are linked statically.
@@ -139,9 +139,15 @@ install: ## Put the resource definitions into the cluster of the current kubecon
 
 .PHONY: uninstall
 uninstall: ## Take the resource definitions away; FORCE=1 with all objects that are left
-	@left="$$($(KUBECTL) get openstackconfigs,multinicnodeconfigs,multinicoperators -A -o name 2>/dev/null)"; \
-	if [ -n "$$left" ] && [ -z "$(FORCE)" ]; then \
-	  printf '%s\n' "$$left" "There are objects left. Delete them while controller and agents run, which clean up after them," \
+	@[ -z "$(FORCE)" ] || exit 0; \
+	there="$$($(KUBECTL) get --ignore-not-found -o name -k deploy/crds)" || exit 1; \
+	left=(); \
+	for definition in $$there; do \
+	  found="$$($(KUBECTL) get "$${definition##*/}" -A -o name)" || exit 1; \
+	  left+=($$found); \
+	done; \
+	if (($${#left[@]})); then \
+	  printf '%s\n' "$${left[@]}" "There are objects left. Delete them while controller and agents run, which clean up after them," \
 	    "or say FORCE=1: the definitions then go when nothing holds the objects any more." >&2; exit 1; fi
 	$(KUBECTL) delete --ignore-not-found --wait=false -k deploy/crds
 

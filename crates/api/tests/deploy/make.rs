@@ -29,6 +29,13 @@ fn install_and_uninstall_put_the_definitions_there_and_take_them_away() {
     );
     assert_eq!(names(&site, &["crd"]).len(), 3);
 
+    // Also where another definition is not there, and nothing is known of what was.
+    site.kubectl(&["delete", "--wait", "crd", "openstackconfigs.multinic.example.com"]);
+    let cache = tempfile::tempdir().unwrap();
+    let refused = make(&site, &["uninstall"]).env("KUBECACHEDIR", cache.path()).output().unwrap();
+    assert!(!refused.status.success(), "{refused:?}");
+    assert_eq!(names(&site, &["crd"]).len(), 2);
+
     site.kubectl(&["delete", "-f", "deploy/samples/operator.yaml"]);
     finish(make(&site, &["uninstall"]), "");
     let deadline = Instant::now() + Duration::from_secs(60);
