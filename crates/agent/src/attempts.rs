@@ -71,9 +71,14 @@ impl Attempts {
         &self.failures
     }
 
+    /// How this change failed before.
+    pub fn failed_before(&self, change: &Change) -> Option<&Failed> {
+        self.failures.get(&change.mac).filter(|failed| failed.target == change.target)
+    }
+
     /// Whether this change may be made now.
     pub fn admit(&self, change: &Change, now: Duration) -> Result<(), Hold> {
-        if let Some(failed) = self.failures.get(&change.mac).filter(|failed| failed.target == change.target) {
+        if let Some(failed) = self.failed_before(change) {
             let until = failed.last + doubled(FIRST_FAILURE_WAIT, LONGEST_FAILURE_WAIT, failed.count);
             if now < until {
                 return Err(Hold { until, reason: failed.error.clone(), fight: false });
@@ -127,9 +132,9 @@ impl Attempts {
 
     /// The change failed and was rolled back. Returns how many failures in a row that makes.
     pub fn failed(&mut self, change: &Change, now: Duration, error: String) -> u32 {
-        let before = self.failures.get(&change.mac).filter(|failed| failed.target == change.target);
-        let count = before.map_or(0, |failed| failed.count).saturating_add(1);
-        self.failures.insert(change.mac, Failed { target: change.target.clone(), count, last: now, error });
+        let failed = Failed::after(self.failures.get(&change.mac), change.target.clone(), now, error);
+        let count = failed.count;
+        self.failures.insert(change.mac, failed);
         count
     }
 

@@ -8,6 +8,7 @@ use multinic_core::node::doctor::Finding;
 use multinic_core::node::observed::Observed;
 use multinic_core::node::preflight::Obstacle;
 use multinic_host::backend::Backend;
+use multinic_host::failures::Failed;
 use multinic_telemetry::process::ProcessFigures;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -155,6 +156,7 @@ pub struct Metrics {
     errors: Family<ErrorLabel, Counter>,
     preflight_blocks: Family<ReasonLabel, Counter>,
     findings: Family<FindingLabels, Gauge>,
+    rolled_back: Family<ReasonLabel, Gauge>,
     info: Family<AgentLabels, Gauge>,
 }
 
@@ -180,6 +182,7 @@ impl Metrics {
             errors: Family::default(),
             preflight_blocks: Family::default(),
             findings: Family::default(),
+            rolled_back: Family::default(),
             info: Family::default(),
         };
         metrics.touch(node, os_type, backend);
@@ -210,6 +213,7 @@ impl Metrics {
         for obstacle in Obstacle::ALL {
             drop(self.preflight_blocks.get_or_create(&ReasonLabel { reason: obstacle.label() }));
         }
+        self.rolled_back(std::iter::empty());
         let labels = AgentLabels {
             version: env!("CARGO_PKG_VERSION"),
             os_type: os_type.to_owned(),
@@ -235,6 +239,7 @@ impl Metrics {
             errors,
             preflight_blocks,
             findings,
+            rolled_back,
             info,
         } = self.clone();
         let mut whole = Registry::default();
@@ -269,6 +274,11 @@ impl Metrics {
         registry.register("errors", "Errors by type", errors);
         registry.register("preflight_up_block", "Links that were left alone, by reason", preflight_blocks);
         registry.register("host_findings", "What on the node would do harm, as last looked for", findings);
+        registry.register(
+            "rolled_back_interfaces",
+            "Interfaces whose change was undone and was not made since, by the reason",
+            rolled_back,
+        );
         registry.register("agent_info", "The agent; always 1", info);
         whole
     }
@@ -325,6 +335,15 @@ impl Metrics {
         for Finding { code, severity, .. } in findings {
             let labels = FindingLabels { code, severity: severity.label() };
             self.findings.get_or_create(&labels).inc();
+        }
+    }
+
+    /// The changes that are still to be made and were undone.
+    pub fn rolled_back<'a>(&self, failed: impl Iterator<Item = &'a Failed>) {
+        let (undone, failed): (Vec<_>, Vec<_>) = failed.partition(|failed| failed.undone);
+        for (reason, all) in [("failed", failed), ("agent_ended", undone)] {
+            let gauge = self.rolled_back.get_or_create(&ReasonLabel { reason });
+            gauge.set(i64::try_from(all.len()).unwrap_or(i64::MAX));
         }
     }
 

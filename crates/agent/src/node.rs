@@ -253,6 +253,7 @@ impl Node {
                 }
             }
         }
+        self.metrics.rolled_back(changes.iter().filter_map(|change| self.attempts.failed_before(change)));
         passed.plan.changes = changes;
         self.keep_failures();
         tried

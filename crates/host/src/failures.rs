@@ -9,6 +9,10 @@ use multinic_core::MacAddr;
 use multinic_core::node::NicTarget;
 use serde::{Deserialize, Serialize};
 
+/// The error of a change that was undone because its agent died.
+pub const UNDONE: &str =
+    "ApplyFailed: undone because the agent ended in the middle of it; everything is as it was before";
+
 /// The failures of one boot, by NIC.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Failures {
@@ -27,6 +31,17 @@ pub struct Failed {
     pub last: Duration,
     /// Why.
     pub error: String,
+    /// Whether it was undone because the agent died in the middle of it, and not by that agent.
+    #[serde(default)]
+    pub undone: bool,
+}
+
+impl Failed {
+    /// A failure that follows on one before it, which counts if it was of the same content.
+    pub fn after(before: Option<&Self>, target: Option<NicTarget>, last: Duration, error: String) -> Self {
+        let before = before.filter(|failed| failed.target == target).map_or(0, |failed| failed.count);
+        Self { target, count: before.saturating_add(1), last, error, undone: false }
+    }
 }
 
 impl Failures {
@@ -45,6 +60,12 @@ impl Failures {
     /// By MAC.
     pub fn nics(&self) -> &BTreeMap<MacAddr, Failed> {
         &self.nics
+    }
+
+    /// A change was undone because the agent died in the middle of it.
+    pub fn undone(&mut self, mac: MacAddr, target: Option<NicTarget>) {
+        let failed = Failed::after(self.nics.get(&mac), target, since_boot(), UNDONE.to_owned());
+        self.nics.insert(mac, Failed { undone: true, ..failed });
     }
 
     /// Puts these in their place.
@@ -67,7 +88,7 @@ mod tests {
     #[test]
     fn a_boot_ends_the_memory() {
         let mac: MacAddr = "fa:16:3e:00:00:01".parse().unwrap();
-        let failed = Failed { target: None, count: 3, last: since_boot(), error: "busy".to_owned() };
+        let failed = Failed::after(None, None, since_boot(), "busy".to_owned());
         let mut failures = Failures::default();
         failures.in_boot("first".to_owned());
         failures.set(BTreeMap::from([(mac, failed.clone())]));

@@ -371,7 +371,7 @@ impl Host {
 
     /// Changes what is remembered, for good where the node may be changed. What cannot be written is not remembered either, so
     /// that it is tried again.
-    fn remember(&mut self, change: impl FnOnce(&mut State)) -> Result<(), HostError> {
+    pub(crate) fn remember(&mut self, change: impl FnOnce(&mut State)) -> Result<(), HostError> {
         let before = self.state.clone();
         change(&mut self.state);
         if self.is_writable()

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use multinic_core::node::NicTarget;
 use multinic_core::node::observed::Settings;
 use multinic_core::node::routing::{RouteTarget, RuleTarget};
 use multinic_core::{MacAddr, Vlan, VlanId};
@@ -49,6 +50,12 @@ pub struct Entry {
     pub mac: MacAddr,
     /// The boot in which it began. After another boot the link has been made anew, from the files as they were by then.
     pub boot: String,
+    /// What the NIC is to be like; none where it is taken away.
+    #[serde(default)]
+    pub target: Option<NicTarget>,
+    /// Whether the agent that makes the change told itself that it failed; what it could not undo is left.
+    #[serde(default)]
+    pub told: bool,
     /// The link before, if there was one to be changed.
     pub link: Option<LinkBefore>,
     /// The addresses that the change may add or remove.
@@ -231,12 +238,14 @@ impl RouteBefore {
 
 impl Entry {
     /// A change that is about to begin.
-    pub fn new(mac: MacAddr, number: u64, boot: String) -> Self {
+    pub fn new(mac: MacAddr, number: u64, boot: String, target: Option<NicTarget>) -> Self {
         Self {
             version: VERSION,
             number,
             mac,
             boot,
+            target,
+            told: false,
             link: None,
             touched: Vec::new(),
             touched_routes: Vec::new(),
@@ -341,7 +350,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = HostRoot::open(folder.path()).unwrap();
         assert_eq!(read(&root, mac()).unwrap(), None);
-        let mut entry = Entry::new(mac(), 3, boot().unwrap());
+        let mut entry = Entry::new(mac(), 3, boot().unwrap(), None);
         for (path, bytes) in [("a", b"text\n".to_vec()), ("b", vec![0xff, 0])] {
             let copy = FileCopy { bytes, mode: 0o644, owner: Some((0, 0)) };
             entry.files.push(FileBefore { path: path.into(), content: Some(copy.into()), written: None });

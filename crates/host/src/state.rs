@@ -161,7 +161,8 @@ mod tests {
         let mut failures = Failures::default();
         failures.in_boot("0c3e".to_owned());
         let (last, error) = (Duration::from_millis(12_345_670), "ApplyFailed: busy".to_owned());
-        failures.set([(mac, Failed { target: Some(target.clone()), count: 3, last, error })].into());
+        failures.set([(mac, Failed::after(None, Some(target.clone()), last, error))].into());
+        failures.undone(mac, Some(target.clone()));
         let nic = OwnedNic { target, original_name: "ens7".to_owned(), original_mtu: Some(1500) };
         let position = Position { epoch: "e".to_owned(), revision: 7 };
         let state = State {

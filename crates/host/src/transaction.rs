@@ -44,7 +44,7 @@ impl Host {
         let mac = change.mac;
         let failed = |cause, rollback| ApplyError { mac, cause, rollback };
         let works = self.works().await.map_err(|error| failed(Cause::Look(error), Rollback::NotNeeded))?;
-        let entry = self.begin(change).await.map_err(|cause| failed(cause, Rollback::NotNeeded))?;
+        let mut entry = self.begin(change).await.map_err(|cause| failed(cause, Rollback::NotNeeded))?;
         let before = self.state.clone();
         let Err(mut cause) = self.make(change, &entry, &works).await else {
             self.forget(&entry).await;
@@ -60,6 +60,10 @@ impl Host {
         }
         if rolled_back.is_ok() {
             rolled_back = self.close(&entry).await;
+        } else {
+            // Whoever settles it later has not to say that we died.
+            entry.told = true;
+            let _ = journal::write(&self.root, &entry);
         }
         if let Cause::Cut { still, .. } = &mut cause {
             *still = self.probes.still(&works, None, &self.netlink).await.err().unwrap_or_default();
@@ -80,7 +84,7 @@ impl Host {
                 return Err(Cause::Outdated { mac });
             }
         }
-        let mut entry = Entry::new(mac, self.state.next_change(mac), journal::boot()?);
+        let mut entry = Entry::new(mac, self.state.next_change(mac), journal::boot()?, change.target.clone());
         if let Some(index) = change.link {
             let state = self.netlink.link_state(index)?.filter(|state| is_of(&state.link, mac));
             let state = state.ok_or(Cause::Gone { mac })?;
@@ -623,14 +627,24 @@ impl Host {
         Ok(nic.into_iter().chain(vlans).map(LinkRef::from).collect())
     }
 
-    /// Brings an interrupted change to an end: nothing is left to be done if it was made, else it is rolled back.
-    pub(crate) async fn settle(&self, entry: &Entry) -> Result<bool, Vec<String>> {
+    /// Brings an interrupted change to an end: nothing is left to be done if it was made, else it is rolled back, and is a
+    /// failed one.
+    pub(crate) async fn settle(&mut self, entry: &Entry) -> Result<bool, Vec<String>> {
         let made = self.state.is_made(entry.mac, entry.number);
         if !made {
             self.undo(entry).await?;
+            self.remember_undone(entry).map_err(|error| vec![error.to_string()])?;
         }
         self.close(entry).await?;
         Ok(made)
+    }
+
+    /// A boot ends the memory of what failed: it may have mended the cause.
+    fn remember_undone(&mut self, entry: &Entry) -> Result<(), HostError> {
+        if entry.told || entry.boot != journal::boot()? {
+            return Ok(());
+        }
+        self.remember(|state| state.failures.undone(entry.mac, entry.target.clone()))
     }
 }
 

@@ -21,7 +21,9 @@ use std::thread;
 use multinic_core::MacAddr;
 use multinic_core::desired::DesiredNic;
 use multinic_host::backend::Backend;
+use multinic_host::failures::Failed;
 use multinic_host::faults::{self, Point};
+use multinic_host::state::State;
 use multinic_host::{Host, Recovery};
 use multinic_testbed::node::NewRoute;
 use support::{NIC, OTHER_NIC, World, block_on, mac, net, nic, nic_with, options, pass};
@@ -285,6 +287,41 @@ fn a_change_after_a_crash_settles_that_first_and_is_planned_again() {
     });
 }
 
+/// What the node remembers of changes that failed.
+fn failures(world: &World) -> Vec<Failed> {
+    let state = world.read("var/lib/multinic/state.json").unwrap_or_default();
+    let state = State::parse(state.as_bytes()).map(|state| state.failures.nics().clone());
+    state.unwrap_or_default().into_values().collect()
+}
+
+#[test]
+fn a_change_that_died_with_its_agent_is_remembered_as_failed() {
+    World::with(|world| {
+        Scenario::Create.prepare(world);
+        for count in 1..3 {
+            assert!(dies(world, "create", "step.rename=kill"));
+            recover(world);
+            let failures = failures(world);
+            assert_eq!(failures.len(), 1);
+            assert!(failures[0].undone && failures[0].count == count, "{failures:?}");
+            assert!(failures[0].target.as_ref().is_some_and(|target| target.mac == mac(NIC)));
+        }
+        // It was made, and only its entry was left.
+        assert!(dies(world, "create", "commit.written=kill"));
+        recover(world);
+        assert_eq!(failures(world)[0].count, 2);
+    });
+    // An agent that lives tells itself that it failed, whoever completes the rollback.
+    World::with(|world| {
+        Scenario::Create.prepare(world);
+        let output = start(world, "create", "verify.done=fail,rollback.files=fail");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("ROLLING BACK FAILED TOO"), "{output:?}");
+        assert!(!world.journal().is_empty());
+        recover(world);
+        assert_eq!(failures(world), []);
+    });
+}
+
 /// What a boot makes of the NIC, whose journal entry is of an earlier boot then.
 fn boots(world: &World, addresses: &[&str], table: u32) {
     world.switch.unplug(mac(NIC)).unwrap();
@@ -310,6 +347,8 @@ fn what_another_boot_made_of_the_new_files_is_rolled_back_with_them() {
         assert!(dies(world, "create", "verify.done=kill"));
         boots(world, &["192.0.2.10/24", "2001:db8::10/64"], 300);
         recover(world);
+        // A boot may have mended the cause.
+        assert_eq!(failures(world), []);
         let now = world.observed();
         assert_eq!((now.files, now.rules), (old.files, old.rules));
         let link = world.link(NIC);

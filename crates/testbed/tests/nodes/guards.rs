@@ -1,5 +1,7 @@
 //! What becomes of a change when nobody is left who could undo it, and of one that cuts the node off.
 
+use serde_json::Value;
+
 use crate::kinds::Kind;
 use crate::node::{AGENT, Node, addresses_of};
 use crate::wanted::Wanted;
@@ -52,7 +54,11 @@ pub fn a_node_goes_back_by_itself_when_its_agent_is_dead_and_gone(kind: &'static
     remove_image(&node);
     until_undone(&node);
     node.until("the addresses of before", || node.kernel_fault(&old).or_else(|| node.file_fault(&old)));
+    assert_eq!(undone(&node, &changed), 1);
     restore_image(&node);
+    die_at(&node, "step.write_file");
+    until_undone(&node);
+    assert_eq!(undone(&node, &changed), 2);
     node.publish(&old);
 
     // The same with a NIC that was never configured.
@@ -91,6 +97,15 @@ fn remove_image(node: &Node) {
 
 fn restore_image(node: &Node) {
     node.guest.run("umount", &[AGENT]).unwrap();
+}
+
+/// How often in a row the node undid a change to a NIC because the agent had died.
+fn undone(node: &Node, wanted: &Wanted) -> u64 {
+    let state = node.guest.read("/var/lib/multinic/state.json").unwrap();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let failed = &state["failures"]["nics"][wanted.mac.to_string()];
+    assert!(failed["undone"] == true && failed["target"]["mtu"] == wanted.mtu, "{state:#}");
+    failed["count"].as_u64().unwrap()
 }
 
 pub fn until_undone(node: &Node) {
