@@ -73,7 +73,7 @@ impl Attempts {
 
     /// How this change failed before.
     pub fn failed_before(&self, change: &Change) -> Option<&Failed> {
-        self.failures.get(&change.mac).filter(|failed| failed.target == change.target)
+        self.failures.get(&change.mac).filter(|failed| failed.is_of(change.target.as_ref(), change.link))
     }
 
     /// Whether this change may be made now.
@@ -93,7 +93,7 @@ impl Attempts {
             };
             if now < repaired.last + wait {
                 let reason = format!(
-                    "Drift: somebody else keeps changing it; it was repaired {} times and is next in at most {}s",
+                    "Drift: somebody else keeps changing it; its repair was tried {} times and is next in at most {}s",
                     repaired.count,
                     wait.as_secs()
                 );
@@ -120,6 +120,11 @@ impl Attempts {
                 return 0;
             }
         }
+        self.repaired(change, now)
+    }
+
+    /// Counts a repair, whether it succeeded or not: whoever fights makes some of them fail.
+    fn repaired(&mut self, change: &Change, now: Duration) -> u32 {
         let fresh = Repaired { link: change.link, count: 0, last: now };
         let repaired = self.repairs.entry(change.mac).or_insert_with(|| fresh.clone());
         if repaired.link != change.link || now.saturating_sub(repaired.last) > PEACE {
@@ -132,16 +137,22 @@ impl Attempts {
 
     /// The change failed and was rolled back. Returns how many failures in a row that makes.
     pub fn failed(&mut self, change: &Change, now: Duration, error: String) -> u32 {
-        let failed = Failed::after(self.failures.get(&change.mac), change.target.clone(), now, error);
+        if let ChangeKind::Repair(_) = change.kind {
+            self.repaired(change, now);
+        }
+        let before = self.failures.get(&change.mac);
+        let failed = Failed::after(before, change.target.clone(), change.link, now, error);
         let count = failed.count;
         self.failures.insert(change.mac, failed);
         count
     }
 
-    /// Forgets failures of NICs of which nothing is to be done any more, and repairs that are long past.
+    /// Forgets failures of NICs of which nothing is to be done for a while, and repairs that are long past. Whoever fights may
+    /// put a NIC right for a moment.
     pub fn settle(&mut self, pending: &dyn Fn(MacAddr) -> bool, now: Duration) {
-        self.failures.retain(|mac, _| pending(*mac));
-        self.repairs.retain(|_, repaired| now.saturating_sub(repaired.last) <= PEACE);
+        let recent = |last| now.saturating_sub(last) <= PEACE;
+        self.failures.retain(|mac, failed| pending(*mac) || recent(failed.last));
+        self.repairs.retain(|_, repaired| recent(repaired.last));
     }
 }
 
@@ -266,11 +277,66 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_change_any_more_has_no_failures() {
+    fn what_needs_no_change_for_a_while_has_no_failures() {
         let create = change(ChangeKind::Create, 1500);
         let mut attempts = Attempts::default();
-        attempts.failed(&create, seconds(0), String::new());
-        attempts.settle(&|_| false, seconds(0));
+        for _ in 0..9 {
+            attempts.failed(&create, seconds(0), String::new());
+        }
+        attempts.settle(&|_| true, seconds(601));
+        assert_eq!(attempts.failures().len(), 1);
+        attempts.settle(&|_| false, seconds(600));
+        assert_eq!(attempts.failures().len(), 1);
+        attempts.settle(&|_| false, seconds(601));
+        assert!(attempts.failures().is_empty());
+    }
+
+    #[test]
+    fn a_drift_that_goes_and_comes_back_between_failed_repairs_waits_longer_each_time() {
+        let repair = change(ChangeKind::Repair(Vec::new()), 1500);
+        let mut attempts = Attempts::default();
+        let mut now = seconds(0);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            attempts.failed(&repair, now, "ApplyFailed: busy".to_owned());
+            attempts.settle(&|_| false, now);
+            let hold = attempts.admit(&repair, now).unwrap_err();
+            waits.push((hold.until - now).as_secs());
+            now = hold.until;
+            assert_eq!(attempts.admit(&repair, now), Ok(()));
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    }
+
+    #[test]
+    fn a_fight_in_which_every_other_repair_fails_is_slowed_down() {
+        let repair = change(ChangeKind::Repair(Vec::new()), 1500);
+        let mut attempts = Attempts::default();
+        let mut now = seconds(0);
+        for turn in 0..8 {
+            if let Err(hold) = attempts.admit(&repair, now) {
+                now = hold.until;
+            }
+            if turn % 2 == 0 {
+                attempts.failed(&repair, now, "ApplyFailed: busy".to_owned());
+            } else {
+                attempts.succeeded(&repair, now);
+            }
+            attempts.settle(&|_| false, now);
+        }
+        assert_eq!(attempts.admit(&repair, now).unwrap_err().until, now + seconds(32));
+        assert!(attempts.is_fought_about(repair.mac));
+    }
+
+    #[test]
+    fn a_nic_that_was_plugged_again_is_tried_at_once_although_it_failed_before() {
+        let mut create = change(ChangeKind::Create, 1500);
+        let mut attempts = Attempts::default();
+        for _ in 0..9 {
+            attempts.failed(&create, seconds(0), String::new());
+        }
+        create.link = Some(9);
         assert_eq!(attempts.admit(&create, seconds(0)), Ok(()));
+        assert_eq!(attempts.failed(&create, seconds(0), String::new()), 1);
     }
 }

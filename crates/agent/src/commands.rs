@@ -216,7 +216,8 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     // Whoever runs one pass by hand has it tried at once.
     parts.node.resume();
     let board = parts.board.clone();
-    let watch = Watch::new(parts.node.host.events()?, parts.node.host.file_events());
+    let host = &parts.node.host;
+    let watch = Watch::new(host.events()?, host.file_events(), host.moved());
     let metrics = parts.metrics.clone();
     let agent = parts.agent(&settings, source, settings.dry_run);
     let service = Service::new(agent, watch, settings.poll, settings.full_pass, metrics, board);
@@ -258,7 +259,7 @@ async fn plan_only(settings: Settings, output: PlanOutput) -> anyhow::Result<Exi
         anyhow::bail!("the source is older than what was read before; nothing would be done");
     };
     let observed = agent.node.host.observe().await?;
-    let planned = agent.node.plan(&wishes, &observed)?;
+    let planned = agent.node.plan(&wishes, &observed).await?;
     let node = settings.node.as_str();
     match output {
         PlanOutput::Text => print!("{}", forecast::text(node, &wishes, &planned)),

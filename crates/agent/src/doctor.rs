@@ -67,9 +67,7 @@ async fn look(settings: &Settings) -> anyhow::Result<Seen> {
     };
     let host = &node.host;
     let observed = host.observe().await?;
-    let mut survey = host.survey(&targets)?;
-    survey.hindrances.extend(host.denied().await);
-    let findings = examine(&targets, host.owned(), &observed, &survey);
+    let findings = examine(&targets, host.owned(), &observed, &host.survey(&targets).await?);
     Ok(Seen { node: settings.node.to_string(), backend: host.backend().clone(), findings, unread })
 }
 

@@ -25,6 +25,9 @@ use crate::wishes::Wishes;
 /// than a few rounds mean that somebody works against us, and then events and back-off take over.
 const ROUNDS: u32 = 3;
 
+/// When a NIC that would harm the node, or be harmed, is looked at again: what mends that tells nobody.
+const UNSAFE_PAUSE: Duration = Duration::from_secs(30);
+
 /// The node and what is remembered about the work on it.
 #[derive(Debug)]
 pub struct Node {
@@ -64,7 +67,7 @@ pub struct Passed {
     pub released: usize,
     /// The links (by index) that were let go of with those.
     pub let_go: BTreeSet<u32>,
-    /// When a change that was held back may be made.
+    /// When a change that was held back may be made, or is judged again.
     pub retry_at: Option<Instant>,
     /// What the network manager was not asked or told of what it is to read at the next boot.
     pub unchecked: Option<Unchecked>,
@@ -72,6 +75,12 @@ pub struct Passed {
     pub untold: Vec<String>,
     /// How the node keeps the configuration of its NICs; none before a look.
     pub backend: Option<Detected>,
+}
+
+impl Passed {
+    fn retry_by(&mut self, at: Instant) {
+        self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
+    }
 }
 
 impl Node {
@@ -84,6 +93,7 @@ impl Node {
         metrics: Metrics,
         board: StatusBoard,
     ) -> Self {
+        let moved = host.moved().clone();
         Self {
             host,
             name,
@@ -96,7 +106,7 @@ impl Node {
             started: Instant::now(),
             started_at: since_boot(),
             hands: BTreeMap::new(),
-            moved: BTreeSet::new(),
+            moved,
             examined: false,
         }
     }
@@ -118,6 +128,14 @@ impl Node {
         }
     }
 
+    /// Remembers on the node which of the NICs that are waited for went into other network namespaces.
+    fn keep_moved(&mut self, absent: &[MacAddr]) {
+        let moved = absent.iter().filter(|mac| self.moved.contains(mac)).copied().collect();
+        if let Err(error) = self.host.remember_moved(&moved) {
+            tracing::warn!(node_name = %self.name, %error, "where a NIC went is forgotten when this process ends");
+        }
+    }
+
     /// The NICs that are ours: configured by us, or by an older program whose file names them.
     pub fn ours(&self, observed: &Observed) -> BTreeSet<MacAddr> {
         let in_files = observed.files.iter().filter_map(NicFile::mac);
@@ -135,7 +153,8 @@ impl Node {
         let mut passed = Passed::default();
         for round in 0..=ROUNDS {
             passed.observed = self.host.observe().await?;
-            passed.plan = self.plan(wishes, &passed.observed)?;
+            passed.plan = self.plan(wishes, &passed.observed).await?;
+            self.keep_moved(&passed.plan.absent);
             self.say_findings(&passed.plan);
             if round == ROUNDS
                 || shutdown.is_requested_by_now().await
@@ -143,6 +162,9 @@ impl Node {
             {
                 break;
             }
+        }
+        if passed.plan.refused.iter().any(|refusal| matches!(refusal.reason, RefusalReason::HostUnsafe(_))) {
+            passed.retry_by(Instant::now() + UNSAFE_PAUSE);
         }
         passed.backend = Some(self.host.backend().clone());
         passed.unchecked = self.host.unchecked().filter(|_| !self.host.owned().is_empty());
@@ -165,7 +187,7 @@ impl Node {
 
     /// What is to be done, without what would do harm. The node is looked at for that when something is to be done, and once at
     /// first: a pass in which nothing changed reads no file for it.
-    pub fn plan(&mut self, wishes: &Wishes, observed: &Observed) -> Result<NodePlan, HostError> {
+    pub async fn plan(&mut self, wishes: &Wishes, observed: &Observed) -> Result<NodePlan, HostError> {
         let mut plan = plan(&wishes.nics, &wishes.releases(), self.host.owned(), observed, self.slots);
         if self.examined && plan.changes.iter().all(|change| change.target.is_none()) {
             return Ok(plan);
@@ -174,7 +196,7 @@ impl Node {
         let changed = plan.changes.iter().filter_map(|change| change.target.as_ref());
         let targets: Vec<NicTarget> =
             changed.chain(plan.settled.iter().map(|settled| &settled.target)).cloned().collect();
-        let findings = examine(&targets, self.host.owned(), observed, &self.host.survey(&targets)?);
+        let findings = examine(&targets, self.host.owned(), observed, &self.host.survey(&targets).await?);
         self.metrics.findings(&findings);
         // What refuses a NIC is said with that NIC.
         let said = |finding: &&Finding| finding.severity == Severity::Warn || finding.mac.is_none();
@@ -224,7 +246,7 @@ impl Node {
                 passed.unmade.insert(change.mac, reason);
             } else if let Err(hold) = self.attempts.admit(change, self.now()) {
                 let until = self.started + hold.until.saturating_sub(self.started_at);
-                passed.retry_at = Some(passed.retry_at.map_or(until, |earlier| earlier.min(until)));
+                passed.retry_by(until);
                 let mut reason = hold.reason;
                 if hold.fight
                     && let Some(who) = self.who_fights(change).await

@@ -77,7 +77,7 @@ impl Service {
                 () = self.watch.relevant() => {
                     self.board.back_within(CYCLE_BOUND);
                     self.agent.node.set_hands(self.watch.hands());
-                    self.agent.node.set_moved(self.watch.moved());
+                    self.agent.node.set_moved(self.watch.moved().clone());
                     self.look(&shutdown).await;
                 }
                 () = self.news.changed() => {

@@ -44,8 +44,13 @@ struct About {
 }
 
 impl Watch {
-    /// Nothing matters yet.
-    pub fn new(events: Events, files: Result<FileEvents, FileEventsError>) -> Self {
+    /// Nothing matters yet. `moved`: the NICs that went into other network namespaces before.
+    pub fn new(
+        mut events: Events,
+        files: Result<FileEvents, FileEventsError>,
+        moved: &BTreeSet<MacAddr>,
+    ) -> Self {
+        events.went_before(moved);
         let mut watch = Self { events, files: None, about: About::default(), look_at: None };
         match files {
             Ok(files) => watch.files = Some(files),
@@ -108,7 +113,8 @@ impl Watch {
             tables: targets().filter_map(|target| Some(target.options.source_routing?.table)).collect(),
         };
         self.events.keep_hands_on(&self.about.links);
-        self.events.keep_moved(&self.about.macs);
+        let absent = |mac: &MacAddr| matches!(observed.find(*mac), Found::None);
+        self.events.keep_moved(&self.about.macs.iter().copied().filter(absent).collect());
         self.watch_files(host);
     }
 
@@ -119,9 +125,9 @@ impl Watch {
         hands.collect()
     }
 
-    /// The NICs that matter and went into other network namespaces.
-    pub fn moved(&self) -> BTreeSet<MacAddr> {
-        self.events.moved().intersection(&self.about.macs).copied().collect()
+    /// The NICs that went into other network namespaces. Those that mean nothing are forgotten when it is known what does.
+    pub fn moved(&self) -> &BTreeSet<MacAddr> {
+        self.events.moved()
     }
 
     /// Returns when something happened that matters. Nothing is lost if this is dropped while it waits.

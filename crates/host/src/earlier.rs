@@ -7,38 +7,18 @@ use std::collections::BTreeMap;
 
 use multinic_core::MacAddr;
 use multinic_core::node::{NicTarget, Owned};
-use serde::{Deserialize, Serialize};
+
+use crate::of_boot::OfBoot;
 
 /// How much is remembered of one NIC. A manager has one in mind: what it read at the boot, or at a later start.
 const MOST: usize = 8;
 /// Beyond so many NICs, those that are not ours any more are forgotten.
 const MOST_NICS: usize = 128;
 
-/// What was made and unmade, of the NICs of one boot.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Earlier {
-    boot: String,
-    nics: BTreeMap<MacAddr, Vec<NicTarget>>,
-}
+/// What was made and unmade, of the NICs of one boot: by MAC, the oldest first. Nothing has what was before in mind any more.
+pub type Earlier = OfBoot<BTreeMap<MacAddr, Vec<NicTarget>>>;
 
 impl Earlier {
-    /// Forgets what was before this boot: nothing has that in mind any more.
-    pub fn in_boot(&mut self, boot: String) {
-        if self.boot != boot {
-            *self = Self { boot, nics: BTreeMap::new() };
-        }
-    }
-
-    /// Whether nothing is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.nics.is_empty()
-    }
-
-    /// By MAC, the oldest first.
-    pub fn nics(&self) -> &BTreeMap<MacAddr, Vec<NicTarget>> {
-        &self.nics
-    }
-
     /// Remembers what a NIC is not to be like any more. `owned`: what is ours.
     pub fn remember(&mut self, target: NicTarget, owned: &Owned) {
         if self.nics.len() >= MOST_NICS {
@@ -75,15 +55,15 @@ mod tests {
     #[test]
     fn what_the_boot_made_and_the_newest_are_kept_and_each_once() {
         let mut earlier = Earlier::default();
-        earlier.in_boot("first".to_owned());
+        earlier.in_boot("first");
         for last in [1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1] {
             earlier.remember(target(last), &Owned::new());
         }
         let kept = &earlier.nics()[&target(1).mac];
         assert_eq!(*kept, [1, 4, 5, 6, 7, 8, 9, 10].map(target));
-        earlier.in_boot("first".to_owned());
+        earlier.in_boot("first");
         assert!(!earlier.is_empty());
-        earlier.in_boot("second".to_owned());
+        earlier.in_boot("second");
         assert!(earlier.is_empty());
     }
 

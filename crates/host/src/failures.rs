@@ -9,22 +9,23 @@ use multinic_core::MacAddr;
 use multinic_core::node::NicTarget;
 use serde::{Deserialize, Serialize};
 
+use crate::of_boot::OfBoot;
+
 /// The error of a change that was undone because its agent died.
 pub const UNDONE: &str =
     "ApplyFailed: undone because the agent ended in the middle of it; everything is as it was before";
 
 /// The failures of one boot, by NIC.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Failures {
-    boot: String,
-    nics: BTreeMap<MacAddr, Failed>,
-}
+pub type Failures = OfBoot<BTreeMap<MacAddr, Failed>>;
 
 /// A change that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// What was tried; none where the NIC was to be taken away. Something else is tried at once.
     pub target: Option<NicTarget>,
+    /// The kernel's index of the link that it was tried on. A NIC that was plugged anew is tried at once.
+    #[serde(default)]
+    pub link: Option<u32>,
     /// How often in a row.
     pub count: u32,
     /// When last, since the boot.
@@ -37,40 +38,30 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// A failure that follows on one before it, which counts if it was of the same content.
-    pub fn after(before: Option<&Self>, target: Option<NicTarget>, last: Duration, error: String) -> Self {
-        let before = before.filter(|failed| failed.target == target).map_or(0, |failed| failed.count);
-        Self { target, count: before.saturating_add(1), last, error, undone: false }
+    /// Whether it was about the same content of the same link.
+    pub fn is_of(&self, target: Option<&NicTarget>, link: Option<u32>) -> bool {
+        self.target.as_ref() == target && self.link == link
+    }
+
+    /// A failure that follows on one before it, which counts if it was about the same.
+    pub fn after(
+        before: Option<&Self>,
+        target: Option<NicTarget>,
+        link: Option<u32>,
+        last: Duration,
+        error: String,
+    ) -> Self {
+        let before = before.filter(|failed| failed.is_of(target.as_ref(), link));
+        let count = before.map_or(0, |failed| failed.count).saturating_add(1);
+        Self { target, link, count, last, error, undone: false }
     }
 }
 
 impl Failures {
-    /// Forgets what was before this boot.
-    pub fn in_boot(&mut self, boot: String) {
-        if self.boot != boot {
-            *self = Self { boot, nics: BTreeMap::new() };
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.nics.is_empty()
-    }
-
-    /// By MAC.
-    pub fn nics(&self) -> &BTreeMap<MacAddr, Failed> {
-        &self.nics
-    }
-
     /// A change was undone because the agent died in the middle of it.
-    pub fn undone(&mut self, mac: MacAddr, target: Option<NicTarget>) {
-        let failed = Failed::after(self.nics.get(&mac), target, since_boot(), UNDONE.to_owned());
+    pub fn undone(&mut self, mac: MacAddr, target: Option<NicTarget>, link: Option<u32>) {
+        let failed = Failed::after(self.nics.get(&mac), target, link, since_boot(), UNDONE.to_owned());
         self.nics.insert(mac, Failed { undone: true, ..failed });
-    }
-
-    /// Puts these in their place.
-    pub fn set(&mut self, nics: BTreeMap<MacAddr, Failed>) {
-        self.nics = nics;
     }
 }
 
@@ -86,16 +77,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_boot_ends_the_memory() {
-        let mac: MacAddr = "fa:16:3e:00:00:01".parse().unwrap();
-        let failed = Failed::after(None, None, since_boot(), "busy".to_owned());
-        let mut failures = Failures::default();
-        failures.in_boot("first".to_owned());
-        failures.set(BTreeMap::from([(mac, failed.clone())]));
-        failures.in_boot("first".to_owned());
-        assert_eq!(failures.nics().get(&mac), Some(&failed));
-        failures.in_boot("second".to_owned());
-        assert!(failures.is_empty());
-        assert!(!failed.last.is_zero() && since_boot() >= failed.last);
+    fn the_time_since_the_boot_goes_on() {
+        let then = since_boot();
+        assert!(!then.is_zero() && since_boot() >= then);
     }
 }

@@ -74,7 +74,7 @@ fn undo_program(root: &HostRoot, backend: Backend, guard: &Guard) -> Option<Hind
 impl Host {
     /// Asks on the bus whether what a change needs is allowed. Nothing is done by that. A bus that is not there is found by
     /// [`Self::survey`].
-    pub async fn denied(&self) -> Vec<Hindrance> {
+    pub(crate) async fn denied(&self) -> Vec<Hindrance> {
         let Ok(Some(bus)) = Bus::connect(&self.root).await else { return Vec::new() };
         let denied = |service: &str, found: String, needed_for: &str, stops| Hindrance {
             kind: HindranceKind::BusDenied,

@@ -200,8 +200,9 @@ impl Host {
         };
         let mut state = State::load(&root)?;
         let boot = journal::boot()?;
-        state.earlier.in_boot(boot.clone());
-        state.failures.in_boot(boot);
+        state.earlier.in_boot(&boot);
+        state.failures.in_boot(&boot);
+        state.moved.in_boot(&boot);
         let guard = guard.map(|settings| Guard::new(settings, safe_apply, backend));
         let probes = Probes::new(safe_apply);
         let netlink = Netlink::open()?;
@@ -350,6 +351,22 @@ impl Host {
             return Ok(());
         }
         self.remember(|state| state.failures.set(failures.clone()))
+    }
+
+    /// The NICs that are remembered as having gone into other network namespaces.
+    pub fn moved(&self) -> &BTreeSet<MacAddr> {
+        self.state.moved.nics()
+    }
+
+    /// Remembers these instead, for this boot. Nothing is written if they are known.
+    ///
+    /// # Errors
+    /// Where the state cannot be written.
+    pub fn remember_moved(&mut self, moved: &BTreeSet<MacAddr>) -> Result<(), HostError> {
+        if self.moved() == moved {
+            return Ok(());
+        }
+        self.remember(|state| state.moved.set(moved.clone()))
     }
 
     /// The addresses that were remembered as the node's own.

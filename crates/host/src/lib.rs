@@ -29,6 +29,7 @@ mod host;
 pub mod journal;
 pub mod manager;
 pub mod netlink;
+pub mod of_boot;
 pub mod probes;
 mod rollback;
 mod running;

@@ -14,6 +14,7 @@ use crate::earlier::Earlier;
 use crate::failures::Failures;
 use crate::faults::Point;
 use crate::files::{FileCopy, FileError, HostRoot};
+use crate::of_boot::OfBoot;
 
 /// Where we keep what is ours, below the node's root.
 pub const DIRECTORY: &str = "var/lib/multinic";
@@ -57,7 +58,12 @@ pub struct State {
     pub earlier: Earlier,
     /// The changes that failed in this boot.
     pub failures: Failures,
+    /// The NICs that went into other network namespaces in this boot and have not come back.
+    pub moved: Moved,
 }
+
+/// NICs that are in other network namespaces, as those of pods.
+pub type Moved = OfBoot<BTreeSet<MacAddr>>;
 
 #[derive(Serialize, Deserialize)]
 struct File {
@@ -73,6 +79,8 @@ struct File {
     earlier: Earlier,
     #[serde(default, skip_serializing_if = "Failures::is_empty")]
     failures: Failures,
+    #[serde(default, skip_serializing_if = "Moved::is_empty")]
+    moved: Moved,
 }
 
 impl State {
@@ -84,7 +92,7 @@ impl State {
 
     /// Reads what [`Self::save`] wrote; an error says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let File { version, nics, made, newest, own_addresses, taken, earlier, failures } =
+        let File { version, nics, made, newest, own_addresses, taken, earlier, failures, moved } =
             serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if version != VERSION {
             return Err(format!("its version is {version}, this program writes {VERSION}"));
@@ -92,14 +100,23 @@ impl State {
         if let Some((mac, nic)) = nics.iter().find(|(mac, nic)| **mac != nic.target.mac) {
             return Err(format!("the entry of {mac} is about {}", nic.target.mac));
         }
-        Ok(Self { owned: nics, newest, made, own_addresses, taken, earlier, failures })
+        Ok(Self { owned: nics, newest, made, own_addresses, taken, earlier, failures, moved })
     }
 
     /// Puts the state in place.
     pub fn save(&self, root: &HostRoot, between: Option<Point>) -> Result<(), StateError> {
-        let Self { owned, newest, made, own_addresses, taken, earlier, failures } = self.clone();
-        let file =
-            File { version: VERSION, nics: owned, made, newest, own_addresses, taken, earlier, failures };
+        let Self { owned, newest, made, own_addresses, taken, earlier, failures, moved } = self.clone();
+        let file = File {
+            version: VERSION,
+            nics: owned,
+            made,
+            newest,
+            own_addresses,
+            taken,
+            earlier,
+            failures,
+            moved,
+        };
         let broken = |error: serde_json::Error| StateError::Broken {
             path: root.path().join(FILE),
             reason: error.to_string(),
@@ -156,13 +173,15 @@ mod tests {
             options: InterfaceOptions::default().resolve(Slot::new(3).unwrap()),
         };
         let mut earlier = Earlier::default();
-        earlier.in_boot("0c3e".to_owned());
+        earlier.in_boot("0c3e");
         earlier.remember(target.clone(), &Owned::new());
         let mut failures = Failures::default();
-        failures.in_boot("0c3e".to_owned());
+        failures.in_boot("0c3e");
         let (last, error) = (Duration::from_millis(12_345_670), "ApplyFailed: busy".to_owned());
-        failures.set([(mac, Failed::after(None, Some(target.clone()), last, error))].into());
-        failures.undone(mac, Some(target.clone()));
+        failures.set([(mac, Failed::after(None, Some(target.clone()), Some(7), last, error))].into());
+        failures.undone(mac, Some(target.clone()), None);
+        let mut moved = Moved::default();
+        moved.set([mac].into());
         let nic = OwnedNic { target, original_name: "ens7".to_owned(), original_mtu: Some(1500) };
         let position = Position { epoch: "e".to_owned(), revision: 7 };
         let state = State {
@@ -173,6 +192,7 @@ mod tests {
             taken: [mac].into(),
             earlier,
             failures,
+            moved,
         };
         state.save(&root, None).unwrap();
         assert_eq!(State::load(&root).unwrap(), state);

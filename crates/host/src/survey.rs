@@ -37,11 +37,14 @@ ManageForeignRoutingPolicyRules=no
 ";
 
 impl Host {
-    /// Looks at what decides over NICs of ours beside the links themselves. `targets`: what they are to be like.
+    /// Looks at what decides over NICs of ours beside the links themselves, and asks on the bus whether what a change needs is
+    /// allowed. `targets`: what they are to be like.
     ///
     /// # Errors
     /// Where the kernel does not tell its rules.
-    pub fn survey(&self, targets: &[NicTarget]) -> Result<Survey, HostError> {
+    pub async fn survey(&self, targets: &[NicTarget]) -> Result<Survey, HostError> {
+        let mut hindrances = hindrances::of_node(&self.root, self.backend, self.guard.as_ref());
+        hindrances.extend(self.denied().await);
         Ok(Survey {
             networkd: Daemon::Networkd.runs(&self.root).then(|| networkd(&self.root)),
             network_manager: Daemon::NetworkManager.runs(&self.root).then(|| network_manager(&self.root)),
@@ -54,7 +57,7 @@ impl Host {
                 .find_map(NicTarget::vlan)
                 .and_then(|vlan| self.netlink.knows_vlans(&vlan.to_string())),
             missing: missing(&self.root, self.backend),
-            hindrances: hindrances::of_node(&self.root, self.backend, self.guard.as_ref()),
+            hindrances,
         })
     }
 }

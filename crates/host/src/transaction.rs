@@ -644,7 +644,8 @@ impl Host {
         if entry.told || entry.boot != journal::boot()? {
             return Ok(());
         }
-        self.remember(|state| state.failures.undone(entry.mac, entry.target.clone()))
+        let link = entry.link.as_ref().map(|link| link.index);
+        self.remember(|state| state.failures.undone(entry.mac, entry.target.clone(), link))
     }
 }
 

@@ -125,8 +125,8 @@ fn a_kernel_without_vlans_is_told_apart_before_anything_is_touched_and_nothing_e
                 .into_iter()
                 .filter_map(|change| change.target)
                 .collect();
-            assert_eq!(host.survey(&targets).unwrap().vlans, Some(false));
-            assert_eq!(host.survey(&[]).unwrap().vlans, None);
+            assert_eq!(host.survey(&targets).await.unwrap().vlans, Some(false));
+            assert_eq!(host.survey(&[]).await.unwrap().vlans, None);
         });
         assert_eq!(world.link(NIC), before);
         assert_eq!(world.addresses(OTHER_NIC), ["198.18.0.5/24"]);

@@ -115,6 +115,28 @@ fn what_is_to_be_known_of_the_node_is_said_once() {
 }
 
 #[test]
+fn what_stands_against_the_node_as_a_whole_is_the_reason_of_each_nic_and_of_no_working_one() {
+    let world = World::new();
+    let (works, new) = (nic(0), nic(1));
+    let (agent, _) = Agent::with_configured(&world, &works, &[OFTEN]);
+    assert!(agent.stop().success());
+    world.plug(&new);
+    world.database.publish(&[works.clone(), new.clone()], &[]);
+    // There is no bus, so nothing can be armed.
+    let agent = Agent::start_ready(&world, &[OFTEN, ("ALLOW_UNARMED", "false")]);
+    let error = || world.database.written(&new).error.unwrap_or_default();
+    wait_until(|| agent.log(), || error().starts_with("HostUnsafe: BusUnreachable: "));
+    assert!(error().contains("ALLOW_UNARMED"), "{}", error());
+    assert!(world.seen(&new).is_some_and(|seen| seen.name == "eth2" && !seen.up));
+    let written = world.database.written(&works);
+    assert!(written.applied && written.error.is_none() && world.is_configured(&works));
+    assert_eq!(agent.metric(r#"multinic_host_findings{code="BusUnreachable",severity="refuse"}"#), 1.0);
+    drop(agent);
+    let _agent = Agent::start_ready(&world, &[OFTEN]);
+    world.wait_configured(&new);
+}
+
+#[test]
 fn a_nic_of_ours_that_is_gone_is_counted_once_and_one_that_never_was_is_not() {
     let world = World::new();
     let (ours, never) = (nic(0), nic(1));

@@ -94,12 +94,13 @@ impl World {
         self.is_configured_as(nic, nic.slot)
     }
 
-    /// Whether this NIC is as it was plugged, and no file is left of it.
+    /// Whether this NIC is as it was plugged, no file is left of it, and the change that made it so has ended.
     pub fn is_given_back(&self, nic: &Nic) -> bool {
         self.seen(nic).is_some_and(|seen| {
             let name = format!("eth{}", nic.slot + 1);
             seen.name == name && !seen.up && seen.mtu == PLUGGED_MTU && seen.addresses.is_empty()
         }) && !self.file(nic.slot).exists()
+            && self.journal().is_empty()
     }
 
     /// Waits until the NIC is as desired and the change that made it so has ended: what a test does in the middle of it would

@@ -24,11 +24,13 @@ pub struct NodePlan {
 }
 
 impl NodePlan {
-    /// Leaves NICs alone that a finding stands against. What is to be taken away, is: that makes nothing worse.
+    /// Leaves NICs alone that a finding stands against, or all of them if it is about the node as a whole. What is to be taken
+    /// away, is: that makes nothing worse.
     pub fn heed(&mut self, findings: &[Finding]) {
         self.changes.retain(|change| {
-            let against =
-                |finding: &&Finding| finding.severity == Severity::Refuse && finding.mac == Some(change.mac);
+            let against = |finding: &&Finding| {
+                finding.severity == Severity::Refuse && finding.mac.is_none_or(|mac| mac == change.mac)
+            };
             let against: Vec<String> = match change.target {
                 Some(_) => findings.iter().filter(against).map(Finding::sentence).collect(),
                 None => Vec::new(),

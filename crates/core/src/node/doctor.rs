@@ -896,9 +896,19 @@ mod tests {
         let findings = examine(&[bad.clone(), good.clone()], &Owned::new(), &node(), &Survey::default());
         let changes = vec![change(OURS, Some(bad)), change(other, Some(good)), change(OURS, None)];
         let mut plan = NodePlan { changes, ..NodePlan::default() };
+        let mut of_node = plan.clone();
         plan.heed(&findings);
-        let left: Vec<bool> = plan.changes.iter().map(|change| change.target.is_some()).collect();
-        assert_eq!(left, [true, false]);
+        let left = |plan: &NodePlan| -> Vec<bool> {
+            plan.changes.iter().map(|change| change.target.is_some()).collect()
+        };
+        assert_eq!(left(&plan), [true, false]);
+        // One about the node as a whole stands against every NIC.
+        let about_node = |severity| Finding { mac: None, severity, ..findings[0].clone() };
+        of_node.heed(&[about_node(Severity::Warn)]);
+        assert_eq!(left(&of_node), [true, true, false]);
+        of_node.heed(&[about_node(Severity::Refuse)]);
+        assert_eq!(left(&of_node), [false]);
+        assert_eq!(of_node.refused.len(), 2);
         assert!(
             matches!(&plan.refused[0].reason, RefusalReason::HostUnsafe(why) if why[0].contains("overlaps"))
         );

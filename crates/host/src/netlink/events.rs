@@ -147,6 +147,11 @@ impl Events {
         &self.moved
     }
 
+    /// Remembers what went before anybody listened.
+    pub fn went_before(&mut self, macs: &BTreeSet<MacAddr>) {
+        self.moved.extend(macs);
+    }
+
     /// Forgets where others than these went.
     pub fn keep_moved(&mut self, macs: &BTreeSet<MacAddr>) {
         self.moved.retain(|mac| macs.contains(mac));

@@ -199,13 +199,24 @@ const OF_IFCFG: &[Fault] = &[
     },
 ];
 
-/// Those that are shown by more than a command of a shell.
-const SHOWN_APART: [&str; 5] = ["SharedSubnet", "StrictReversePath", "TableInUse", "RouteOverlap", "NoVlans"];
+/// Findings that take more than a command of a shell to show.
+struct ShownApart {
+    codes: &'static [&'static str],
+    /// Returns the codes that it saw come and go; none where what it needs is not installed.
+    show: fn(&Node) -> Option<BTreeSet<String>>,
+}
+
+const SHOWN_APART: [ShownApart; 3] = [
+    ShownApart { codes: &["RouteOverlap", "NoVlans"], show: options_that_the_node_does_not_bear },
+    ShownApart { codes: &["SharedSubnet", "StrictReversePath"], show: two_of_ours_in_one_subnet },
+    ShownApart { codes: &["TableInUse"], show: a_table_that_others_use },
+];
 
 #[test]
 fn every_finding_is_shown_on_a_node_that_has_the_fault_and_is_in_the_documents() {
     let faults = [OF_NETPLAN, OF_NETWORK_MANAGER, OF_IFCFG].into_iter().flatten();
-    let shown: BTreeSet<&str> = faults.map(|fault| fault.code).chain(SHOWN_APART).collect();
+    let apart = SHOWN_APART.iter().flat_map(|apart| apart.codes).copied();
+    let shown: BTreeSet<&str> = faults.map(|fault| fault.code).chain(apart).collect();
     assert_eq!(shown, CODES.into());
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations.md");
     let page = fs::read_to_string(page).unwrap();
@@ -223,10 +234,13 @@ fn every_finding_is_shown_on_a_node_that_has_the_fault_and_is_in_the_documents()
 fn the_doctor_shows_the_faults_of_a_node_with_netplan() {
     if Rootfs::supported() {
         let node = shows_and_stops_showing(&BOOKWORM_NETPLAN, OF_NETPLAN);
-        options_that_the_node_does_not_bear(&node);
-        two_of_ours_in_one_subnet(&node);
-        a_table_that_others_use(&node);
+        for ShownApart { codes, show } in SHOWN_APART {
+            if let Some(seen) = show(&node) {
+                assert_eq!(seen, codes.iter().map(|code| (*code).to_owned()).collect());
+            }
+        }
         what_is_written_counts_from_the_next_start(&node);
+        an_agent_heeds_what_the_bus_forbids(&node, of_bus(OF_NETPLAN));
     }
 }
 
@@ -236,6 +250,7 @@ fn the_doctor_shows_the_faults_of_a_node_with_network_manager() {
     if Rootfs::supported() {
         let node = shows_and_stops_showing(&TRIXIE_NETWORK_MANAGER, OF_NETWORK_MANAGER);
         a_manager_that_was_stopped_does_not_run(&node);
+        an_agent_heeds_what_the_bus_forbids(&node, of_bus(OF_NETWORK_MANAGER));
         shows_and_stops_showing(&BOOKWORM_IFCFG, OF_IFCFG);
     }
 }
@@ -267,7 +282,34 @@ fn shows_and_stops_showing(kind: &'static Kind, faults: &[Fault]) -> Node {
     node
 }
 
-fn two_of_ours_in_one_subnet(node: &Node) {
+fn code(finding: &Value) -> String {
+    finding["code"].as_str().unwrap().to_owned()
+}
+
+/// What a bus forbids without which nothing is changed.
+fn of_bus(faults: &'static [Fault]) -> &'static Fault {
+    faults.iter().find(|fault| fault.code == "BusDenied" && fault.severity == "refuse").unwrap()
+}
+
+/// What the doctor says of the bus, an agent that runs says of its NICs; and it goes on when that is mended.
+fn an_agent_heeds_what_the_bus_forbids(node: &Node, fault: &Fault) {
+    let nic = Wanted::new(0, 10);
+    node.guest.run("sh", &["-c", fault.make]).unwrap();
+    node.start_agent();
+    let refused = format!("HostUnsafe: {}: ", fault.code);
+    node.until("a refusal", || {
+        let log = node.agent_log();
+        (!log.lines().any(|line| line.contains(&refused) && line.contains(fault.says))).then_some(log)
+    });
+    assert_eq!(node.shown(&nic).unwrap().name, nic.first_name);
+    assert_eq!(node.left_file(&nic), None);
+    node.guest.run("sh", &["-c", fault.mend]).unwrap();
+    node.until_configured(&nic);
+    node.stop_agent();
+}
+
+fn two_of_ours_in_one_subnet(node: &Node) -> Option<BTreeSet<String>> {
+    let mut seen = BTreeSet::new();
     let second = Wanted::new(1, 11);
     let shared = |findings: &[Value]| {
         findings.iter().find(|finding| finding["code"] == "SharedSubnet").map(Value::to_string)
@@ -288,6 +330,7 @@ fn two_of_ours_in_one_subnet(node: &Node) {
         filter(&Wanted::new(0, 10).first_name, 0);
         let findings = ask(node).1;
         assert!(shared(&findings).is_some(), "{findings:#?}");
+        seen.extend(findings.iter().map(code));
         let told = findings.iter().filter(|finding| finding["code"] == "StrictReversePath").count();
         assert_eq!(told, strict, "{all} {own}: {findings:#?}");
     }
@@ -295,12 +338,15 @@ fn two_of_ours_in_one_subnet(node: &Node) {
     let loose = [("NETWORK_SET_RP_FILTER_LOOSE", "true")];
     let (_, findings) = ask_with(node, &loose);
     assert!(!findings.iter().any(|finding| finding["code"] == "StrictReversePath"), "{findings:#?}");
+    // Others are those of this kind of node.
+    seen.retain(|code| code == "SharedSubnet" || code == "StrictReversePath");
+    Some(seen)
 }
 
 /// A database has no options of single interfaces: these come from the node's object.
-fn options_that_the_node_does_not_bear(node: &Node) {
+fn options_that_the_node_does_not_bear(node: &Node) -> Option<BTreeSet<String>> {
     if !ControlPlane::installed() {
-        return;
+        return None;
     }
     let plane = ControlPlane::shared().unwrap();
     let url = plane.reach_from(node.guest.net(), [127, 0, 0, 1].into()).unwrap();
@@ -349,6 +395,7 @@ fn options_that_the_node_does_not_bear(node: &Node) {
     let shown = found("RouteOverlap", json!({"routes": [{"to": "198.51.100.128/25"}]}))
         .expect("a route into the node's own network");
     assert_eq!((&shown["severity"], &shown["where"]), (&json!("refuse"), &json!("eth0")), "{shown}");
+    let mut seen = BTreeSet::from([code(&shown)]);
     assert_eq!(found("RouteOverlap", json!({"routes": [{"to": "203.0.113.192/26"}]})), None);
     let probe = ["link", "add", "link", "eth0", "name", "probe.7", "type", "vlan", "id", "7"];
     let has_vlans = node.guest.run("ip", &probe).is_ok();
@@ -357,11 +404,14 @@ fn options_that_the_node_does_not_bear(node: &Node) {
     }
     let shown = found("NoVlans", json!({"vlan": 100}));
     assert_eq!(shown.is_none(), has_vlans, "{shown:?}");
+    // A kernel that has them lacks them nowhere.
+    seen.insert("NoVlans".to_owned());
     if let Some(shown) = shown {
         assert!(shown["what"].as_str().unwrap().contains("multinic0.100"), "{shown}");
         assert!(shown["mend"].as_str().unwrap().contains("8021q"), "{shown}");
     }
     assert_eq!(found("NoVlans", json!({"strictArp": true})), None);
+    Some(seen)
 }
 
 /// What it left below `/run` is still there.
@@ -383,7 +433,7 @@ fn a_manager_that_was_stopped_does_not_run(node: &Node) {
 
 /// With source routing, for which `multinic0` is to have table 100 and `multinic1` table 101. Two NICs in one subnet are then no
 /// finding.
-fn a_table_that_others_use(node: &Node) {
+fn a_table_that_others_use(node: &Node) -> Option<BTreeSet<String>> {
     let sourced = [("NETWORK_POLICY_ROUTING_ENABLED", "true")];
     let found = |code: &str| {
         let (exit, findings) = ask_with(node, &sourced);
@@ -404,6 +454,7 @@ fn a_table_that_others_use(node: &Node) {
     assert!(shown["mend"].as_str().unwrap().contains("NETWORK_ROUTING_TABLE_BASE"), "{shown}");
     route("del");
     assert_eq!(found("TableInUse"), None);
+    Some(BTreeSet::from([code(&shown)]))
 }
 
 fn what_is_written_counts_from_the_next_start(node: &Node) {
