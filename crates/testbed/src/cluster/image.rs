@@ -345,6 +345,17 @@ mod tests {
         assert!(MAKEFILE.contains(&format!("STATIC = -- {STATIC}")));
     }
 
+    #[test]
+    fn the_containerfile_builds_for_the_machines_that_there_are_images_for() {
+        for (kind, target) in [("amd64", "x86_64-unknown-linux-gnu"), ("arm64", "aarch64-unknown-linux-gnu")]
+        {
+            assert!(CONTAINERFILE.contains(&format!(" {kind}) echo {target} ;;")), "{kind}");
+            let linker = format!("CARGO_TARGET_{}_LINKER=", target.to_uppercase().replace('-', "_"));
+            assert!(CONTAINERFILE.contains(&linker), "{linker}");
+        }
+        assert!(CONTAINERFILE.contains("\nFROM --platform=$BUILDPLATFORM "));
+    }
+
     /// A program that has this number for its machine in its header, in place of this machine's.
     fn program_for(machine: u16, is_static: bool, folder: &Path) -> PathBuf {
         let mut bytes = fs::read("/bin/true").unwrap();
