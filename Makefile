@@ -133,6 +133,10 @@ bundle:
 	tar -C $(BUNDLE_FOLDER) -cf $(BUNDLE_FOLDER)/$(BUNDLE).tar $(BUNDLE)
 	rm -r $(BUNDLE_FOLDER)/$(BUNDLE)
 
+.PHONY: test-images
+test-images: ## Run the builds that docs/install.md names, and see that they make what it says
+	$(CARGO) test --locked -p multinic-testbed --test chart -- --ignored the_builds_of_the_install_page
+
 .PHONY: install
 install: ## Put the resource definitions into the cluster of the current kubeconfig
 	$(KUBECTL) apply --server-side -k deploy/crds

@@ -11,6 +11,9 @@ use crate::helm::root;
 use crate::scripts::{failed, succeeded};
 use crate::site::Site;
 
+/// Of the chart, the binaries and the page.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// As a release build leaves them.
 fn images(folder: &TempDir) -> PathBuf {
     let images = folder.path().join("images");
@@ -18,7 +21,7 @@ fn images(folder: &TempDir) -> PathBuf {
     for name in ["multinic", "multinic-agent"] {
         let program = folder.path().join(name);
         fs::copy("/bin/true", &program).unwrap();
-        pack_program(&program, &format!("{name}:0.1.0"), &images.join(format!("{name}.tar"))).unwrap();
+        pack_program(&program, &format!("{name}:{VERSION}"), &images.join(format!("{name}.tar"))).unwrap();
     }
     images
 }
@@ -43,23 +46,25 @@ fn bundle(folder: &TempDir, images: &Path, mariadb: Option<&Path>) -> Output {
     make.arg("CARGO=false").current_dir(root()).output().unwrap()
 }
 
-/// The bundle, unpacked as the page says.
-fn unpacked(folder: &TempDir) -> PathBuf {
-    let at = folder.path().join("inside");
-    fs::create_dir_all(&at).unwrap();
-    let commands = "tar -C \"$0\" -xf multinic-0.1.0.tar && cd \"$0/multinic-0.1.0\" && sha256sum --check --quiet SHA256SUMS";
-    let output = Command::new("sh").args(["-c", commands]).arg(&at).current_dir(folder).output().unwrap();
-    succeeded(&output);
-    at.join("multinic-0.1.0")
+/// The bundle of a folder, unpacked as the page says.
+pub fn unpacked(folder: &Path, at: &Path) -> PathBuf {
+    fs::create_dir_all(at).unwrap();
+    let commands = "tar -C \"$0\" -xf \"$1.tar\" && cd \"$0/$1\" && sha256sum --check --quiet SHA256SUMS";
+    let name = format!("multinic-{VERSION}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", commands]).arg(at).arg(&name).current_dir(folder);
+    succeeded(&shell.output().unwrap());
+    at.join(name)
 }
 
 #[test]
 fn a_bundle_has_all_that_an_installation_without_a_network_needs() {
     let folder = tempfile::tempdir().unwrap();
     let images = images(&folder);
+    let at = folder.path().join("inside");
     let said = succeeded(&bundle(&folder, &images, None));
     assert!(said.contains("the nodes need mariadb:10.11 from elsewhere"), "{said}");
-    assert!(!unpacked(&folder).join("images/mariadb.tar").exists());
+    assert!(!unpacked(folder.path(), &at).join("images/mariadb.tar").exists());
 
     let another = archive(&folder, "docker.io/library/mariadb:10.1");
     let refused = failed(&bundle(&folder, &images, Some(&another)));
@@ -67,7 +72,7 @@ fn a_bundle_has_all_that_an_installation_without_a_network_needs() {
 
     let mariadb = archive(&folder, "docker.io/library/mariadb:10.11");
     succeeded(&bundle(&folder, &images, Some(&mariadb)));
-    let inside = unpacked(&folder);
+    let inside = unpacked(folder.path(), &at);
     assert_eq!(fs::read(inside.join("images/mariadb.tar")).unwrap(), fs::read(mariadb).unwrap());
     for part in ["images/multinic.tar", "images/multinic-agent.tar", "docs/install.md", "deploy/samples"] {
         assert!(inside.join(part).exists(), "{part}");
@@ -80,7 +85,7 @@ fn a_bundle_has_all_that_an_installation_without_a_network_needs() {
     assert!(said.contains("images/multinic.tar: FAILED"), "{said}");
 
     let Some(site) = Site::new() else { return };
-    let inside = unpacked(&folder);
+    let inside = unpacked(folder.path(), &at);
     let variables = [("SKIP_BUILD", "true"), ("IMAGES_FOLDER", "images"), ("NODES", "192.0.2.1")];
     let script = inside.join("scripts/deploy.sh");
     let said = succeeded(&site.script(script.to_str().unwrap(), &["--dry-run"], &variables));
@@ -95,7 +100,7 @@ fn images_of_a_bundle_have_the_names_that_its_scripts_install() {
     let make = Command::new("make").args(["--dry-run", "images-tar"]).current_dir(root()).output().unwrap();
     let commands = succeeded(&make);
     for name in ["multinic", "multinic-agent"] {
-        assert!(commands.contains(&format!("target/release/{name}={name}:0.1.0")), "{commands}");
+        assert!(commands.contains(&format!("target/release/{name}={name}:{VERSION}")), "{commands}");
     }
 }
 
