@@ -112,17 +112,20 @@ else
 fi
 
 step 6 "Programs"
-# While it runs, an operator takes away what it made for the whole cluster. Helm waits for that too where the release has the
-# operator, from this version on.
+release=$(helm list --namespace "$NAMESPACE" --filter "^$RELEASE_NAME\$" --short)
+# While it runs, an operator takes away what it made for the whole cluster. From this version on Helm sees to that before the release
+# goes, and to the nodes before it, where the release says so: these need the operator's programs.
+hooks=
+[[ -z $release ]] || hooks=$(helm get hooks "$RELEASE_NAME" --namespace "$NAMESPACE")
 operators=$(objects multinicoperators.multinic.example.com NAMESPACE:.metadata.namespace)
-if grep -qx "$NAMESPACE" <<<"$operators"; then
+if [[ $hooks != *clean-cluster* ]] && grep -qx "$NAMESPACE" <<<"$operators"; then
   run kubectl --namespace "$NAMESPACE" delete multinicoperators --all
   deadline=$((SECONDS + TIMEOUT))
   $DRY_RUN || until_empty of_operator || fail "the operator has not taken away: $(of_operator | tr '\n' ' ')"
 fi
-release=$(helm list --namespace "$NAMESPACE" --filter "^$RELEASE_NAME\$" --short)
 if [[ -n $release ]]; then
-  run helm uninstall "$RELEASE_NAME" --namespace "$NAMESPACE" --wait
+  # Two steps of the Job before it, each with its own limit.
+  run helm uninstall "$RELEASE_NAME" --namespace "$NAMESPACE" --wait --timeout "$((2 * TIMEOUT + 60))s"
 else
   say "there is no release $RELEASE_NAME in $NAMESPACE"
 fi

@@ -44,8 +44,8 @@ impl Kind {
         }
     }
 
-    /// Deletes what there is and waits until it is gone; what is left at the deadline, with its state. A read that fails is
-    /// tried again until then: it is no proof that nothing is there.
+    /// Deletes what there is and waits until it is gone; what is left at the deadline, with its state. What fails is tried again
+    /// until then, but for what is forbidden: a read that fails is no proof that nothing is there.
     pub async fn delete_all(&self, deadline: Instant) -> anyhow::Result<BTreeMap<String, String>> {
         let mut known: BTreeMap<String, String> = BTreeMap::new();
         loop {
@@ -60,7 +60,16 @@ impl Kind {
                         return Ok(known);
                     }
                     for object in there.iter().filter(|it| it.meta().deletion_timestamp.is_none()) {
-                        self.delete(object).await?;
+                        match self.delete(object).await {
+                            Ok(()) => {}
+                            Err(kube::Error::Api(status)) if status.code == 403 => {
+                                let what = format!("cannot delete {}", self.label(object));
+                                return Err(kube::Error::Api(status)).context(what);
+                            }
+                            Err(error) => {
+                                println!("cannot delete {}, trying again: {error}", self.label(object));
+                            }
+                        }
                     }
                 }
                 Err(error) if Instant::now() > deadline => {
@@ -75,13 +84,13 @@ impl Kind {
         }
     }
 
-    async fn delete(&self, object: &DynamicObject) -> anyhow::Result<()> {
+    async fn delete(&self, object: &DynamicObject) -> Result<(), kube::Error> {
         let namespace = object.namespace().unwrap_or_default();
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &self.resource);
         match api.delete(&object.name_any(), &DeleteParams::background()).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("cannot delete {}", self.label(object))),
+            Err(error) => Err(error),
         }
     }
 
