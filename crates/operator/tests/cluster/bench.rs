@@ -45,7 +45,7 @@ pub struct Bench {
     as_shipped: Client,
     /// Where API servers ask, once they did.
     port: u16,
-    /// Those of all operators that ran here.
+    /// Those of all operators that ran here but for such as ran beside another.
     metrics: Metrics,
 }
 
@@ -85,24 +85,28 @@ impl Bench {
 
     /// Starts the operator.
     pub fn run(&mut self) {
-        self.running = Some(self.run_another());
+        self.running = Some(self.start_one(self.metrics.clone()));
     }
 
-    /// Starts another one beside it.
+    /// Starts another one beside it, whose turns do not count.
     pub fn run_another(&self) -> (ShutdownRequest, JoinHandle<()>) {
-        let (request, shutdown) = Shutdown::by_hand();
-        (request, tokio::spawn(self.operator(own_certificate(WEEK)).run(shutdown)))
+        self.start_one(Metrics::default())
     }
 
-    fn operator(&self, webhook: WebhookArgs) -> Operator {
+    fn start_one(&self, metrics: Metrics) -> (ShutdownRequest, JoinHandle<()>) {
+        let (request, shutdown) = Shutdown::by_hand();
+        (request, tokio::spawn(self.operator(own_certificate(WEEK), metrics).run(shutdown)))
+    }
+
+    fn operator(&self, webhook: WebhookArgs, metrics: Metrics) -> Operator {
         let args =
             OperatorArgs { pod_namespace: NAMESPACE.to_owned(), pod_name: Some("test".to_owned()), webhook };
-        Operator::new(self.as_shipped.clone(), &args, self.metrics.clone()).unwrap()
+        Operator::new(self.as_shipped.clone(), &args, metrics).unwrap()
     }
 
     /// Starts the operator, and lets API servers ask it. Nobody routes to pods here, so its Service is a name for this machine.
     pub async fn run_asked(&mut self, webhook: WebhookArgs) {
-        let operator = self.operator(webhook);
+        let operator = self.operator(webhook, self.metrics.clone());
         let listening = operator.webhook().bind(Ipv4Addr::LOCALHOST.into(), self.port).unwrap();
         self.port = listening.port();
         let service = json!({

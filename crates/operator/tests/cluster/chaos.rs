@@ -21,6 +21,8 @@ const NAME: &str = "multinic";
 /// With this seed the same happens again, as far as it is ours: `MULTINIC_SEED`.
 const SEED: &str = "MULTINIC_SEED";
 const STEPS: usize = 80;
+/// So many in any case, however long they take.
+const LEAST_STEPS: usize = STEPS / 2;
 /// No further steps after it.
 const TIME: Duration = Duration::from_secs(75);
 /// It does what the cluster's own programs may, so that it meets nobody who refuses.
@@ -255,7 +257,7 @@ async fn whatever_happens_it_ends_as_wanted_and_nothing_moves_any_more() {
 
     let begun = Instant::now();
     let mut steps = 0;
-    while steps < STEPS && begun.elapsed() < TIME {
+    while steps < LEAST_STEPS || (steps < STEPS && begun.elapsed() < TIME) {
         chaos.step().await;
         chaos.bench.be_the_kubelet().await;
         // Somewhere in a turn.
@@ -264,7 +266,6 @@ async fn whatever_happens_it_ends_as_wanted_and_nothing_moves_any_more() {
         steps += 1;
     }
     println!("{steps} steps in {:?}", begun.elapsed());
-    assert!(steps > STEPS / 2, "only {steps} steps");
 
     if !chaos.is_running {
         chaos.start().await;
