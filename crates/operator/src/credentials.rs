@@ -242,11 +242,6 @@ pub fn credentials(
     credentials
 }
 
-/// The key of what the server does when it starts with this revision.
-fn init_key(server_revision: &str) -> String {
-    format!("init.{server_revision}.sql")
-}
-
 impl Credentials {
     /// The users of all accounts that the server has.
     fn users(&self) -> BTreeSet<String> {
@@ -257,13 +252,13 @@ impl Credentials {
     /// The key of what the server does when it starts. Each revision has its own: a pod finds what it was made for, also where the
     /// server is not started with another one, because the API server refuses that.
     pub fn init_key(&self) -> String {
-        init_key(&self.server_revision)
+        format!("init.{}.sql", self.server_revision)
     }
 
-    /// Keeps what the server that there is was started with, until it is started with this.
+    /// Keeps the key that the server that there is mounts, until it is started with this: an earlier version's has another name.
     #[must_use]
-    pub fn keeping(mut self, known: Option<&Secret>, started_with: Option<&String>) -> Self {
-        let key = started_with.filter(|revision| **revision != self.server_revision).map(|it| init_key(it));
+    pub fn keeping(mut self, known: Option<&Secret>, mounted: Option<String>) -> Self {
+        let key = mounted.filter(|key| *key != self.init_key());
         self.before = key.and_then(|key| Known(known).text(&key).map(|sql| (key, sql.into())));
         self
     }
@@ -556,7 +551,7 @@ mod tests {
         // The server is never started again.
         for password in ["one", "another"] {
             let now = credentials(&spec(None, Some(password), None), Some(&known), NONE, &mut fresh)
-                .keeping(Some(&known), Some(&first.server_revision));
+                .keeping(Some(&known), Some(first.init_key()));
             let (data, before) = (now.data(), first.data());
             assert_eq!(data.get(&first.init_key()), before.get(&first.init_key()));
             assert!(data.contains_key(&now.init_key()) && now.init_key() != first.init_key());
@@ -564,9 +559,21 @@ mod tests {
             known = secret(&now);
         }
         let now = credentials(&spec(None, Some("another"), None), Some(&known), ALL, &mut fresh);
-        let revision = now.server_revision.clone();
-        let now = now.keeping(Some(&known), Some(&revision));
+        let key = now.init_key();
+        let now = now.keeping(Some(&known), Some(key));
         assert_eq!(now.data().keys().filter(|key| key.starts_with("init.")).count(), 1);
+    }
+
+    #[test]
+    fn a_server_of_an_earlier_version_finds_what_it_mounts() {
+        let mut fresh = counting();
+        let mut old = secret(&credentials(&DatabaseSpec::default(), None, NONE, &mut fresh));
+        let data = old.data.as_mut().unwrap();
+        data.retain(|key, _| !key.starts_with("init."));
+        data.insert("init.sql".to_owned(), ByteString(b"SELECT 1".to_vec()));
+        let now = credentials(&DatabaseSpec::default(), Some(&old), NONE, &mut fresh)
+            .keeping(Some(&old), Some("init.sql".to_owned()));
+        assert_eq!(now.data().get("init.sql").unwrap().0, b"SELECT 1");
     }
 
     #[test]

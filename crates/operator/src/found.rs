@@ -110,10 +110,9 @@ impl Operator {
         restoration(asked, &self.pods(DATABASE).await)
     }
 
-    /// The certificate that the database shows, as one of its clients sees it. Where it is not looked at though it could be, that is
-    /// to be done `again`.
-    pub(crate) async fn certificate(&self, server: &Component, again: &mut Option<Duration>) -> Certificate {
-        if server.phase != Phase::Running {
+    /// The certificate that the database shows, as one of its clients sees it.
+    pub(crate) async fn certificate(&self, server: &Component) -> Certificate {
+        if server.phase != Phase::Running || !self.is_time_to_look() {
             return Certificate::Unseen;
         }
         let pods = self.pods(DATABASE).await;
@@ -122,14 +121,8 @@ impl Operator {
         let secret = self.secret(tls::SECRET).await.ok().flatten();
         let authorities = secret.and_then(|secret| text(&secret, AUTHORITY));
         let (Some(address), Some(authorities)) = (address, authorities) else { return Certificate::Unseen };
-        if self.is_time_to_look() {
-            let address = SocketAddr::new(address, DATABASE_PORT);
-            if let Some(seen) = shown(address, &authorities, Timestamp::now()).await {
-                return Certificate::Seen(seen);
-            }
-        }
-        *again = Some(again.map_or(LOOK, |again| again.min(LOOK)));
-        Certificate::Unseen
+        let address = SocketAddr::new(address, DATABASE_PORT);
+        shown(address, &authorities, Timestamp::now()).await.map_or(Certificate::Unseen, Certificate::Seen)
     }
 
     /// Whether the last look is some time ago; this is the next one then.

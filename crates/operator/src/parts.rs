@@ -28,6 +28,8 @@ pub(crate) struct Parts {
     pub backup: Option<BackupSpec>,
     /// What it is to be filled from.
     pub restore: Option<Asked>,
+    /// What NetworkPolicies are made of, where that can be carried out.
+    pub network: Option<MultiNicOperatorSpec>,
     /// All of it, or why it cannot be carried out.
     pub spec: Result<MultiNicOperatorSpec, String>,
 }
@@ -40,7 +42,9 @@ impl Parts {
         let text = |path: &str| at(path)?.as_str().map(str::trim).filter(|text| !text.is_empty());
         let restore = text("/spec/database/restoreFrom")
             .map(|from| Asked::of(from, object.metadata.generation.unwrap_or_default(), &status_of(object)));
-        let mut spec = carried_out(name, at("/spec").cloned().unwrap_or_default());
+        let wanted = at("/spec").cloned().unwrap_or_default();
+        let network = network(name, &wanted);
+        let mut spec = carried_out(name, wanted);
         if let (Ok(spec), Some(Asked { is_done: true, .. })) = (&mut spec, &restore) {
             spec.database.restore_from = None;
         }
@@ -52,6 +56,7 @@ impl Parts {
             has_database: is("/spec/database/enabled", true),
             backup: at("/spec/database/backup").and_then(read),
             restore,
+            network,
             spec,
         }
     }
@@ -59,6 +64,13 @@ impl Parts {
 
 fn read<T: DeserializeOwned>(part: &Value) -> Option<T> {
     serde_json::from_value(part.clone()).ok()
+}
+
+/// A spec in which nothing is wrong of the policies, whatever else is.
+fn network(name: &str, spec: &Value) -> Option<MultiNicOperatorSpec> {
+    let spec: MultiNicOperatorSpec = read(spec)?;
+    let is_wrong = check(name, &spec).iter().any(|wrong| wrong.field.starts_with("spec.networkPolicy"));
+    (!is_wrong).then_some(spec)
 }
 
 fn carried_out(name: &str, spec: Value) -> Result<MultiNicOperatorSpec, String> {

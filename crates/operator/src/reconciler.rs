@@ -310,7 +310,7 @@ impl Operator {
         };
         let has_certificate = parts.database.as_ref().is_some_and(tls::is_wanted);
         let certificate = match &database {
-            Some(server) if has_certificate => self.certificate(server, again).await,
+            Some(server) if has_certificate => self.certificate(server).await,
             _ => Certificate::None,
         };
         let names = |keys: &[Key]| keys.iter().map(ToString::to_string).collect();

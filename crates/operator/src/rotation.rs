@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret};
 
 use crate::component::{Component, Phase};
-use crate::credentials::{AGENT_USERNAME, Progress, SERVER_REVISION, Step, USER};
+use crate::credentials::{AGENT_USERNAME, Progress, SECRET, SERVER_REVISION, Step, USER};
 use crate::desired::DATABASE;
 
 /// The workloads as they are, as far as they are there.
@@ -55,9 +55,17 @@ pub fn progress(secret: &Secret, workloads: &Workloads) -> Progress {
 }
 
 /// The revision of what the server does when a pod of it starts.
-pub(crate) fn started_with(server: &StatefulSet) -> Option<&String> {
+fn started_with(server: &StatefulSet) -> Option<&String> {
     let template = server.spec.as_ref()?.template.metadata.as_ref()?;
     template.annotations.as_ref()?.get(SERVER_REVISION)
+}
+
+/// The key of the Secret that a pod of the server mounts.
+pub(crate) fn mounted(server: &StatefulSet) -> Option<String> {
+    let volumes = server.spec.as_ref()?.template.spec.as_ref()?.volumes.as_ref()?;
+    let mut sources = volumes.iter().filter_map(|volume| volume.secret.as_ref());
+    let accounts = sources.find(|source| source.secret_name.as_deref() == Some(SECRET))?;
+    Some(accounts.items.as_ref()?.first()?.key.clone())
 }
 
 /// Whether all of it is as it is wanted.

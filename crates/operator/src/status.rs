@@ -159,7 +159,9 @@ pub fn after_pass(
         Certificate::None => conditions.remove(CERTIFICATE),
         Certificate::Unseen => {}
         Certificate::Seen(Freshness { is_fresh, reason, message }) => {
-            conditions.set(CERTIFICATE, *is_fresh, reason, message);
+            // To the hour: saying it is a write, too.
+            let hour = now.strftime("%Y-%m-%dT%H:00Z");
+            conditions.set(CERTIFICATE, *is_fresh, reason, &format!("{message}; looked at after {hour}"));
         }
     }
     match rotation {
@@ -280,6 +282,8 @@ fn tell(conditions: &mut Conditions, type_: &str, component: Option<&Component>)
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
+    use jiff::SignedDuration;
+
     use super::*;
 
     #[test]
@@ -308,8 +312,14 @@ mod tests {
         let first = told(&MultiNicOperatorStatus::default(), Certificate::Unseen);
         assert_eq!(reason(&first), None);
         let freshness = Freshness { is_fresh: false, reason: "NotRenewed", message: String::new() };
-        let seen = told(&first, Certificate::Seen(freshness));
+        let seen = told(&first, Certificate::Seen(freshness.clone()));
         assert_eq!(reason(&seen).as_deref(), Some("NotRenewed"));
+        let later = |minutes| {
+            let findings =
+                Findings { certificate: Certificate::Seen(freshness.clone()), ..Findings::default() };
+            after_pass(&seen, &findings, now + SignedDuration::from_mins(minutes)) == seen
+        };
+        assert!(later(59) && !later(60), "it says when, once an hour");
         assert_eq!(reason(&told(&seen, Certificate::Unseen)).as_deref(), Some("NotRenewed"));
         assert_eq!(reason(&told(&seen, Certificate::None)), None);
     }

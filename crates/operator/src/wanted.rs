@@ -9,7 +9,7 @@ use rand::distr::{Alphanumeric, SampleString as _};
 
 use crate::api_servers;
 use crate::credentials::{Credentials, Progress, SECRET, credentials};
-use crate::desired::{AGENT, Addresses, CONTROLLER, DATABASE, desired, has_policies};
+use crate::desired::{AGENT, Addresses, CONTROLLER, DATABASE, desired, has_policies, policies};
 use crate::nodes;
 use crate::object::{Object, Owner};
 use crate::observe::Observed;
@@ -50,8 +50,28 @@ impl Operator {
         Ok((objects, rotation.flatten()))
     }
 
-    /// What is renewed by itself whatever the rest of a spec says: the certificate of a database that there is.
+    /// What changes by itself whatever the rest of a spec says, of what there is: the certificate of a database, and the addresses
+    /// in NetworkPolicies.
     pub(crate) async fn renewed(&self, owner: &Owner, parts: &Parts, observed: &Observed) -> Vec<Object> {
+        let mut objects = self.policies(owner, parts).await;
+        objects.retain(|policy| observed.objects.contains_key(&policy.key));
+        objects.extend(self.certificates(owner, parts, observed).await);
+        objects
+    }
+
+    async fn policies(&self, owner: &Owner, parts: &Parts) -> Vec<Object> {
+        let Some(spec) = &parts.network else { return Vec::new() };
+        match self.addresses(spec).await {
+            Ok(Some(addresses)) => policies(owner, spec, &self.manifests, &addresses),
+            Ok(None) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(error, "the NetworkPolicies cannot be looked at");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn certificates(&self, owner: &Owner, parts: &Parts, observed: &Observed) -> Vec<Object> {
         let is_there = observed.objects.keys().any(|key| key.is("StatefulSet", DATABASE));
         let Some(database) = parts.database.as_ref().filter(|_| is_there) else { return Vec::new() };
         let keys = self.keys(database).await.unwrap_or_else(|error| {
@@ -78,9 +98,9 @@ impl Operator {
             None => Progress::default(),
         };
         let fresh = || Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LENGTH);
-        let started_with = workloads.server.as_ref().and_then(rotation::started_with);
+        let mounted = workloads.server.as_ref().and_then(rotation::mounted);
         let credentials = credentials(spec, known.as_ref(), progress, fresh);
-        let credentials = credentials.keeping(known.as_ref(), started_with);
+        let credentials = credentials.keeping(known.as_ref(), mounted);
         let rotation = credentials.other.as_ref().map(|(step, _)| rotation::told(*step, progress));
         Ok(Some((credentials, rotation)))
     }

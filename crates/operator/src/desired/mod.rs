@@ -49,10 +49,20 @@ pub fn desired(
         objects.extend(agent::objects(owner, agent, &manifests.agent, connection.as_ref()));
     }
     if let Some(addresses) = addresses.filter(|_| has_policies(spec)) {
-        objects.extend(network::objects(owner, spec, &manifests.network, addresses));
+        objects.extend(policies(owner, spec, manifests, addresses));
     }
     objects.sort_by(|a, b| a.key.cmp(&b.key));
     objects
+}
+
+/// The NetworkPolicies that a spec wants which wants any.
+pub(crate) fn policies(
+    owner: &Owner,
+    spec: &MultiNicOperatorSpec,
+    manifests: &Manifests,
+    addresses: &Addresses,
+) -> Vec<Object> {
+    network::objects(owner, spec, &manifests.network, addresses)
 }
 
 /// A text of a spec. A blank one is as if it were absent: the older programs wrote such.

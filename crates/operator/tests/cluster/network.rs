@@ -200,3 +200,23 @@ async fn a_node_that_comes_or_moves_is_news_where_nothing_else_is() {
     is_at(&bench, "one", &[("InternalIP", "10.0.0.9")]).await;
     until_peers(&bench, "multinic-webhook", &["10.0.0.9/32", &own]).await;
 }
+
+#[tokio::test]
+async fn policies_follow_the_nodes_while_something_else_of_the_spec_is_wrong() {
+    let Some(bench) = Bench::start().await else { return };
+    add(&bench, "one", &[("InternalIP", "10.0.0.1")]).await;
+    let mut wanted = spec(&json!({"enabled": true, "openstackCIDRs": ["10.20.0.0/16"]}), true);
+    bench.want("multinic", wanted.clone()).await;
+    bench.until_running("multinic").await;
+    let before = made(&bench).await;
+    until_peers(&bench, OF_AGENTS, &["10.0.0.1/32"]).await;
+    wanted["reconcileTrigger"] = json!({"interval": "1s"});
+    bench.want("multinic", wanted).await;
+    bench
+        .until("it is refused", async || bench.status("multinic").await.phase.as_deref() == Some("Error"))
+        .await;
+    add(&bench, "two", &[("InternalIP", "10.0.0.4")]).await;
+    until_peers(&bench, OF_AGENTS, &["10.0.0.1/32", "10.0.0.4/32"]).await;
+    assert_eq!(made(&bench).await, before);
+    assert!(bench.status("multinic").await.message.unwrap().contains("spec.reconcileTrigger.interval"));
+}
