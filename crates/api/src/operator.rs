@@ -440,6 +440,9 @@ pub struct RestoreAsked {
     pub from: String,
     /// The generation of the spec that asked for it.
     pub generation: i64,
+    /// The UID of the server's claim, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
 }
 
 /// A backup of the database.

@@ -79,6 +79,10 @@ struct RestoreArgs {
     /// The name of a backup, or latest.
     #[arg(long, default_value = "latest")]
     from: String,
+    /// Any text that tells this request from another for the same backup: a server that this one has filled already stays as it is,
+    /// and counts as filled.
+    #[arg(long)]
+    request: Option<String>,
     /// The server's data, as mariadb-install-db made them.
     #[arg(long)]
     data: PathBuf,
@@ -153,11 +157,11 @@ fn source(settings: DatabaseSettings) -> anyhow::Result<Source> {
 }
 
 fn run_restore(args: RestoreArgs) -> anyhow::Result<ExitCode> {
-    let RestoreArgs { place, from, data, work, database, report, logs } = args;
+    let RestoreArgs { place, from, request, data, work, database, report, logs } = args;
     multinic_telemetry::logs::init(logs.log_format, logs.log_level).context("cannot set up the log")?;
-    let done = place
-        .archive()
-        .and_then(|archive| restore(&Restoring { archive: archive.as_ref(), from, database, data, work }));
+    let done = place.archive().and_then(|archive| {
+        restore(&Restoring { archive: archive.as_ref(), from, request, database, data, work })
+    });
     if let Some(path) = report {
         Report::of_restoration(&done).write(&path)?;
     }

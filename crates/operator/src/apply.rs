@@ -302,6 +302,8 @@ async fn compare(client: &Client, objects: Vec<Object>) -> Applied {
                 compared.live.insert(object.key, there);
             }
             Ok(None) => compared.differing.push(object.key),
+            // It cannot be changed into what is wanted.
+            Err(kube::Error::Api(status)) if status.code == 422 => compared.differing.push(object.key),
             Err(error) => compared.failures.push((object.key, answer(&error))),
         }
     }

@@ -35,13 +35,14 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Those of an object of this name in this namespace.
-    pub fn of(namespace: &str, name: &str, object: &DynamicObject) -> Self {
+    /// Those of an object of this name in this namespace, where the server's claim has this UID.
+    pub fn of(namespace: &str, name: &str, object: &DynamicObject, claim: Option<&str>) -> Self {
         let at = |path: &str| object.data.pointer(path);
         let is = |path: &str, value: bool| at(path) == Some(&Value::Bool(value));
         let text = |path: &str| at(path)?.as_str().map(str::trim).filter(|text| !text.is_empty());
-        let restore = text("/spec/database/restoreFrom")
-            .map(|from| Asked::of(from, object.metadata.generation.unwrap_or_default(), &status_of(object)));
+        let restore = text("/spec/database/restoreFrom").map(|from| {
+            Asked::of(from, object.metadata.generation.unwrap_or_default(), claim, &status_of(object))
+        });
         let wanted = at("/spec").cloned().unwrap_or_default();
         let network = network(name, &wanted);
         let mut spec = carried_out(name, wanted);

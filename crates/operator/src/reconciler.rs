@@ -274,7 +274,12 @@ impl Operator {
         observed: &Observed,
         again: &mut Option<Duration>,
     ) -> Findings {
-        let parts = Parts::of(&owner.namespace, &owner.name, object);
+        let claim = self.manifests.database.volume.name_any();
+        let claim = observed.objects.iter().find(|(key, _)| key.is("PersistentVolumeClaim", &claim));
+        // One that is being deleted only waits for its pod.
+        let claim = claim.filter(|(_, metadata)| metadata.deletion_timestamp.is_none());
+        let claim = claim.and_then(|(_, metadata)| metadata.uid.as_deref());
+        let parts = Parts::of(&owner.namespace, &owner.name, object, claim);
         self.webhook.want(parts.protection.clone());
         let untold = self.webhook.tally().untold();
         let (wanted, rotation, problem) = match self.wanted(owner, &parts).await {

@@ -134,14 +134,14 @@ pub(crate) fn protection_of(way: &Way<'_>, applied: &Applied) -> Protection {
 /// somebody else.
 pub(crate) fn is_carried_out(object: &DynamicObject) -> bool {
     let status = status_of(object);
-    is_begun(object) && !status.conditions.iter().any(|condition| condition.type_ == ROTATING)
+    is_begun(object)
+        && Readiness::of(&status.conditions).is_some_and(|said| said.reason != RECONCILE_ERROR)
+        && !status.conditions.iter().any(|condition| condition.type_ == ROTATING)
 }
 
-/// Whether a first pass carried out as a whole what the spec wants as it is now. What was not done then are steps that follow.
+/// Whether there was a pass for the spec as it is now. What failed in it, and what was not done, are steps that follow.
 pub(crate) fn is_begun(object: &DynamicObject) -> bool {
-    let status = status_of(object);
-    status.observed_generation == object.metadata.generation
-        && Readiness::of(&status.conditions).is_some_and(|said| said.reason != RECONCILE_ERROR)
+    status_of(object).observed_generation == object.metadata.generation
 }
 
 pub(crate) fn status_of(object: &DynamicObject) -> MultiNicOperatorStatus {

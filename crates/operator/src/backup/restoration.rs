@@ -35,16 +35,21 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// What a spec of this generation asks for: the same as before, or anew. Of two changes that came at once nobody knows whether
-    /// the first took it away, so that counts as asked for anew, and a server that holds something stays as it is.
-    pub fn of(from: &str, generation: i64, told: &MultiNicOperatorStatus) -> Self {
+    /// What a spec of this generation asks for, where the server's claim has this UID: the same as before, or anew. Of two changes
+    /// that came at once nobody knows whether the first took it away. That counts as asked for anew where the claim is another one:
+    /// whoever wants a server filled again has taken its data away.
+    pub fn of(from: &str, generation: i64, claim: Option<&str>, told: &MultiNicOperatorStatus) -> Self {
         let is_done = told.restored_from.as_deref() == Some(from);
+        let before = told.restore_asked.as_ref().filter(|asked| asked.from == from);
         let is_next = told.observed_generation.is_some_and(|seen| generation.saturating_sub(seen) <= 1);
+        let is_same =
+            is_next || before.is_some_and(|asked| claim.is_some() && asked.claim.as_deref() == claim);
         // An earlier version did not say since when.
-        let since = told.restore_asked.as_ref().filter(|asked| asked.from == from);
-        let since = since.map(|asked| asked.generation).or(is_done.then_some(generation)).filter(|_| is_next);
+        let since =
+            before.map(|asked| asked.generation).or(is_done.then_some(generation)).filter(|_| is_same);
+        let generation = since.unwrap_or(generation);
         Self {
-            what: RestoreAsked { from: from.to_owned(), generation: since.unwrap_or(generation) },
+            what: RestoreAsked { from: from.to_owned(), generation, claim: claim.map(str::to_owned) },
             is_done: is_done && since.is_some(),
         }
     }
@@ -91,7 +96,7 @@ pub fn restoration(asked: RestoreAsked, pods: &[Pod]) -> Restoration {
 }
 
 /// What a pod's [`ASKED`] says.
-pub(crate) fn mark(RestoreAsked { from, generation }: &RestoreAsked) -> String {
+pub(crate) fn mark(RestoreAsked { from, generation, claim: _ }: &RestoreAsked) -> String {
     format!("{from} since generation {generation}")
 }
 
@@ -122,7 +127,7 @@ mod tests {
     }
 
     fn asked(from: &str, generation: i64) -> RestoreAsked {
-        RestoreAsked { from: from.to_owned(), generation }
+        RestoreAsked { from: from.to_owned(), generation, claim: Some("one".to_owned()) }
     }
 
     #[test]
@@ -133,16 +138,26 @@ mod tests {
             restored_from: done.map(str::to_owned),
             ..MultiNicOperatorStatus::default()
         };
-        for (told, now, since, is_done, why) in [
-            (told(3, None, None), 4, 4, false, "it is new"),
-            (told(4, Some(4), None), 4, 4, false, "it is under way"),
-            (told(4, Some(4), Some("latest")), 5, 4, true, "it was done, and something else changed"),
-            (told(4, Some(4), Some("latest")), 6, 6, false, "it may have been taken away"),
-            (told(4, Some(4), None), 6, 6, false, "it may have been, while it was under way"),
-            (told(4, None, Some("latest")), 4, 4, true, "an earlier version did it"),
-            (told(4, None, Some("another")), 5, 5, false, "it is another one"),
+        let (one, two) = (Some("one"), Some("two"));
+        for (told, now, claim, since, is_done, why) in [
+            (told(3, None, None), 4, one, 4, false, "it is new"),
+            (told(4, Some(4), None), 4, two, 4, false, "it is under way, and the claim was made"),
+            (told(4, Some(4), Some("latest")), 5, two, 4, true, "it was done, and something else changed"),
+            (told(4, Some(4), Some("latest")), 6, one, 4, true, "the server has the same data"),
+            (
+                told(4, Some(4), Some("latest")),
+                6,
+                two,
+                6,
+                false,
+                "it may have been taken away, as the data were",
+            ),
+            (told(4, Some(4), Some("latest")), 6, None, 6, false, "the same, and there are none"),
+            (told(4, Some(4), None), 6, two, 6, false, "it may have been, while it was under way"),
+            (told(4, None, Some("latest")), 4, one, 4, true, "an earlier version did it"),
+            (told(4, None, Some("another")), 5, one, 5, false, "it is another one"),
         ] {
-            let found = Asked::of("latest", now, &told);
+            let found = Asked::of("latest", now, claim, &told);
             assert_eq!((found.what.generation, found.is_done), (since, is_done), "{why}");
         }
     }

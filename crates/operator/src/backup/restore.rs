@@ -19,6 +19,8 @@ pub struct Restoring<'a> {
     pub archive: &'a dyn Archive,
     /// The name of one, or [`LATEST`](super::archive::LATEST).
     pub from: String,
+    /// What tells this request from another for the same backup.
+    pub request: Option<String>,
     /// The database.
     pub database: String,
     /// The server's data, with its system tables. No server runs on them.
@@ -52,6 +54,8 @@ const NOTE: &str = "multinic_restored";
 struct Note {
     /// What was asked for.
     from: String,
+    #[serde(default)]
+    request: Option<String>,
     /// The dump that it was.
     file: String,
     rows: u64,
@@ -64,13 +68,14 @@ struct Note {
 /// Where there is no such backup, or it cannot be restored: the server is then not to be started, since it would be taken for
 /// a new one.
 pub fn restore(wanted: &Restoring<'_>) -> Result<Restored, BackupError> {
-    let Restoring { archive, from, database, data, work } = wanted;
+    let Restoring { archive, from, request, database, data, work } = wanted;
     let path = data.join(NOTE);
     let server = Server::start(data, work, true)?;
     let rows = content(&server.counts(database)?);
     if rows > 0 && !server.is_half_filled()? {
         server.stop()?;
-        return Ok(match read_note(&path)?.filter(|note| note.from == *from) {
+        let is_this = |note: &Note| note.from == *from && note.request == *request;
+        return Ok(match read_note(&path)?.filter(is_this) {
             Some(Note { file, rows, .. }) => Restored::Filled { file, rows },
             None => Restored::NotEmpty { rows },
         });
@@ -86,7 +91,7 @@ pub fn restore(wanted: &Restoring<'_>) -> Result<Restored, BackupError> {
         let _ = fs::remove_file(&dump);
     }
     compare(&record.tables, &server.counts(database)?)?;
-    write_note(&path, &Note { from: from.clone(), file: file.clone(), rows })?;
+    write_note(&path, &Note { from: from.clone(), request: request.clone(), file: file.clone(), rows })?;
     server.is_filled()?;
     server.stop()?;
     tracing::info!(file, rows, "the server was filled from a backup");

@@ -101,6 +101,7 @@ impl Parts<'_> {
         let words = ["/program/multinic", "backup", "restore"];
         let mut arguments = container.args.unwrap_or_default();
         arguments.push(format!("--from={}", asked.from));
+        arguments.push(format!("--request={}", mark(asked)));
         arguments.push(format!("--database={database}"));
         arguments.push("--data=/var/lib/mysql".to_owned());
         let restore = Container {

@@ -292,6 +292,7 @@ async fn a_restoration_that_was_taken_away_and_asked_for_again_at_once_is_made_a
         }
         bench.stop().await;
         bench.want("multinic", spec_of(None)).await;
+        bench.delete("", "PersistentVolumeClaim", "mysql-storage-mariadb-0").await;
         bench.want("multinic", spec_of(Some("latest"))).await;
         bench.run();
         until_told(&bench, "Restored", "Pending").await;
@@ -313,7 +314,19 @@ async fn a_restoration_that_was_taken_away_and_asked_for_again_at_once_is_made_a
     // What else is changed asks for nothing again.
     let mut other = spec_of(Some("latest"));
     other["controller"]["replicas"] = json!(2);
-    bench.want("multinic", other).await;
+    bench.want("multinic", other.clone()).await;
     bench.until_running("multinic").await;
     assert_eq!(until_told(&bench, "Restored", "Restored").await.0, "True");
+    // Nor do several changes of which the operator sees the last alone.
+    let pod = pod_of_the_server(&bench).await.unwrap().metadata.uid;
+    bench.stop().await;
+    for replicas in [3, 2] {
+        other["controller"]["replicas"] = json!(replicas);
+        bench.want("multinic", other.clone()).await;
+    }
+    bench.run();
+    bench.until_running("multinic").await;
+    bench.turn("multinic").await;
+    assert_eq!(until_told(&bench, "Restored", "Restored").await.0, "True");
+    assert_eq!(pod_of_the_server(&bench).await.unwrap().metadata.uid, pod);
 }

@@ -238,3 +238,28 @@ async fn without_recovery_passwords_that_others_changed_or_took_are_left_and_nob
         })
         .await;
 }
+
+#[tokio::test]
+async fn without_recovery_a_pass_that_fails_puts_nothing_back_either() {
+    let Some(bench) = Bench::start().await else { return };
+    // The operator takes nobody's Secret, so that every pass fails.
+    let metadata = json!({"name": "multinic-database", "namespace": NAMESPACE});
+    apply(&bench.client, &json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).await;
+    bench.want("multinic", with_database("spring", &json!({}))).await;
+    let service = async || bench.get("", "Service", "multinic-controller").await;
+    bench
+        .until("the rest is carried out", async || {
+            let status = bench.status("multinic").await;
+            status.phase.as_deref() == Some("Error") && service().await.is_some()
+        })
+        .await;
+    bench.delete("", "Service", "multinic-controller").await;
+    bench
+        .until("it is told", async || {
+            drift(&bench).await.is_some_and(|it| it.contains("Service multinic-controller"))
+        })
+        .await;
+    bench.turn("multinic").await;
+    assert_eq!(service().await, None);
+    assert_eq!(bench.status("multinic").await.phase.as_deref(), Some("Error"));
+}

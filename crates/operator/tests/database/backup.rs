@@ -135,9 +135,14 @@ impl Scene {
     }
 
     fn restore(&self, from: &str) -> Result<Restored, BackupError> {
+        self.restore_as(None, from)
+    }
+
+    fn restore_as(&self, request: Option<&str>, from: &str) -> Result<Restored, BackupError> {
         restore(&Restoring {
             archive: &self.archive(),
             from: from.to_owned(),
+            request: request.map(str::to_owned),
             database: "multinic".to_owned(),
             data: self.server.data(),
             work: self.path("work"),
@@ -182,6 +187,8 @@ async fn a_ledger_comes_back_as_it_was_but_for_its_epoch_and_is_not_filled_twice
     scene.server.stop();
     assert_eq!(scene.restore(LATEST).unwrap(), filled);
     assert!(matches!(scene.restore(&record.file).unwrap(), Restored::NotEmpty { rows } if rows > 2));
+    let anew = scene.restore_as(Some("latest since generation 7"), LATEST).unwrap();
+    assert!(matches!(anew, Restored::NotEmpty { rows } if rows > 2), "nothing was restored by this request");
     scene.server.start(&scene.accounts);
     let name: (String,) = sqlx::query_as("SELECT subnet_name FROM multi_subnet")
         .fetch_one(&mut scene.login().await)

@@ -301,7 +301,8 @@ async fn a_ledger_comes_back_out_of_a_bucket_with_the_same_rows() {
     let filled = tokio::task::spawn_blocking(move || {
         let archive: &dyn Archive = &Bucket::new(&settings).unwrap();
         let from = || LATEST.to_owned();
-        let restoring = Restoring { archive, from: from(), database: "multinic".to_owned(), data, work };
+        let restoring =
+            Restoring { archive, from: from(), request: None, database: "multinic".to_owned(), data, work };
         // Changed at the same length.
         let text = fs::read_to_string(&dump).unwrap();
         fs::write(&dump, text.replacen("fa:16:3e:00:00:01", "fa:16:3e:00:00:02", 1)).unwrap();
