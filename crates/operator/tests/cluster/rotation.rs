@@ -120,7 +120,8 @@ async fn passwords_change_and_no_program_that_runs_is_ever_locked_out() {
             !steps.is_empty() && rotating(&bench).await.is_none()
         })
         .await;
-    assert_eq!(steps, ["Preparing", "Moving"]);
+    // The first may be over between two looks.
+    assert!(["Preparing", "Moving"].map(str::to_owned).ends_with(&steps), "{steps:?}");
     bench.until_running("multinic").await;
     // The server's last start.
     server.start_with(init(&secret(&bench).await).as_bytes());
