@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::commands::{Parts, open_source};
 use crate::config::{PlanOutput, Settings};
+use crate::doctor_database;
 
 /// A NIC is not to be configured as things are.
 const REFUSED: u8 = 2;
@@ -27,6 +28,10 @@ pub struct DoctorArgs {
     /// Print the drop-in that keeps systemd-networkd from dropping routes and rules of others, and do nothing else
     #[arg(long)]
     pub print_dropin: bool,
+    /// Look at the database instead of the node, step by step: name, connection, login, tables, rows and rights. It needs no
+    /// root, changes nothing, and says at the first step that fails how to mend it
+    #[arg(long, conflicts_with = "print_dropin")]
+    pub database: bool,
 }
 
 /// Looks, tells, and touches nothing but the drop-in where that was asked for.
@@ -34,6 +39,9 @@ pub async fn doctor(settings: Settings, args: DoctorArgs) -> anyhow::Result<Exit
     if args.print_dropin {
         print!("{DROP_IN}");
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.database {
+        return doctor_database::doctor(&settings, args.output).await;
     }
     if settings.install_dropin {
         let path = install_drop_in(&settings.host_root)?;

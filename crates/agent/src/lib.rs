@@ -17,6 +17,7 @@ pub mod commands;
 pub mod config;
 pub mod cycle;
 pub mod doctor;
+mod doctor_database;
 pub mod facts;
 pub mod forecast;
 pub mod job;

@@ -3,7 +3,7 @@
 //! * [`DatabaseSettings`]: where the database is and how it is spoken to.
 //! * [`Store`]: the controller's side: create or upgrade the tables, read what was published, publish, purge.
 //! * [`inventory`]: what was published, with what became of it, for people and programs to read.
-//! * [`AgentSource`]: an agent's side: read one node's desired state, report what became of it.
+//! * [`AgentSource`]: an agent's side: read one node's desired state, report what became of it; and [`check`] whether it can.
 //!
 //! The tables are those of the older programs with more columns, so that an older agent keeps working on a database
 //! that this crate upgraded, and an agent of this project works on a database that it did not.
@@ -26,7 +26,7 @@ mod session;
 mod settings;
 mod store;
 
-pub use agent::AgentSource;
+pub use agent::{AgentSource, check};
 pub use error::{Place, StoreError};
 pub use mark::Mark;
 pub use memory::RememberedNic;

@@ -31,6 +31,7 @@ Examples:
   multinic-agent once --log-format text                one pass now
   multinic-agent run --data-source nodecr              run on the node's object in Kubernetes
   multinic-agent doctor                                say what on this node would do harm
+  multinic-agent doctor --database                     say whether the agent can work with its database
   multinic-agent cleanup                               say what would be taken away
   multinic-agent cleanup --yes                         take away every NIC, address and file of MultiNIC on this node
 
@@ -40,7 +41,7 @@ Exit codes:
   1  a wrong option, an unreadable source, or a node that cannot be worked on: nothing was done; RUN_MODE=job: every NIC
      failed, or some did and JOB_COMPLETE_ON_PARTIAL_FAILURE is false, or a clean-up left something
   2  undo: a change could not be undone; once: a NIC failed, was refused or is not there; cleanup: something could not be taken away; doctor: a NIC is not to
-     be configured as things are";
+     be configured as things are, or with --database, the agent cannot work with its database";
 
 /// The agent of a node: it finds NICs by their MAC, configures them, verifies them, repairs them and reports.
 #[derive(Debug, Parser)]

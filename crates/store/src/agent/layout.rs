@@ -6,6 +6,24 @@ use crate::error::StoreError;
 use crate::migrate::find;
 use crate::session::Session;
 
+/// Columns of `multi_interface` that an agent reads or writes, and that older tables may lack.
+const OPTIONAL: [&str; 14] = [
+    "addresses",
+    "address",
+    "cidr",
+    "mtu",
+    "slot",
+    "revision",
+    "port_id",
+    "deleted_at",
+    "netplan_success",
+    "observed_name",
+    "observed_addresses",
+    "last_error",
+    "observed_at",
+    "modified_at",
+];
+
 /// The tables and columns that an agent can use.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
@@ -46,6 +64,20 @@ impl Layout {
             removals: find(session, "multi_removal").await?.columns.contains_key("released_at"),
             meta: !find(session, "multinic_meta").await?.columns.is_empty(),
         })
+    }
+
+    /// What this project's controller would add to the tables.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let tables = [
+            ("multi_subnet.cidr", self.subnet_cidr),
+            ("node_table", self.nodes),
+            ("multi_removal", self.removals),
+            ("multinic_meta", self.meta),
+        ];
+        let columns = OPTIONAL.iter().filter(|column| !self.has(column));
+        let columns = columns.map(|column| format!("multi_interface.{column}"));
+        let tables = tables.into_iter().filter(|(_, there)| !there).map(|(table, _)| table.to_owned());
+        columns.chain(tables).collect()
     }
 
     /// Whether `multi_interface` has this column.

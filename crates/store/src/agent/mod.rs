@@ -1,5 +1,6 @@
 //! An agent's side of the database.
 
+pub mod check;
 mod entry;
 mod layout;
 mod read;
@@ -37,17 +38,25 @@ impl AgentSource {
     /// Tables that the controller has not upgraded are read as far as their columns go. An unknown node is no error
     /// (`node_known` is false); a missing table is.
     pub async fn read(&self) -> Result<DesiredState, StoreError> {
-        let mut session = Session::connect(&self.connector, &self.settings).await?;
-        let state = match read::read(&mut session, &self.node, &Layout::current()).await {
-            Err(error) if error.lacks_table_or_column() => {
-                session.roll_back().await?;
-                let layout = Layout::find(&mut session).await?;
-                read::read(&mut session, &self.node, &layout).await?
-            }
-            done => done?,
-        };
+        let mut session = self.connect().await?;
+        let state = self.read_over(&mut session).await?;
         session.close().await;
         Ok(state)
+    }
+
+    async fn connect(&self) -> Result<Session, StoreError> {
+        Session::connect(&self.connector, &self.settings).await
+    }
+
+    async fn read_over(&self, session: &mut Session) -> Result<DesiredState, StoreError> {
+        match read::read(session, &self.node, &Layout::current()).await {
+            Err(error) if error.lacks_table_or_column() => {
+                session.roll_back().await?;
+                let layout = Layout::find(session).await?;
+                read::read(session, &self.node, &layout).await
+            }
+            done => done,
+        }
     }
 
     /// Writes what became of entries, and which tombstones are carried out.
@@ -58,7 +67,7 @@ impl AgentSource {
         if reports.is_empty() && released.is_empty() {
             return Ok(());
         }
-        let mut session = Session::connect(&self.connector, &self.settings).await?;
+        let mut session = self.connect().await?;
         match report::write(&mut session, &self.node, &Layout::current(), reports, released).await {
             Err(error) if error.lacks_table_or_column() => {
                 session.roll_back().await?;
@@ -74,7 +83,7 @@ impl AgentSource {
     /// Whether the database can be reached. It logs in and says good-bye: a server counts connections that break off before
     /// that, and locks a host out after too many (`max_connect_errors`).
     pub async fn reach(&self) -> Result<(), StoreError> {
-        Session::connect(&self.connector, &self.settings).await?.close().await;
+        self.connect().await?.close().await;
         Ok(())
     }
 

@@ -19,6 +19,32 @@ pub(super) async fn write(
     released: &[EntryId],
 ) -> Result<(), StoreError> {
     session.begin_write().await?;
+    update(session, node, layout, reports, released).await?;
+    session.commit().await
+}
+
+/// Whether a report may be written. The statements are those of a report, about entries that no table has, and nothing of them
+/// stays.
+pub(super) async fn rehearse(
+    session: &mut Session,
+    node: &NodeName,
+    layout: &Layout,
+) -> Result<(), StoreError> {
+    // The ids of all tables count up from 1.
+    let entry = EntryId(-1);
+    let outcome = Outcome::Failed { name: None, error: String::new() };
+    session.begin_write().await?;
+    update(session, node, layout, &[NicReport { entry, revision: 0, outcome }], &[entry]).await?;
+    session.roll_back().await
+}
+
+async fn update(
+    session: &mut Session,
+    node: &NodeName,
+    layout: &Layout,
+    reports: &[NicReport],
+    released: &[EntryId],
+) -> Result<(), StoreError> {
     // Always in the same order, so that two reports never wait for each other.
     let mut reports: Vec<&NicReport> = reports.iter().collect();
     reports.sort_by_key(|report| report.entry);
@@ -36,7 +62,7 @@ pub(super) async fn write(
             session.execute("reporting a release", sql, vec![Arg::Int(entry.0), Arg::text(node)]).await?;
         }
     }
-    session.commit().await
+    Ok(())
 }
 
 fn statement(node: &NodeName, layout: &Layout, report: &NicReport) -> (String, Vec<Arg>) {

@@ -9,6 +9,7 @@
 )]
 
 mod agent;
+mod check;
 mod connection;
 mod database;
 mod mark;
