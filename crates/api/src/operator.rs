@@ -96,6 +96,14 @@ pub struct AgentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::one_of(&["nodecr", "db"]))]
     pub data_source: Option<String>,
+    /// Mount `/etc/sysconfig` and `/etc/udev/rules.d`, for nodes with ifcfg (RHEL and its kin up to 8) or wicked (SLES 15). Pods
+    /// don't start on nodes without these folders; no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sysconfig: Option<bool>,
+    /// Write the drop-in that keeps systemd-networkd from dropping routes and rules of others, and mount
+    /// `/etc/systemd/networkd.conf.d` for it. It counts from networkd's next start; no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install_drop_in: Option<bool>,
     /// Further settings by the names of their environment variables, such as `POLL_INTERVAL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::settings)]

@@ -86,7 +86,7 @@ pub fn check(name: &str, spec: &MultiNicOperatorSpec) -> Vec<Wrong> {
 }
 
 fn check_agent(spec: &AgentSpec, database: &DatabaseSpec, say: &mut impl FnMut(&str, String)) {
-    let AgentSpec { image, resources: _, data_source, settings } = spec;
+    let AgentSpec { image, resources: _, data_source, sysconfig: _, install_drop_in: _, settings } = spec;
     if image.trim().is_empty() {
         say("spec.agent.image", "name the agent's image".to_owned());
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -29,6 +30,8 @@ const AGENT: [&str; 3] = [
     include_str!("../../../deploy/agent/admission-policy.yaml"),
 ];
 const AGENT_DAEMON_SET: &str = include_str!("../../../deploy/agent/daemonset.yaml");
+const SYSCONFIG: &str = include_str!("../../../deploy/components/sysconfig/kustomization.yaml");
+const DROP_IN: &str = include_str!("../../../deploy/components/networkd-drop-in/kustomization.yaml");
 const PROTECTION: [&str; 2] = [
     include_str!("../../../deploy/protection/policy.yaml"),
     include_str!("../../../deploy/protection/webhooks.yaml"),
@@ -97,13 +100,28 @@ pub struct DatabaseManifests {
     pub backup_volume: PersistentVolumeClaim,
 }
 
-/// What `deploy/agent` holds.
+/// What `deploy/agent` holds, and the components for it.
 #[derive(Debug, Clone)]
 pub struct AgentManifests {
     /// What no field of a `MultiNicOperator` changes: its ServiceAccount, rights and admission policies.
     pub fixed: Vec<Value>,
     /// The agent itself.
     pub daemon_set: DaemonSet,
+    /// What is merged into it for nodes with ifcfg or wicked.
+    pub sysconfig: DaemonSet,
+    /// What is merged into it for networkd's drop-in.
+    pub drop_in: DaemonSet,
+}
+
+/// A component of kustomize's with one patch.
+#[derive(Deserialize)]
+struct Component {
+    patches: [Patch; 1],
+}
+
+#[derive(Deserialize)]
+struct Patch {
+    patch: String,
 }
 
 /// What `deploy/protection` holds.
@@ -143,7 +161,12 @@ impl Manifests {
                 backup: one(BACKUP, namespace)?,
                 backup_volume: one(BACKUP_VOLUME, namespace)?,
             },
-            agent: AgentManifests { fixed: all(&AGENT)?, daemon_set: one(AGENT_DAEMON_SET, namespace)? },
+            agent: AgentManifests {
+                fixed: all(&AGENT)?,
+                daemon_set: one(AGENT_DAEMON_SET, namespace)?,
+                sysconfig: patch(SYSCONFIG, namespace)?,
+                drop_in: patch(DROP_IN, namespace)?,
+            },
             protection: ProtectionManifests {
                 configurations: one(CONFIGURATIONS, namespace)?,
                 protecting: all(&PROTECTION)?,
@@ -187,6 +210,12 @@ fn one<T: DeserializeOwned>(text: &str, namespace: &str) -> Result<T, ManifestEr
     Ok(serde_json::from_value(object)?)
 }
 
+/// What a component changes in an object.
+fn patch<T: DeserializeOwned>(component: &str, namespace: &str) -> Result<T, ManifestError> {
+    let Component { patches: [Patch { patch }] } = serde_saphyr::from_str(component)?;
+    one(&patch, namespace)
+}
+
 /// Puts a namespace in the place of the one that the manifests name: also within the conditions of admission policies.
 fn localise(value: &mut Value, namespace: &str) {
     match value {
@@ -220,6 +249,8 @@ mod tests {
             serde_json::to_value(service).unwrap(),
             serde_json::to_value(deployment).unwrap(),
             serde_json::to_value(agent.daemon_set).unwrap(),
+            serde_json::to_value(agent.sysconfig).unwrap(),
+            serde_json::to_value(agent.drop_in).unwrap(),
         ];
         for object in
             fixed.iter().chain(&agent.fixed).chain(&typed).chain(&protection.protecting).chain(&network)

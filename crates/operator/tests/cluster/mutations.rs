@@ -78,7 +78,11 @@ pub fn another(path: &str, schema: &JSONSchemaProps) -> Value {
         ("database.external.tls", _) => return json!("insecure"),
         ("agent.dataSource", _) => return json!("db"),
         (
-            "networkPolicy.enabled" | "database.backup.s3.allowHttp" | "database.backup.s3.forcePathStyle",
+            "agent.sysconfig"
+            | "agent.installDropIn"
+            | "networkPolicy.enabled"
+            | "database.backup.s3.allowHttp"
+            | "database.backup.s3.forcePathStyle",
             _,
         ) => {
             return json!(true);
