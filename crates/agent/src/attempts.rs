@@ -123,7 +123,7 @@ impl Attempts {
         self.repaired(change, now)
     }
 
-    /// Counts a repair, whether it succeeded or not: whoever fights makes some of them fail.
+    /// Counts a repair: one that succeeded, or one that failed after that, since whoever fights makes some of them fail.
     fn repaired(&mut self, change: &Change, now: Duration) -> u32 {
         let fresh = Repaired { link: change.link, count: 0, last: now };
         let repaired = self.repairs.entry(change.mac).or_insert_with(|| fresh.clone());
@@ -137,7 +137,8 @@ impl Attempts {
 
     /// The change failed and was rolled back. Returns how many failures in a row that makes.
     pub fn failed(&mut self, change: &Change, now: Duration, error: String) -> u32 {
-        if let ChangeKind::Repair(_) = change.kind {
+        let is_of = |repaired: &Repaired| repaired.link == change.link;
+        if matches!(change.kind, ChangeKind::Repair(_)) && self.repairs.get(&change.mac).is_some_and(is_of) {
             self.repaired(change, now);
         }
         let before = self.failures.get(&change.mac);
@@ -145,6 +146,13 @@ impl Attempts {
         let count = failed.count;
         self.failures.insert(change.mac, failed);
         count
+    }
+
+    /// Takes what is remembered of a NIC on the node. Returns how many failures in a row that makes.
+    pub fn take(&mut self, mac: MacAddr, remembered: &BTreeMap<MacAddr, Failed>) -> u32 {
+        let Some(failed) = remembered.get(&mac) else { return 0 };
+        self.failures.insert(mac, failed.clone());
+        failed.count
     }
 
     /// Forgets failures of NICs of which nothing is to be done for a while, and repairs that are long past. Whoever fights may
@@ -324,8 +332,33 @@ mod tests {
             }
             attempts.settle(&|_| false, now);
         }
-        assert_eq!(attempts.admit(&repair, now).unwrap_err().until, now + seconds(32));
+        assert_eq!(attempts.admit(&repair, now).unwrap_err().until, now + seconds(16));
         assert!(attempts.is_fought_about(repair.mac));
+    }
+
+    #[test]
+    fn what_the_node_remembers_of_a_nic_counts_as_it_is() {
+        let create = change(ChangeKind::Create, 1500);
+        let mut before = Attempts::default();
+        before.failed(&create, seconds(1), "RolledBack: the agent ended".to_owned());
+        before.failed(&create, seconds(2), "RolledBack: the agent ended".to_owned());
+        let mut attempts = Attempts::default();
+        assert_eq!(attempts.take(create.mac, before.failures()), 2);
+        assert_eq!(attempts.failures(), before.failures());
+        assert_eq!(attempts.take(create.mac, &BTreeMap::new()), 0);
+        assert_eq!(attempts.failures(), before.failures());
+    }
+
+    #[test]
+    fn own_failures_alone_are_no_fight() {
+        let repair = change(ChangeKind::Repair(Vec::new()), 1500);
+        let mut attempts = Attempts::default();
+        for now in 0..3 {
+            attempts.failed(&repair, seconds(now), "RolledBack: busy".to_owned());
+        }
+        assert_eq!(attempts.succeeded(&repair, seconds(3)), 1);
+        assert_eq!(attempts.admit(&repair, seconds(3)), Ok(()));
+        assert!(!attempts.is_fought_about(repair.mac));
     }
 
     #[test]

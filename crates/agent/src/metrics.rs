@@ -9,6 +9,7 @@ use multinic_core::node::observed::Observed;
 use multinic_core::node::preflight::Obstacle;
 use multinic_host::backend::Backend;
 use multinic_host::failures::Failed;
+use multinic_host::{ROLLBACK_FAILED, ROLLED_BACK};
 use multinic_telemetry::process::ProcessFigures;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -338,12 +339,13 @@ impl Metrics {
         }
     }
 
-    /// The changes that are still to be made and were undone.
+    /// The changes that are still to be made and were undone, or could not be.
     pub fn rolled_back<'a>(&self, failed: impl Iterator<Item = &'a Failed>) {
-        let (undone, failed): (Vec<_>, Vec<_>) = failed.partition(|failed| failed.undone);
-        for (reason, all) in [("failed", failed), ("agent_ended", undone)] {
+        let reasons: Vec<&str> = failed.filter_map(undone_by).collect();
+        for reason in ["failed", "agent_ended", "rollback_failed"] {
+            let count = reasons.iter().filter(|found| **found == reason).count();
             let gauge = self.rolled_back.get_or_create(&ReasonLabel { reason });
-            gauge.set(i64::try_from(all.len()).unwrap_or(i64::MAX));
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
@@ -360,6 +362,16 @@ impl Metrics {
     /// A link was left alone.
     pub fn blocked(&self, obstacle: Obstacle) {
         self.preflight_blocks.get_or_create(&ReasonLabel { reason: obstacle.label() }).inc();
+    }
+}
+
+/// Why a change was undone, or that it could not be; none where nothing was changed.
+fn undone_by(failed: &Failed) -> Option<&'static str> {
+    match failed.error.split(':').next() {
+        _ if failed.undone => Some("agent_ended"),
+        Some(ROLLBACK_FAILED) => Some("rollback_failed"),
+        Some(ROLLED_BACK) => Some("failed"),
+        _ => None,
     }
 }
 

@@ -9,7 +9,7 @@ use multinic_core::node::observed::{Link, NicFile, Observed};
 use multinic_core::node::{Change, ChangeKind, NicTarget, NodePlan, RefusalReason, Step, plan};
 use multinic_host::backend::detect::Detected;
 use multinic_host::failures::since_boot;
-use multinic_host::{FailureKind, Host, HostError, Process, Unchecked};
+use multinic_host::{Cause, FailureKind, Host, HostError, Process, Unchecked};
 use multinic_telemetry::shutdown::Shutdown;
 use tokio::time::Instant;
 
@@ -48,8 +48,9 @@ pub struct Node {
     hands: BTreeMap<u32, Process>,
     /// The NICs that were seen to go into other network namespaces.
     moved: BTreeSet<MacAddr>,
-    /// Whether the node was looked at for what would do harm.
-    examined: bool,
+    /// Whether the node is looked at for what would do harm although nothing is to be done: at first, and while something is
+    /// refused for it.
+    examine: bool,
 }
 
 /// How a pass ended.
@@ -107,7 +108,7 @@ impl Node {
             started_at: since_boot(),
             hands: BTreeMap::new(),
             moved,
-            examined: false,
+            examine: true,
         }
     }
 
@@ -163,7 +164,7 @@ impl Node {
                 break;
             }
         }
-        if passed.plan.refused.iter().any(|refusal| matches!(refusal.reason, RefusalReason::HostUnsafe(_))) {
+        if self.examine {
             passed.retry_by(Instant::now() + UNSAFE_PAUSE);
         }
         passed.backend = Some(self.host.backend().clone());
@@ -185,19 +186,19 @@ impl Node {
         Ok(passed)
     }
 
-    /// What is to be done, without what would do harm. The node is looked at for that when something is to be done, and once at
-    /// first: a pass in which nothing changed reads no file for it.
+    /// What is to be done, without what would do harm. The node is looked at for that when something is to be done, once at first, and
+    /// while something is refused for it: any other pass in which nothing changed reads no file for it.
     pub async fn plan(&mut self, wishes: &Wishes, observed: &Observed) -> Result<NodePlan, HostError> {
         let mut plan = plan(&wishes.nics, &wishes.releases(), self.host.owned(), observed, self.slots);
-        if self.examined && plan.changes.iter().all(|change| change.target.is_none()) {
+        if !self.examine && plan.changes.iter().all(|change| change.target.is_none()) {
             return Ok(plan);
         }
-        self.examined = true;
         let changed = plan.changes.iter().filter_map(|change| change.target.as_ref());
         let targets: Vec<NicTarget> =
             changed.chain(plan.settled.iter().map(|settled| &settled.target)).cloned().collect();
         let findings = examine(&targets, self.host.owned(), observed, &self.host.survey(&targets).await?);
         self.metrics.findings(&findings);
+        self.examine = findings.iter().any(|finding| finding.severity == Severity::Refuse);
         // What refuses a NIC is said with that NIC.
         let said = |finding: &&Finding| finding.severity == Severity::Warn || finding.mac.is_none();
         for finding in findings.iter().filter(said) {
@@ -333,8 +334,13 @@ impl Node {
                 let kind = error_type(error.kind());
                 self.metrics.changed(name, Ending::Failed, took);
                 self.metrics.error(kind);
-                let text = format!("ApplyFailed: {error}");
-                let failures = self.attempts.failed(change, now, text.clone());
+                let text = format!("{}: {error}", error.reason());
+                let failures = if matches!(error.cause, Cause::Outdated { .. }) {
+                    // It was not tried: what counts is the one before it.
+                    self.attempts.take(change.mac, self.host.failures())
+                } else {
+                    self.attempts.failed(change, now, text.clone())
+                };
                 self.keep_failures();
                 tracing::error!(
                     node_name = %self.name,

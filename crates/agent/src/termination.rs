@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use jiff::Timestamp;
+use multinic_host::{APPLY_FAILED, ROLLBACK_FAILED, ROLLED_BACK};
 use serde_json::{Value, json};
 
 use crate::facts::{Facts, NicFacts, Stage};
@@ -87,7 +88,7 @@ fn result(nic: &NicFacts) -> Value {
 /// The words of the older programs.
 fn error_type(reason: &str) -> &'static str {
     match reason {
-        "ApplyFailed" | "Drift" | "DuplicateAddress" => "network",
+        APPLY_FAILED | ROLLED_BACK | ROLLBACK_FAILED | "Drift" | "DuplicateAddress" => "network",
         "DryRun" => "unknown",
         // A NIC that is not there did not pass their preflight.
         _ => "validation",

@@ -13,6 +13,13 @@ use crate::manager::ManagerError;
 use crate::netlink::NetlinkError;
 use crate::state::StateError;
 
+/// A change was not made, and nothing was changed.
+pub const APPLY_FAILED: &str = "ApplyFailed";
+/// A change was undone, and everything was found to be as before.
+pub const ROLLED_BACK: &str = "RolledBack";
+/// A change could not be undone.
+pub const ROLLBACK_FAILED: &str = "RollbackFailed";
+
 /// The node could not be looked at, or our own state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -214,8 +221,17 @@ impl ApplyError {
         }
     }
 
+    /// What became of the NIC, in a word: the first of a report.
+    pub fn reason(&self) -> &'static str {
+        match (&self.cause, &self.rollback) {
+            (Cause::Unsettled { .. }, _) | (_, Rollback::Failed(_)) => ROLLBACK_FAILED,
+            (_, Rollback::Verified) => ROLLED_BACK,
+            (_, Rollback::NotNeeded) => APPLY_FAILED,
+        }
+    }
+
     /// Whether the NIC is as it was before.
     pub fn is_as_before(&self) -> bool {
-        !matches!(self.rollback, Rollback::Failed(_))
+        self.reason() != ROLLBACK_FAILED
     }
 }

@@ -13,7 +13,7 @@ use crate::of_boot::OfBoot;
 
 /// The error of a change that was undone because its agent died.
 pub const UNDONE: &str =
-    "ApplyFailed: undone because the agent ended in the middle of it; everything is as it was before";
+    "RolledBack: undone because the agent ended in the middle of it; everything is as it was before";
 
 /// The failures of one boot, by NIC.
 pub type Failures = OfBoot<BTreeMap<MacAddr, Failed>>;

@@ -427,6 +427,11 @@ impl Host {
         self.probes.source_answered();
     }
 
+    /// The source could not be read: whether it can be reached is asked before the next change.
+    pub fn source_failed(&mut self) {
+        self.probes.source_failed();
+    }
+
     /// No change follows soon: what was armed for the last ones is disarmed.
     pub async fn stand_down(&mut self) {
         self.probes.forget();

@@ -38,7 +38,9 @@ pub mod survey;
 mod sysctl;
 mod transaction;
 
-pub use error::{ApplyError, Cause, FailureKind, HostError, Rollback};
+pub use error::{
+    APPLY_FAILED, ApplyError, Cause, FailureKind, HostError, ROLLBACK_FAILED, ROLLED_BACK, Rollback,
+};
 pub use file_events::{FileEvents, FileEventsError};
 pub use host::{Access, Anchors, CheckWith, Host, Options, Recovered, Recovery, Unchecked};
 pub use netlink::events::{Event, Events, Process};

@@ -95,6 +95,12 @@ impl Probes {
         self.source_answered = Some(Instant::now());
     }
 
+    /// The source could not be read.
+    pub fn source_failed(&mut self) {
+        self.source_answered = None;
+        self.forget();
+    }
+
     /// What is known is forgotten.
     pub fn forget(&mut self) {
         self.working = None;
@@ -174,8 +180,7 @@ impl Probes {
             }
             return Ok(());
         }
-        self.forget();
-        self.source_answered = None;
+        self.source_failed();
         Err(lost)
     }
 

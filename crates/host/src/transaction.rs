@@ -633,7 +633,9 @@ impl Host {
         let made = self.state.is_made(entry.mac, entry.number);
         if !made {
             self.undo(entry).await?;
-            self.remember_undone(entry).map_err(|error| vec![error.to_string()])?;
+            if let Err(error) = self.remember_undone(entry) {
+                tracing::error!(mac_address = %entry.mac, %error, "that a change was undone is not remembered");
+            }
         }
         self.close(entry).await?;
         Ok(made)

@@ -188,6 +188,22 @@ fn an_answer_that_is_lost_undoes_nothing() {
 }
 
 #[test]
+fn a_source_that_is_known_to_be_away_since_it_answered_undoes_nothing() {
+    World::with(|world| {
+        world.plug(NIC, "ens5");
+        let (asked, reach) = source(1..u32::MAX);
+        world.host_with(hasty(world), async |host| {
+            host.set_reach(reach);
+            host.source_answered();
+            change(host, &[nic(NIC, 0, &[HARMLESS], 1450)]).await.unwrap();
+            host.source_failed();
+            change(host, &[nic(NIC, 0, &[HARMLESS], 1400)]).await.unwrap();
+        });
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
 fn what_did_not_work_before_is_not_asked_for_and_what_works_is_asked_once_for_each_change() {
     World::with(|world| {
         world.plug(NIC, "ens5");

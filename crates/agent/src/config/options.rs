@@ -199,7 +199,7 @@ pub struct Options {
     pub network_noprefixroute: bool,
     /// How long after a change began the node goes back by itself if this agent died meanwhile; and the most that may pass
     /// until what worked before a change works again after it. Half a minute at least
-    #[arg(long, global = true, default_value = "120s", value_parser = duration::parse_positive, help_heading = "Safety")]
+    #[arg(long, global = true, default_value = "120s", value_parser = duration::parse_safe_apply, help_heading = "Safety")]
     pub safe_apply_timeout: Duration,
     /// Where a copy of this program is put for that, as the node sees it; not on a file system that is mounted noexec
     #[arg(

@@ -83,6 +83,7 @@ fn a_value_that_cannot_be_parsed_is_an_error_that_names_the_variable() {
         ("STALE_CONFIRM", "later"),
         ("RUN_MODE", "cron"),
         ("AGENT_ACTION", "destroy"),
+        ("SAFE_APPLY_TIMEOUT", "29s"),
     ] {
         let error = load_from(&[], &[(variable, value)]).unwrap_err().to_string();
         assert!(error.contains(variable) && error.contains(value), "{variable}={value}: {error}");

@@ -197,6 +197,7 @@ impl Agent {
         self.ledger.interrupt();
         self.last_complete = None;
         self.stale_since = None;
+        self.node.host.source_failed();
         if let SourceError::Resource(ResourceError::Refused(refusal)) = &error {
             self.source.refused(refusal.clone(), self.node.host.owned().is_empty());
         }

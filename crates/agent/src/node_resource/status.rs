@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use multinic_api::condition::whole_second;
 use multinic_api::node_config::{InterfaceSpec, InterfaceStatus, State};
 use multinic_api::{Condition, MultiNicNodeConfigStatus};
-use multinic_host::Unchecked;
 use multinic_host::backend::Backend;
 use multinic_host::backend::detect::Detected;
+use multinic_host::{ROLLBACK_FAILED, ROLLED_BACK, Unchecked};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -100,6 +100,7 @@ struct Summary {
     message: String,
     drifted: Option<String>,
     rolled_back: Option<String>,
+    rollback_failed: Option<String>,
     unchecked: Option<Unchecked>,
     untold: Option<String>,
     backend: Option<(&'static str, String)>,
@@ -150,7 +151,8 @@ impl Summary {
             reason: first.map_or("Configured", |nic| &nic.reason).to_owned(),
             message,
             drifted: with("Drift"),
-            rolled_back: with("ApplyFailed"),
+            rolled_back: with(ROLLED_BACK),
+            rollback_failed: with(ROLLBACK_FAILED),
             unchecked: facts.unchecked.clone(),
             untold: (!facts.untold.is_empty()).then(|| facts.untold.join("; ")),
             backend: facts.backend.as_ref().map(backend),
@@ -166,6 +168,7 @@ impl Summary {
             message,
             drifted: None,
             rolled_back: None,
+            rollback_failed: None,
             unchecked: None,
             untold: None,
             backend: None,
@@ -174,7 +177,8 @@ impl Summary {
         }
     }
 
-    /// `Ready` and `Applied` are always there, the others only while they are true (kstatus). How the node keeps its
+    /// `Ready` and `Applied` are always there, the others only while they are true (kstatus), but for
+    /// `RolledBack`, which is false while rolling back fails. How the node keeps its
     /// configuration is true until a pass finds another way.
     fn conditions(&self, generation: Option<i64>, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
         let done = self.state == State::Configured;
@@ -202,7 +206,6 @@ impl Summary {
         };
         for (type_, reason, message) in [
             ("Drifted", "Drift", &self.drifted),
-            ("RolledBack", "ApplyFailed", &self.rolled_back),
             ("PersistUnchecked", unchecked_reason, &unchecked),
             ("ManagerNotTold", "Networkd", &self.untold),
             ("HostUnsafe", host_reason, &host),
@@ -211,6 +214,11 @@ impl Summary {
             if let Some(message) = message {
                 wanted.push((type_, true, reason, Some(message)));
             }
+        }
+        match (&self.rollback_failed, &self.rolled_back) {
+            (Some(message), _) => wanted.push((ROLLED_BACK, false, ROLLBACK_FAILED, Some(message))),
+            (None, Some(message)) => wanted.push((ROLLED_BACK, true, ROLLED_BACK, Some(message))),
+            (None, None) => {}
         }
         let mut conditions: Vec<Condition> = previous.to_vec();
         conditions.retain(|old| old.type_ == BACKEND || wanted.iter().any(|(type_, ..)| *type_ == old.type_));
@@ -397,13 +405,23 @@ mod tests {
         let first = status(&object(None), &passed(Stage::Failed, "InUse: enslaved"), at(100));
         assert_eq!(types(&first), ["Applied=False", "HostUnsafe=True", "Ready=False", "Stalled=True"]);
         assert_eq!(first.conditions[2].reason.as_deref(), Some("InUse"));
-        let then = status(&object(Some(first)), &passed(Stage::Failed, "ApplyFailed: busy"), at(200));
+        let then = status(&object(Some(first)), &passed(Stage::Failed, "RolledBack: busy"), at(200));
         assert_eq!(types(&then), ["Applied=False", "Ready=False", "RolledBack=True", "Stalled=True"]);
         assert_eq!(then.conditions[1].last_transition_time, Some(at(100)));
         assert_eq!(then.conditions[2].last_transition_time, Some(at(200)));
         let mended = status(&object(Some(then)), &passed(Stage::Configured, "Configured"), at(300));
         assert_eq!(types(&mended), ["Applied=True", "Ready=True"]);
         assert_eq!(mended.conditions[1].last_transition_time, Some(at(300)));
+    }
+
+    #[test]
+    fn only_what_was_undone_is_called_undone() {
+        let said = |error| types(&status(&object(None), &passed(Stage::Failed, error), at(100)));
+        assert_eq!(said("ApplyFailed: busy"), ["Applied=False", "Ready=False", "Stalled=True"]);
+        assert_eq!(
+            said("RollbackFailed: busy"),
+            ["Applied=False", "Ready=False", "RolledBack=False", "Stalled=True"]
+        );
     }
 
     #[test]

@@ -55,7 +55,7 @@ fn an_agent_that_starts_anew_waits_with_what_failed_before_and_not_with_anything
     agent.wait_cycles(3.0);
     assert!(agent.logged("interface configured").is_none() && !world.is_configured(&nic), "{}", agent.log());
     let error = world.database.written(&nic).error.unwrap();
-    assert!(error.starts_with("ApplyFailed: "), "{error}");
+    assert!(error.starts_with("RolledBack: "), "{error}");
     // Another content is tried at once, and then nothing is held any more.
     let other = nic.clone().mtu(1400);
     world.database.publish(std::slice::from_ref(&other), &[]);
@@ -95,7 +95,7 @@ fn what_was_undone_because_the_agent_died_waits_longer_after_each_death_and_is_t
     agent.wait_cycles(3.0);
     assert!(agent.logged("interface configured").is_none() && !world.is_configured(&nic), "{}", agent.log());
     let error = world.database.written(&nic).error.unwrap();
-    assert!(error.starts_with("ApplyFailed: undone because the agent ended in the middle of it"), "{error}");
+    assert!(error.starts_with("RolledBack: undone because the agent ended in the middle of it"), "{error}");
     let held = |reason| agent.metric(&format!("multinic_rolled_back_interfaces{{reason=\"{reason}\"}}"));
     assert!(held("agent_ended") == 1.0 && held("failed") == 0.0);
     // Another content is tried at once.

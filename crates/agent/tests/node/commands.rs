@@ -50,7 +50,7 @@ fn once_ends_with_2_when_a_change_fails_and_the_nic_is_as_before() {
     let guard = world.guard(&[&nic]);
     once(&world, &[("MULTINIC_FAULT", "step.set_up=fail")], 2);
     assert_eq!(world.seen(&nic), before);
-    assert!(world.database.written(&nic).error.unwrap().starts_with("ApplyFailed: "));
+    assert!(world.database.written(&nic).error.unwrap().starts_with("RolledBack: "));
     guard.assert_untouched(&world);
 }
 

@@ -52,6 +52,21 @@ fn a_nic_whose_network_is_around_the_node_s_address_is_left_alone_until_it_is_no
 }
 
 #[test]
+fn what_refused_a_nic_that_was_withdrawn_is_not_shown_any_more() {
+    let world = World::new();
+    let (bad, fine) = (nic(0).addresses(&[OVERLAPPING]), nic(1));
+    world.plug(&bad);
+    world.plug(&fine);
+    world.database.publish(&[bad.clone(), fine.clone()], &[]);
+    let agent = Agent::start_ready(&world, &[OFTEN]);
+    world.wait_configured(&fine);
+    let sample = r#"multinic_host_findings{code="NetworkOverlap",severity="refuse"}"#;
+    assert_eq!(agent.metric(sample), 1.0);
+    world.database.publish(std::slice::from_ref(&fine), &[]);
+    wait_until(|| agent.log(), || !agent.get("/metrics").1.contains(sample));
+}
+
+#[test]
 fn a_nic_whose_name_cannot_be_freed_is_not_taken_down_for_it() {
     let world = World::new();
     let (ours, other) = (nic(0), nic(1));

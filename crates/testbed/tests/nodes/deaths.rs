@@ -61,7 +61,7 @@ pub fn a_nic_that_stepped_aside_stays_in_service_when_the_next_change_fails(kind
         swap_names(&node, [first, second]);
         // So that this change passes a point that the others do not.
         std::fs::remove_file(node.guest.path(&kind.files(first.slot)[0])).unwrap();
-        node.start_agent_with(&format!("MULTINIC_FAULT=step.write_file={act}\nSAFE_APPLY_TIMEOUT=5s\n"));
+        node.start_agent_with(&format!("MULTINIC_FAULT=step.write_file={act}\nSAFE_APPLY_TIMEOUT=30s\n"));
         if act == "fail" {
             let said = "fault injected at step.write_file; rolled back";
             node.until("a change that is undone", || {

@@ -85,7 +85,7 @@ pub fn a_node_goes_back_by_itself_when_its_agent_is_dead_and_gone(kind: &'static
 
 /// Starts an agent that dies there.
 fn die_at(node: &Node, point: &str) {
-    node.start_agent_with(&format!("MULTINIC_FAULT={point}=kill\nSAFE_APPLY_TIMEOUT=5s\n"));
+    node.start_agent_with(&format!("MULTINIC_FAULT={point}=kill\nSAFE_APPLY_TIMEOUT=30s\n"));
     node.until_agent_ends();
     assert_ne!(std::fs::read_dir(node.guest.path(JOURNAL)).unwrap().count(), 0, "{}", node.tell());
 }
@@ -133,7 +133,7 @@ pub fn a_change_that_cuts_the_node_off_is_undone(kind: &'static Kind) {
     let before = node.foreign();
     let plugged = node.shown(&wanted).unwrap();
     node.publish(&wanted);
-    node.start_agent_with("SAFE_APPLY_TIMEOUT=2s\n");
+    node.start_agent_with("SAFE_APPLY_TIMEOUT=30s\n");
     let said = "is not reached by its own link any more; all of it works again; rolled back";
     node.until("a change that is undone", || {
         (!node.agent_log().contains(said)).then(|| "not yet".to_owned())
