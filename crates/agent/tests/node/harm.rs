@@ -62,7 +62,7 @@ fn what_refused_a_nic_that_was_withdrawn_is_not_shown_any_more() {
     world.wait_configured(&fine);
     let sample = r#"multinic_host_findings{code="NetworkOverlap",severity="refuse"}"#;
     assert_eq!(agent.metric(sample), 1.0);
-    world.database.publish(std::slice::from_ref(&fine), &[]);
+    world.database.publish(std::slice::from_ref(&fine), std::slice::from_ref(&bad));
     wait_until(|| agent.log(), || !agent.get("/metrics").1.contains(sample));
 }
 
