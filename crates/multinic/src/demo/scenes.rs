@@ -216,7 +216,9 @@ async fn detach(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
         stage.nodes.get_mut(place).and_then(|node| node.nics.pop()).context("the last node has no NIC")?;
     stage.detached.push(port.mac);
     let number = stage.node(place)?.nics.len();
-    let file = stage.node(place)?.root.join(format!("etc/netplan/9{number}-multinic{number}.yaml"));
+    let root = stage.node(place)?.root.clone();
+    let file = root.join(format!("etc/netplan/9{number}-multinic{number}.yaml"));
+    let journal = root.join("var/lib/multinic/journal");
     ensure!(file.exists(), "{} is not there before the detach", file.display());
     let started = Instant::now();
     stage.cloud.detach(&port.port)?;
@@ -225,7 +227,9 @@ async fn detach(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
         let nics = stage.kernel(place)?;
         let nic = nics.get(&port.mac).context("the NIC is gone")?;
         let has_ours = port.addresses.iter().any(|net| nic.addresses.contains(net));
-        Ok((nic.name == name && !nic.up && !has_ours && !file.exists()).then_some(()))
+        // Whoever looks in the middle of a change sees a part of it.
+        let has_ended = std::fs::read_dir(&journal)?.next().is_none();
+        Ok((nic.name == name && !nic.up && !has_ours && !file.exists() && has_ended).then_some(()))
     })?;
     let node = stage.node(place)?.name.clone();
     let mut slots = stage.store.published().await?;
