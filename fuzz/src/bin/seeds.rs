@@ -125,7 +125,7 @@ fn of_the_agent(corpus: &Corpus) -> Outcome {
     state.save(&HostRoot::open(folder.path())?, None)?;
     corpus.add("state", "one", fs::read(folder.path().join("var/lib/multinic/state.json"))?)?;
 
-    let mut entry = Entry::new(mac, 7, "0123".to_owned());
+    let mut entry = Entry::new(mac, 7, "0123".to_owned(), Some(target.clone()));
     entry.touched = target.addresses.iter().collect();
     entry.touched_routes = target.routes();
     let content = Some(FileCopy::private(b"text".to_vec()).into());
